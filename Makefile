@@ -1,0 +1,49 @@
+# Everything a person does with this repository. Each target does its own set-up; only Python 3.11+ and make are needed.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help setup demo test lint unit bench lock clean
+
+help: ## Show what there is to do
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with everything that the other targets need
+
+$(STAMP): requirements.lock pyproject.toml tools/check_machine.py
+	@test -n "$(PYTHON)" || { echo "Torpor needs Python 3.11 or newer, and found none as python3 or python3.1x." >&2; exit 1; }
+	@$(PYTHON) tools/check_machine.py
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## Run two of the three patterns on real parts, in about a minute (IMAGE=path takes your own picture)
+	@$(BIN)/python -m demo $(if $(IMAGE),--image "$(IMAGE)")
+
+test: lint ## Lint, then the whole suite
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff, mypy, import rules, lock file, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(STAMP) ## The fast tests alone
+	$(BIN)/python -m pytest tests/unit
+
+bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
+	$(BIN)/python -m benchmarks.runtime
+
+lock: $(STAMP) ## Resolve requirements.lock anew
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --upgrade -o requirements.lock
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build .torpor .mypy_cache .ruff_cache .pytest_cache .hypothesis

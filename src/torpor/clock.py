@@ -1,0 +1,43 @@
+"""Where time comes from.
+
+Code that decides takes ``now`` as an argument. Code that waits takes a :class:`Clock`, so that a test can move
+time instead of sleeping (:class:`torpor.testing.MovableClock`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A source of time and the only way to wait for it."""
+
+    def now(self) -> float:
+        """Seconds since the epoch (UTC); what is stored and shown."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start that never run backwards; what durations are made of."""
+        ...
+
+    async def sleep(self, delay_seconds: float) -> None:
+        """Return after ``delay_seconds``; at most one turn of the loop when it is not positive."""
+        ...
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch (UTC)."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never run backwards."""
+        return time.monotonic()
+
+    async def sleep(self, delay_seconds: float) -> None:
+        """Wait on the running loop."""
+        await asyncio.sleep(max(delay_seconds, 0.0))

@@ -1,0 +1,86 @@
+"""The one error tree of Torpor.
+
+::
+
+    TorporError
+    ├── DeclarationError        what a person declared is wrong; carries every fault found
+    ├── MalformedEventError     bytes that claim to be a CloudEvent and are not
+    ├── HandlerError            a module or handler that cannot serve as a function
+    ├── EnvironmentBuildError   a function's requirements could not be installed
+    ├── TransportError          a call on the data path got no answer
+    │   ├── ConnectError        no connection was made: nothing was sent
+    │   ├── BrokenError         the connection ended before the whole answer came
+    │   └── TimedOutError       no answer within the time allowed
+    ├── EventLogError           the broker refused, or could not be reached
+    │   └── RecordTooLargeError one record is over the broker's limit
+    ├── BlobError               a blob could not be stored or read
+    │   └── BlobNotFoundError   there is no blob of that name
+    └── StartError              a part of the platform could not be started
+
+Errors of other libraries are mapped to one of these where they enter, and chained with ``from``.
+"""
+
+from __future__ import annotations
+
+
+class TorporError(Exception):
+    """The root of everything that Torpor raises on purpose."""
+
+
+class DeclarationError(TorporError):
+    """Declared resources are wrong.
+
+    ``faults`` has one line for each fault, in the form ``file:line: field: problem, expectation``.
+    """
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class MalformedEventError(TorporError):
+    """A message claims to be a CloudEvent and breaks the specification; the text says how."""
+
+
+class HandlerError(TorporError):
+    """A module can't be imported, or holds no handler that can serve as a function."""
+
+
+class EnvironmentBuildError(TorporError):
+    """The environment of a function could not be built from its requirements."""
+
+
+class TransportError(TorporError):
+    """A call on the data path got no answer."""
+
+
+class ConnectError(TransportError):
+    """No connection could be made, so nothing was sent: the call may safely be made again."""
+
+
+class BrokenError(TransportError):
+    """The connection ended after something was sent and before the whole answer came."""
+
+
+class TimedOutError(TransportError):
+    """No answer came within the time allowed."""
+
+
+class EventLogError(TorporError):
+    """The broker refused a call, or could not be reached; whether it took effect is unknown."""
+
+
+class RecordTooLargeError(EventLogError):
+    """A record is larger than the broker takes; nothing was written."""
+
+
+class BlobError(TorporError):
+    """A blob could not be stored or read."""
+
+
+class BlobNotFoundError(BlobError):
+    """There is no blob of that name."""
+
+
+class StartError(TorporError):
+    """A part of the platform could not be started; the text says what a person can do."""
