@@ -15,6 +15,10 @@
     │   └── RecordTooLargeError one record is over the broker's limit
     ├── BlobError               a blob could not be stored or read
     │   └── BlobNotFoundError   there is no blob of that name
+    ├── BodyTooLargeError       a request's body is over the limit
+    ├── ApiError                a call of a platform's REST API did not succeed
+    │   ├── UnreachableError    no platform answers there
+    │   └── RefusedError        the platform answered with a problem
     └── StartError              a part of the platform could not be started
 
 Errors of other libraries are mapped to one of these where they enter, and chained with ``from``.
@@ -80,6 +84,36 @@ class BlobError(TorporError):
 
 class BlobNotFoundError(BlobError):
     """There is no blob of that name."""
+
+
+class BodyTooLargeError(TorporError):
+    """A request's body is over the limit of where it was sent to; the text names the limit."""
+
+
+class ApiError(TorporError):
+    """A call of a platform's REST API did not succeed."""
+
+
+class UnreachableError(ApiError):
+    """No platform answers at the address, or it stopped answering in the middle; the text says what to do."""
+
+
+class RefusedError(ApiError):
+    """The platform answered with an error.
+
+    ``status`` is the HTTP status, ``title`` and ``detail`` are for a person, ``problem_type`` is the stable URI of the
+    problem (empty when the answer was no problem document), and ``request_id`` leads to the platform's logs.
+    """
+
+    def __init__(
+        self, status: int, title: str, detail: str = "", problem_type: str = "", request_id: str | None = None
+    ) -> None:
+        super().__init__(f"{title}: {detail}" if detail else title)
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.problem_type = problem_type
+        self.request_id = request_id
 
 
 class StartError(TorporError):

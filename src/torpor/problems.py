@@ -31,6 +31,7 @@ class ProblemType(Enum):
     INVALID_DATA = ("invalid-data", 422, "The data does not have the shape that the function takes")
     HANDLER_FAILED = ("handler-failed", 500, "The function failed")
     INVALID_REPLY = ("invalid-reply", 500, "The function returned something that cannot be sent")
+    INTERNAL = ("internal", 500, "The platform failed")
     UPSTREAM_BROKEN = ("upstream-broken", 502, "The function's instance ended before it answered")
     OVERLOADED = ("overloaded", 503, "Too much is waiting already")
     UNAVAILABLE = ("unavailable", 503, "The platform cannot do this at the moment")
