@@ -1,0 +1,36 @@
+"""Tells when declared files or a function's code may have changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from watchfiles import Change, DefaultFilter, awatch
+
+from torpor.local.sources import is_skipped, is_source
+
+DEBOUNCE_MILLISECONDS = 200
+
+
+class _Relevant(DefaultFilter):
+    def __init__(self, roots: Sequence[Path]) -> None:
+        super().__init__()
+        self._roots = roots
+
+    def __call__(self, change: Change, path: str) -> bool:
+        changed = Path(path)
+        for root in self._roots:
+            if changed.is_relative_to(root):
+                inner = changed.relative_to(root).parts
+                return is_source(changed) and not any(is_skipped(part) for part in inner[:-1])
+        return False
+
+
+async def changes(paths: Sequence[Path], stop: asyncio.Event) -> AsyncIterator[None]:
+    """Yield once after each burst of changes under ``paths`` (files or folders), until ``stop`` is set."""
+    roots = [path.resolve() for path in paths]
+    async for _ in awatch(
+        *roots, watch_filter=_Relevant(roots), debounce=DEBOUNCE_MILLISECONDS, stop_event=stop, recursive=True
+    ):
+        yield
