@@ -1,0 +1,1 @@
+"""Torpor shown at work: two patterns on real parts, measured while they run."""
