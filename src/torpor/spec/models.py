@@ -1,0 +1,319 @@
+"""What a person declares: functions, and triggers that bring them events (``torpor.dev/v1alpha1``).
+
+These models are the only source of the declaration's shape: the loader, the JSON schema for editors and
+``docs/reference.md`` come from them. A field that does nothing is not here. Names follow Knative where it has
+the concept. In YAML a field has its camel-case alias; durations are written ``10s`` and held in seconds.
+
+Objects are frozen and know nothing of files: :mod:`torpor.spec.load` makes their paths absolute.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.alias_generators import to_camel
+
+from torpor.spec.values import (
+    AttributeName,
+    HandlerName,
+    HostName,
+    Name,
+    Namespace,
+    PathPrefix,
+    VariableName,
+    VariableValue,
+    check_label,
+    duration,
+    fault,
+)
+
+API_VERSION: Final = "torpor.dev/v1alpha1"
+GROUP = "torpor.dev/"
+
+_HOUR = 3600.0
+_DAY = 24 * _HOUR
+# Knative's defaults: container-concurrency-target-default and requests-per-second-target-default.
+_DEFAULT_TARGETS = {"concurrency": 100.0, "rps": 200.0}
+
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        serialize_by_alias=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+class Metadata(_Model):
+    """How a resource is called."""
+
+    name: Name
+    """Name, unique among the resources of its kind in its namespace."""
+    namespace: Namespace = "default"
+    """Namespace; a function is called `name.namespace` from outside it."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Labels for people and tools, shown with the resource."""
+
+    @field_validator("labels")
+    @classmethod
+    def _labels(cls, value: dict[str, str]) -> dict[str, str]:
+        for key, text in value.items():
+            check_label(key, text)
+        return value
+
+
+class Source(_Model):
+    """Where a function's code is."""
+
+    path: Path = Field(Path(), strict=False)
+    """Folder of the code, relative to the file that declares it."""
+    handler: HandlerName = "main"
+    """Module in that folder, or `module:name` of the handler or ASGI app in it."""
+    requirements: Path | None = Field(None, strict=False)
+    """File of pip requirements, relative to `path`; `requirements.txt` where there is one."""
+
+
+class EnvVar(_Model):
+    """One environment variable."""
+
+    name: VariableName
+    """Name of the variable; `PORT`, `K_…` and `TORPOR_…` are the platform's."""
+    value: VariableValue
+    """Its value, a text: quote numbers."""
+
+
+class Scaling(_Model):
+    """How many instances run, after Knative's autoscaler (KPA)."""
+
+    max_scale: int = Field(50, ge=1, le=1000)
+    """Most instances at any time."""
+    min_scale: int = Field(0, ge=0, le=1000)
+    """Fewest instances at any time; 0 lets the function rest."""
+    initial_scale: int = Field(0, ge=0, le=1000)
+    """Instances to start with when the function is declared or changed."""
+    metric: Literal["concurrency", "rps"] = "concurrency"
+    """What is measured: requests under way at once, or requests per second."""
+    target: float | None = Field(None, ge=0.01, le=1_000_000)
+    """What one instance should bear of it; by default `containerConcurrency` or 100, and for `rps` 200."""
+    target_utilization_percentage: float = Field(70.0, ge=1, le=100)
+    """How much of the target is used before another instance is added, so that there is room for a burst."""
+    window_seconds: Annotated[float, *duration(1, _HOUR)] = Field(60.0, alias="window")
+    """Stable window: the time over which the metric is averaged."""
+    panic_window_percentage: float = Field(10.0, ge=1, le=100)
+    """Panic window, as a part of the stable one; it sees bursts sooner."""
+    panic_threshold_percentage: float = Field(200.0, ge=110, le=1000)
+    """Load in the panic window, of what the instances should bear, above which nothing is scaled down."""
+    scale_down_delay_seconds: Annotated[float, *duration(0, _HOUR)] = Field(0.0, alias="scaleDownDelay")
+    """How long a lower number of instances must have been enough before it is applied."""
+    scale_to_zero_grace_period_seconds: Annotated[float, *duration(0, _HOUR)] = Field(
+        30.0, alias="scaleToZeroGracePeriod"
+    )
+    """How long the last instance stays after a whole window without requests."""
+    idle: Literal["zero", "parked"] = "parked"
+    """How the function rests: `parked` keeps what makes waking fast, `zero` keeps nothing."""
+    parked_for_seconds: Annotated[float, *duration(1, 30 * _DAY)] = Field(600.0, alias="parkedFor")
+    """How long it rests parked before it is taken to zero."""
+
+    @field_validator("min_scale", "initial_scale")
+    @classmethod
+    def _within_max(cls, value: int, info: ValidationInfo) -> int:
+        most = info.data.get("max_scale")  # declared first, and missing here only if it is wrong itself
+        if most is not None and value > most:
+            raise fault(f"is {value}, at most maxScale ({most}) was expected")
+        return value
+
+
+class Http(_Model):
+    """How a function is reached over HTTP, beside `/function/<name>`, which it always is."""
+
+    paths: tuple[PathPrefix, ...] = Field((), strict=False, max_length=64)
+    """Path prefixes that lead to the function, on its `hosts` or, without any, on every host."""
+    hosts: tuple[HostName, ...] = Field((), strict=False, max_length=64)
+    """Host names that lead to the function, with its `paths` or, without any, with every path."""
+    methods: tuple[Method, ...] = Field((), strict=False, max_length=7)
+    """Methods that it takes; all by default. Others get 405."""
+    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1, le=1024**3)
+    """Largest request body, in bytes. A larger one gets 413."""
+
+
+class FunctionSpec(_Model):
+    """What a function is and how it runs."""
+
+    source: Source = Source()
+    """Where its code is."""
+    env: tuple[EnvVar, ...] = Field((), strict=False, max_length=1000)
+    """Environment variables of its instances."""
+    container_concurrency: int = Field(0, ge=0, le=1000)
+    """Calls that one instance serves at once, a hard limit; the rest waits, in order. 0: no limit."""
+    timeout_seconds: float = Field(300.0, gt=0, le=3600)
+    """Seconds that a call may take; then its caller gets 504 and the work is ended."""
+    scaling: Scaling = Scaling()
+    """How many instances run."""
+    http: Http = Http()
+    """How it is reached over HTTP."""
+
+    @field_validator("env")
+    @classmethod
+    def _distinct(cls, value: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
+        seen = set()
+        for index, variable in enumerate(value):
+            if variable.name in seen:
+                raise fault(
+                    f"is {variable.name!r} again, a name not yet used was expected", inner=(index, "name")
+                )
+            seen.add(variable.name)
+        return value
+
+    @property
+    def target(self) -> float:
+        """What one instance should bear of the scaling metric, before utilization: Knative's rule.
+
+        For ``concurrency`` it is never above a hard limit (``containerConcurrency``).
+        """
+        limit = float(self.container_concurrency) if self.scaling.metric == "concurrency" else 0.0
+        if self.scaling.target is None:
+            return limit or _DEFAULT_TARGETS[self.scaling.metric]
+        return min(self.scaling.target, limit) if limit else self.scaling.target
+
+
+class _Resource(_Model):
+    api_version: Literal["torpor.dev/v1alpha1"] = API_VERSION
+    """Version of the declaration's form."""
+    metadata: Metadata
+    """How it is called."""
+
+    @property
+    def key(self) -> str:
+        """``namespace/name``: how the platform's parts call it."""
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+
+class Function(_Resource):
+    """A function: code that is called over HTTP, by events, or both."""
+
+    kind: Literal["Function"] = "Function"
+    """`Function`."""
+    spec: FunctionSpec = FunctionSpec()
+    """What it is and how it runs."""
+
+
+class Filter(_Model):
+    """One condition on an event's attributes: exactly one of these dialects.
+
+    Source: CloudEvents Subscriptions API 1.0, section 3.2.4.
+    """
+
+    exact: dict[AttributeName, str] | None = Field(None, min_length=1)
+    """Attributes that are there and have exactly these values."""
+    prefix: dict[AttributeName, str] | None = Field(None, min_length=1)
+    """Attributes that are there and start with these texts."""
+    suffix: dict[AttributeName, str] | None = Field(None, min_length=1)
+    """Attributes that are there and end with these texts."""
+    all: tuple[Filter, ...] | None = Field(None, strict=False, min_length=1, max_length=64)
+    """Filters that all match."""
+    any: tuple[Filter, ...] | None = Field(None, strict=False, min_length=1, max_length=64)
+    """Filters of which at least one matches."""
+    not_: Filter | None = Field(None, alias="not", validate_default=True)
+    """A filter that does not match."""
+
+    @field_validator("exact", "prefix", "suffix")
+    @classmethod
+    def _values(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        for name, text in (value or {}).items():
+            if not text:
+                raise fault("is empty, a text of one or more characters was expected", inner=(name,))
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _one_dialect(cls, value: Any, info: ValidationInfo) -> Any:
+        given = [name for name, earlier in info.data.items() if earlier is not None]
+        if value is not None and given:
+            raise fault(f"stands beside '{given[0]}', one dialect a filter was expected: make it two filters")
+        if (
+            value is None
+            and info.field_name == "not_"
+            and not given
+            and len(info.data) == len(cls.model_fields) - 1
+        ):
+            raise fault("is empty, one of exact, prefix, suffix, all, any or not was expected", whole=True)
+        return value
+
+
+class Subscriber(_Model):
+    """Who gets the events."""
+
+    function: Name
+    """Name of a function in the trigger's namespace."""
+
+
+class Delivery(_Model):
+    """How delivery is tried again, after Knative's contract; in the end the event becomes a dead letter."""
+
+    retry: int = Field(10, ge=0, le=100)
+    """How often a failed delivery is tried again."""
+    backoff_policy: Literal["linear", "exponential"] = "exponential"
+    """How the wait grows: `backoffDelay` times the number of the retry, or times two to the power of it."""
+    backoff_delay_seconds: Annotated[float, *duration(0.001, _HOUR)] = Field(0.2, alias="backoffDelay")
+    """The wait that the policy starts from."""
+    timeout_seconds: Annotated[float, *duration(0.001, _HOUR)] | None = Field(None, alias="timeout")
+    """How long one delivery may take; by default the function's `timeoutSeconds`."""
+
+
+class Join(_Model):
+    """Holds the parts of a fan-out back until all are there, and delivers them as one batch."""
+
+    by: Literal["fanoutid"] = "fanoutid"
+    """Attribute that the parts of one group share."""
+    timeout_seconds: Annotated[float, *duration(0.001, 7 * _DAY)] = Field(300.0, alias="timeout")
+    """How long a group may stay incomplete, from its first part on."""
+    on_timeout: Literal["deadLetter", "partial"] = "deadLetter"
+    """What becomes of an incomplete group then: dead letters, or a delivery of the parts that came."""
+
+
+class TriggerSpec(_Model):
+    """Which events go to which function, and how."""
+
+    broker: Name = "default"
+    """Broker, of the trigger's namespace, whose events it looks at."""
+    filters: tuple[Filter, ...] = Field((), strict=False, max_length=64)
+    """Conditions that an event must meet, all of them; without any, every event does."""
+    subscriber: Subscriber
+    """Who gets the events."""
+    delivery: Delivery = Delivery()
+    """How delivery is tried again."""
+    parallelism: int = Field(32, ge=1, le=1000)
+    """Most events under way to the function at once."""
+    join: Join | None = None
+    """Joins the parts of a fan-out before they are delivered."""
+
+
+class Trigger(_Resource):
+    """A trigger: brings a broker's events to a function."""
+
+    kind: Literal["Trigger"] = "Trigger"
+    """`Trigger`."""
+    spec: TriggerSpec
+    """Which events go to which function, and how."""
+
+    @property
+    def function_key(self) -> str:
+        """Key of the function that it delivers to."""
+        return f"{self.metadata.namespace}/{self.spec.subscriber.function}"
+
+    @property
+    def broker_key(self) -> str:
+        """Key of the broker that it reads."""
+        return f"{self.metadata.namespace}/{self.spec.broker}"
+
+
+KINDS: dict[str, type[Function | Trigger]] = {"Function": Function, "Trigger": Trigger}

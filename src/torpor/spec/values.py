@@ -1,0 +1,181 @@
+"""The kinds of value that fields of declarations share: names, durations, paths, hosts, attributes of events.
+
+Each check raises a ``PydanticCustomError`` whose text is ``problem, expectation``; the loader puts file, line
+and field before it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+FROM_FILE = {"torpor": "file"}
+"""The validation context of what a person wrote: there a duration needs its unit, as text."""
+
+MAX_NAME_LENGTH = 50  # "<name>-00001-<6 characters>" stays within 63, DNS's limit for a label
+MAX_NAMESPACE_LENGTH = 63
+RESERVED_PATHS = ("/function", "/events", "/api", "/system", "/ui", "/async-function")
+
+_RESERVED = ", ".join(RESERVED_PATHS)
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z")
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)\Z")
+_DURATION_SCHEMA = "^[0-9]{1,9}(ms|s|m|h)$"
+_UNITS_SECONDS = {"h": 3600, "m": 60, "s": 1}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_HANDLER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?\Z", re.ASCII)
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*\Z")
+_ATTRIBUTE = re.compile(r"[a-z0-9]+\Z")
+_LABEL_KEY = re.compile(
+    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+)
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?\Z")
+
+
+def fault(text: str, **extras: Any) -> PydanticCustomError:
+    """An error with ``text`` as it stands.
+
+    ``extras`` tell the loader where: ``inner`` is the rest of the path below the field, ``whole=True`` means
+    the object that the field is in.
+    """
+    return PydanticCustomError("torpor", "{text}", {"text": text, **extras})
+
+
+def shown(value: object) -> str:
+    """``value`` as a fault shows it: quoted if it is a text, and not longer than a line bears."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _dns_label(most: int) -> Any:
+    def check(value: str) -> str:
+        if len(value) > most:
+            raise fault(f"has {len(value)} characters, at most {most} were expected")
+        if not _LABEL.match(value):
+            raise fault(f"is {shown(value)}, lower-case letters, digits and inner '-' were expected")
+        return value
+
+    schema = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": most}
+    return AfterValidator(check), WithJsonSchema(schema)
+
+
+Name = Annotated[str, *_dns_label(MAX_NAME_LENGTH)]
+Namespace = Annotated[str, *_dns_label(MAX_NAMESPACE_LENGTH)]
+
+
+def parse_duration(text: str) -> float:
+    """The seconds that ``text`` stands for, such as ``500ms``, ``10s``, ``2m`` or ``1h``.
+
+    Raises ``ValueError`` for any other text.
+    """
+    match = _DURATION.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no duration")
+    number, unit = int(match[1]), match[2]
+    return number / 1000 if unit == "ms" else float(number * _UNITS_SECONDS[unit])
+
+
+def format_duration(seconds: float) -> str:
+    """``seconds``, to the millisecond, in the largest unit that writes them without a fraction."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds == 0:
+        return "0s"
+    for unit, unit_seconds in _UNITS_SECONDS.items():
+        if milliseconds % (unit_seconds * 1000) == 0:
+            return f"{milliseconds // (unit_seconds * 1000)}{unit}"
+    return f"{milliseconds}ms"
+
+
+def duration(least_seconds: float, most_seconds: float) -> Any:
+    """The annotations of a duration within bounds: written ``10s``, held in seconds."""
+
+    def check(value: object, info: ValidationInfo) -> float:
+        expected = f"{format_duration(least_seconds)} to {format_duration(most_seconds)}"
+        if isinstance(value, str) and _DURATION.match(value):
+            seconds = parse_duration(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and info.context != FROM_FILE:
+            seconds = float(value)
+        else:
+            raise fault(f"is {shown(value)}, a duration such as 500ms, 10s, 2m or 1h was expected")
+        if not least_seconds <= seconds <= most_seconds:
+            raise fault(f"is {shown(value)}, {expected} was expected")
+        return seconds
+
+    bounds = f"{format_duration(least_seconds)} to {format_duration(most_seconds)}"
+    return (
+        BeforeValidator(check),
+        PlainSerializer(format_duration, return_type=str, when_used="json"),
+        WithJsonSchema({"type": "string", "pattern": _DURATION_SCHEMA, "x-bounds": bounds}),
+    )
+
+
+def check_label(key: str, value: str) -> None:
+    """Check one label by the syntax that Kubernetes has for it."""
+    if not _LABEL_KEY.match(key):
+        raise fault(
+            f"has the key {shown(key)}, letters, digits, '-', '_' and '.' were expected, or 'prefix/' before"
+        )
+    if not _LABEL_VALUE.match(value):
+        raise fault(
+            f"has the value {shown(value)}, at most 63 letters, digits, '-', '_' and '.' were expected"
+        )
+
+
+def _variable(value: str) -> str:
+    if not _VARIABLE.match(value):
+        raise fault(f"is {shown(value)}, letters, digits and '_', not first a digit, were expected")
+    if value == "PORT" or value.startswith(("K_", "TORPOR_")):
+        raise fault(f"is {shown(value)}, which the platform sets itself, another name was expected")
+    return value
+
+
+def _handler(value: str) -> str:
+    if not _HANDLER.match(value):
+        raise fault(f"is {shown(value)}, 'module' or 'module:name' was expected")
+    return value
+
+
+def _value(value: str) -> str:
+    if "\x00" in value:
+        raise fault("has a null character, text without one was expected")
+    return value
+
+
+def _path(value: str) -> str:
+    if not _PATH.match(value):
+        raise fault(f"is {shown(value)}, a URL path that starts with '/' was expected")
+    if "//" in value or any(part in (".", "..") for part in value.split("/")):
+        raise fault(f"is {shown(value)}, a path without '//', '.' and '..' was expected")
+    first = "/" + value.split("/")[1]
+    if first in RESERVED_PATHS:
+        raise fault(f"is {shown(value)}, the platform's own: a path outside {_RESERVED} was expected")
+    return value if value == "/" else value.rstrip("/")
+
+
+def _host(value: str) -> str:
+    labels = value.split(".")
+    if (
+        len(value) > 253
+        or labels[-1].isdigit()
+        or not all(len(label) <= 63 and _LABEL.match(label) for label in labels)
+    ):
+        raise fault(f"is {shown(value)}, a host name in lower case, without a port, was expected")
+    return value
+
+
+def _attribute(value: str) -> str:
+    if not _ATTRIBUTE.match(value) or value == "data":
+        raise fault(
+            f"is {shown(value)}, an event attribute's name in lower-case letters and digits was expected"
+        )
+    return value
+
+
+VariableName = Annotated[str, AfterValidator(_variable)]
+VariableValue = Annotated[str, AfterValidator(_value)]
+HandlerName = Annotated[str, AfterValidator(_handler)]
+PathPrefix = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/"})]
+HostName = Annotated[str, AfterValidator(_host)]
+AttributeName = Annotated[str, AfterValidator(_attribute)]
