@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 
 from torpor.spec.values import (
     AttributeName,
+    FilePath,
     HandlerName,
     HostName,
     Name,
@@ -74,11 +75,11 @@ class Metadata(_Model):
 class Source(_Model):
     """Where a function's code is."""
 
-    path: Path = Field(Path(), strict=False)
+    path: FilePath = Path()
     """Folder of the code, relative to the file that declares it."""
     handler: HandlerName = "main"
     """Module in that folder, or `module:name` of the handler or ASGI app in it."""
-    requirements: Path | None = Field(None, strict=False)
+    requirements: FilePath | None = None
     """File of pip requirements, relative to `path`; `requirements.txt` where there is one."""
 
 

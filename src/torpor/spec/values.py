@@ -7,9 +7,10 @@ and field before it.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 FROM_FILE = {"torpor": "file"}
@@ -132,7 +133,7 @@ def _variable(value: str) -> str:
 
 
 def _handler(value: str) -> str:
-    if not _HANDLER.match(value):
+    if len(value) > 200 or not _HANDLER.match(value):
         raise fault(f"is {shown(value)}, 'module' or 'module:name' was expected")
     return value
 
@@ -140,6 +141,13 @@ def _handler(value: str) -> str:
 def _value(value: str) -> str:
     if "\x00" in value:
         raise fault("has a null character, text without one was expected")
+    return value
+
+
+def _file(value: Path) -> Path:
+    text = str(value)
+    if not text.isprintable() or len(text) > 1000 or any(len(part.encode()) > 255 for part in value.parts):
+        raise fault(f"is {shown(text)}, a path of printable characters that a disk can have was expected")
     return value
 
 
@@ -175,6 +183,7 @@ def _attribute(value: str) -> str:
 
 VariableName = Annotated[str, AfterValidator(_variable)]
 VariableValue = Annotated[str, AfterValidator(_value)]
+FilePath = Annotated[Path, AfterValidator(_file), Field(strict=False)]
 HandlerName = Annotated[str, AfterValidator(_handler)]
 PathPrefix = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/"})]
 HostName = Annotated[str, AfterValidator(_host)]
