@@ -37,7 +37,7 @@ VERBS = {
 
 # What only `pip install 'torpor[platform]'` brings.
 _PLATFORM_MODULES = frozenset(
-    "envoy google grpc httpx nats obstore psutil rich ruamel watchfiles xds".split()
+    ("envoy", "google", "grpc", "httpx", "nats", "obstore", "psutil", "rich", "ruamel", "watchfiles", "xds")
 )
 
 

@@ -245,12 +245,24 @@ def _fault(document: Document, file: str, where: FieldPath, message: str) -> Fau
     return Fault(file, line_of(where, document.lines), field_name(where), message)
 
 
+def _requires_anything(path: Path) -> bool:
+    """Whether ``path`` is a file with more in it than comments; what can't be read is for who installs it to say."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as stream:
+            lines = stream.read(MAX_BYTES).splitlines()
+    except OSError:
+        return True
+    return any(line.strip() and not line.strip().startswith(b"#") for line in lines)
+
+
 def _absolute(function: Function, base: Path) -> Function:
     """``function`` with absolute paths; of requirements, those that it has (``None``: it has none)."""
     source = function.spec.source
     folder = Path(os.path.realpath(base / source.path))  # unlike Path.resolve, bears a loop of links
     requirements: Path | None = folder / (source.requirements or "requirements.txt")
-    if source.requirements is None and not (folder / "requirements.txt").is_file():
+    if source.requirements is None and not _requires_anything(folder / "requirements.txt"):
         requirements = None
     absolute = Source.model_construct(path=folder, handler=source.handler, requirements=requirements)
     return function.model_copy(update={"spec": function.spec.model_copy(update={"source": absolute})})

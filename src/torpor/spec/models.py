@@ -80,7 +80,7 @@ class Source(_Model):
     handler: HandlerName = "main"
     """Module in that folder, or `module:name` of the handler or ASGI app in it."""
     requirements: FilePath | None = None
-    """File of pip requirements, relative to `path`; `requirements.txt` where there is one."""
+    """File of pip requirements, relative to `path`; `requirements.txt` where there is one that names any."""
 
 
 class EnvVar(_Model):
