@@ -1,0 +1,79 @@
+"""``/api/v1``: the REST API of a running platform.
+
+:func:`create` puts together what every request passes (:mod:`torpor.api.edge`), how errors look
+(:mod:`torpor.api.refusals`), and the routes. The API shows and streams; it decides nothing, and changes
+nothing but blobs: what runs is declared in files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+
+from torpor.api import refusals, routes
+from torpor.api.edge import Edge
+from torpor.api.streams import Streams
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from fastapi.routing import APIRoute
+
+    from torpor.api.backend import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """How an API is served, beside what it serves.
+
+    ``allowed_hosts`` are host names and addresses beside those of the loopback interface, ``*.example.com``
+    for all below one and ``*`` for any; ``max_body_bytes`` holds for every path but blobs.
+    """
+
+    allowed_hosts: Collection[str] = field(default_factory=frozenset)
+    max_body_bytes: int = 64 * 1024
+    max_blob_bytes: int = 256 * 1024 * 1024
+    max_streams: int = 64
+    quiet_seconds: float = 15.0
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The document that FastAPI makes, with problems in the media type that they have."""
+        document = super().openapi()
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"]["default"] |= routes.PROBLEM
+        return document
+
+
+def create(backend: Backend, options: ApiOptions | None = None) -> FastAPI:
+    """The API of the platform that ``backend`` stands for."""
+    chosen = options or ApiOptions()
+    app = _Api(
+        title="Torpor",
+        version="1",
+        summary="What runs on this platform, its logs, its events and its blobs.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url="/api/v1/docs",
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.backend = backend
+    app.state.streams = Streams(chosen.max_streams, chosen.quiet_seconds)
+    app.include_router(routes.router, prefix="/api/v1", responses=routes.PROBLEMS)
+    refusals.install(app)
+
+    def limit_bytes(path: str) -> int:
+        return chosen.max_blob_bytes if path == "/api/v1/blobs" else chosen.max_body_bytes
+
+    app.add_middleware(Edge, allowed_hosts=chosen.allowed_hosts, limit_bytes=limit_bytes)
+    return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    first, *others = route.name.split("_")
+    return first + "".join(word.capitalize() for word in others)

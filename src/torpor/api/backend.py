@@ -1,0 +1,81 @@
+"""What the API asks of a running platform, the same in every place that a platform runs.
+
+Resources are named by their key, ``namespace/name``. Any call may raise a
+:class:`~torpor.errors.TorporError`; the API answers 503 with its text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from torpor.binding import WireEvent
+    from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A stored blob; ``chunks`` is read once, at most."""
+
+    size_bytes: int
+    content_type: str | None
+    chunks: AsyncIterator[bytes]
+
+
+class Backend(Protocol):
+    """A running platform."""
+
+    async def functions(self) -> Sequence[FunctionStatus]:
+        """Every declared function."""
+        ...
+
+    async def function(self, key: str) -> FunctionStatus | None:
+        """The function of this key with all there is to say of it, or ``None``."""
+        ...
+
+    async def triggers(self) -> Sequence[TriggerStatus]:
+        """Every declared trigger, with its counters."""
+        ...
+
+    async def brokers(self) -> Sequence[BrokerStatus]:
+        """Every broker, with its counters."""
+        ...
+
+    async def status(self) -> PlatformStatus:
+        """The platform itself: its parts and their health, and the faults of the last reload."""
+        ...
+
+    def logs(self, key: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
+        """The last ``tail`` lines that the function's instances wrote; with ``follow`` then each new one.
+
+        Asked only for functions that there are.
+        """
+        ...
+
+    async def tail(self, broker: str) -> AsyncIterator[WireEvent]:
+        """Each event that the broker of this key takes in from the return of this call on.
+
+        Asked only for brokers that there are. A reader that falls behind may lose events; the platform
+        never waits.
+        """
+        ...
+
+    async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
+        """Store a blob and return its reference: a URL, fit to be an event's ``dataref``, that ends in its
+        name.
+
+        The same bytes have the same name, of letters, digits, ``.``, ``_`` and ``-``.
+
+        An error of ``chunks`` ends the upload, leaves nothing behind and is passed on.
+        """
+        ...
+
+    async def get_blob(self, name: str) -> Blob:
+        """The blob of this name: the last segment of its reference.
+
+        Raises :class:`~torpor.errors.BlobNotFoundError`.
+        """
+        ...

@@ -1,0 +1,268 @@
+"""The client that the command line, and anyone else in Python, asks a running platform with.
+
+Answers are read into the models that the API writes. What goes wrong is raised as one of two errors, each
+with words that a person can act on: :class:`~torpor.errors.UnreachableError` and
+:class:`~torpor.errors.RefusedError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+from typing import IO, TYPE_CHECKING, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from torpor.api.documents import BrokerList, FunctionList, Health, StoredBlob, TriggerList
+from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_structured, encode_batch, encode_structured
+from torpor.errors import ApiError, MalformedEventError, RefusedError, UnreachableError
+from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import TracebackType
+
+LOCAL_URL = "http://127.0.0.1:8080"
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+# A quiet stream has an empty line every fifteen seconds.
+_STREAM_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+# As long as the longest `timeoutSeconds` of a function, and the time it may be held before.
+_INVOKE_TIMEOUT = httpx.Timeout(3720.0, connect=5.0)
+_MAX_LINE_BYTES = 64 * 1024 * 1024
+M = TypeVar("M", bound=BaseModel)
+
+
+def base_url(context: str) -> str:
+    """The URL of the platform that ``context`` names: ``local``, or a URL of the gateway.
+
+    Raises :class:`ValueError` for anything else.
+    """
+    if context == "local":
+        return LOCAL_URL
+    parts = urlsplit(context)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"{context!r} names no platform; 'local' or a URL such as {LOCAL_URL} was expected")
+    return context.rstrip("/")
+
+
+class Client:
+    """A connection to one platform, through its gateway. Close it, or use it in a ``with`` block."""
+
+    def __init__(self, context: str = "local", *, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = base_url(context)
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=_TIMEOUT,
+            transport=transport,
+            trust_env=not _is_local(self.url),  # a proxy has no business between this machine and itself
+            headers={"user-agent": "torpor"},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    # --- reads ----------------------------------------------------------------------------------------------
+
+    def functions(self) -> list[FunctionStatus]:
+        """Every declared function."""
+        return self._read("/api/v1/functions", FunctionList).items
+
+    def function(self, name: str, namespace: str = "default") -> FunctionStatus:
+        """One function."""
+        return self._read(f"/api/v1/functions/{_path(namespace, name)}", FunctionStatus)
+
+    def triggers(self) -> list[TriggerStatus]:
+        """Every declared trigger."""
+        return self._read("/api/v1/triggers", TriggerList).items
+
+    def brokers(self) -> list[BrokerStatus]:
+        """Every broker."""
+        return self._read("/api/v1/brokers", BrokerList).items
+
+    def status(self) -> PlatformStatus:
+        """The platform itself."""
+        return self._read("/api/v1/status", PlatformStatus)
+
+    def health(self) -> Health:
+        """Whether the platform's parts are well."""
+        return self._read("/api/v1/health", Health)
+
+    # --- streams --------------------------------------------------------------------------------------------
+
+    def logs(
+        self, name: str, namespace: str = "default", *, tail: int = 100, follow: bool = False
+    ) -> Iterator[LogLine]:
+        """The last ``tail`` lines of a function's instances, then, with ``follow``, each new one."""
+        path = f"/api/v1/functions/{_path(namespace, name)}/logs"
+        with self._stream(path, {"tail": tail, "follow": follow}) as lines:
+            for line in lines:
+                yield _parse(LogLine, line)
+
+    @contextlib.contextmanager
+    def tail(
+        self, broker: str = "default", namespace: str = "default", *, filters: Sequence[str] = ()
+    ) -> Iterator[Iterator[WireEvent]]:
+        """A block in which each event that the broker takes in can be iterated, from the block's start on.
+
+        ``filters`` narrow them, such as ``type=image.*``; all must match.
+        """
+        with self._stream(
+            f"/api/v1/brokers/{_path(namespace, broker)}/tail", {"filter": list(filters)}
+        ) as lines:
+            yield map(_event, lines)
+
+    # --- writes ---------------------------------------------------------------------------------------------
+
+    def send(self, events: Sequence[WireEvent], broker: str = "default", namespace: str = "default") -> None:
+        """Publish ``events``, all or none; returns when they are durable."""
+        single = len(events) == 1
+        body = encode_structured(events[0]) if single else encode_batch(events)
+        headers = {"content-type": (STRUCTURED if single else BATCH).decode()}
+        with _mapped(self.url):
+            response = self._http.post(f"/events/{_path(namespace, broker)}", content=body, headers=headers)
+        _check(response)
+
+    def put_blob(
+        self, content: bytes | IO[bytes] | Iterable[bytes], content_type: str | None = None
+    ) -> StoredBlob:
+        """Store a blob; what is returned has the reference that an event carries as its ``dataref``."""
+        headers = {"content-type": content_type} if content_type else {}
+        with _mapped(self.url):
+            response = self._http.put("/api/v1/blobs", content=content, headers=headers)
+        _check(response)
+        return _parse(StoredBlob, response.content)
+
+    def get_blob(self, name: str) -> bytes:
+        """The bytes of a blob."""
+        with _mapped(self.url):
+            response = self._http.get(f"/api/v1/blobs/{_path(name)}")
+        _check(response)
+        return response.content
+
+    @contextlib.contextmanager
+    def invoke(
+        self,
+        name: str,
+        namespace: str = "default",
+        *,
+        method: str = "GET",
+        path: str = "/",
+        headers: Sequence[tuple[str, str]] = (),
+        content: bytes | IO[bytes] | None = None,
+    ) -> Iterator[httpx.Response]:
+        """Call a function through the gateway; the response's body is still to be read, within the block.
+
+        Every status is a response here, not an error.
+        """
+        target = f"/function/{_path(f'{name}.{namespace}')}/{path.removeprefix('/')}"
+        with (
+            _mapped(self.url),
+            self._http.stream(
+                method, target, headers=list(headers), content=content, timeout=_INVOKE_TIMEOUT
+            ) as response,
+        ):
+            yield response
+
+    # --- within ---------------------------------------------------------------------------------------------
+
+    def _read(self, path: str, model: type[M]) -> M:
+        with _mapped(self.url):
+            response = self._http.get(path)
+        _check(response)
+        return _parse(model, response.content)
+
+    @contextlib.contextmanager
+    def _stream(self, path: str, query: Mapping[str, int | bool | list[str]]) -> Iterator[Iterator[bytes]]:
+        with (
+            _mapped(self.url),
+            self._http.stream("GET", path, params=query, timeout=_STREAM_TIMEOUT) as response,
+        ):
+            if response.is_error:
+                response.read()
+            _check(response)
+            yield _lines(response.iter_bytes())
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _path(*segments: str) -> str:
+    return "/".join(quote(segment, safe="") for segment in segments)
+
+
+@contextlib.contextmanager
+def _mapped(url: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.ConnectError as error:
+        raise UnreachableError(f"no platform answers at {url}; start one with 'torpor up'") from error
+    except httpx.TimeoutException as error:
+        raise UnreachableError(f"the platform at {url} did not answer in time") from error
+    except httpx.TransportError as error:
+        raise UnreachableError(f"the platform at {url} ended the connection: {error}") from error
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    # Not httpx's own: that ends lines at U+2028 and the like too, which JSON leaves as they are.
+    unfinished = b""
+    for chunk in chunks:
+        *lines, unfinished = (unfinished + chunk).split(b"\n")
+        yield from filter(None, lines)
+        if len(unfinished) > _MAX_LINE_BYTES:
+            raise ApiError(f"a line of the answer is longer than {_MAX_LINE_BYTES} bytes")
+
+
+def _check(response: httpx.Response) -> None:
+    if not response.is_success:
+        raise refused(response.status_code, response.headers, response.content)
+
+
+def refused(status: int, headers: httpx.Headers, body: bytes) -> RefusedError:
+    """The error that an answer of ``status`` stands for: what its problem says, or what is known."""
+    document: object = None
+    if headers.get("content-type", "").startswith("application/problem+json"):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            document = orjson.loads(body)
+    request_id = headers.get("x-request-id")
+    if not isinstance(document, dict):
+        return RefusedError(status, f"HTTP status {status} without a problem document", "", "", request_id)
+    return RefusedError(
+        status,
+        str(document.get("title", f"HTTP status {status}")),
+        str(document.get("detail", "")),
+        str(document.get("type", "")),
+        str(document.get("requestId") or request_id or "") or None,
+    )
+
+
+def _parse(model: type[M], text: str | bytes) -> M:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        raise ApiError(f"the answer is not what this version of torpor reads: {error}") from error
+
+
+def _event(line: bytes) -> WireEvent:
+    try:
+        return decode_structured(line)
+    except MalformedEventError as error:
+        raise ApiError(f"the answer is not what this version of torpor reads: {error}") from error

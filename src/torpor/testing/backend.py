@@ -1,0 +1,178 @@
+"""A platform that runs nothing: what :mod:`torpor.api` needs from one, held in memory for tests to fill."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from torpor.api.backend import Blob
+from torpor.errors import BlobNotFoundError, TorporError
+from torpor.spec.status import (
+    BrokerStatus,
+    FunctionStatus,
+    LogLine,
+    PartStatus,
+    PlatformStatus,
+    ScalingStatus,
+    TriggerStatus,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from torpor.binding import WireEvent
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+URL = "http://127.0.0.1:8080"
+
+
+def function_status(name: str, namespace: str = "default", **changes: object) -> FunctionStatus:
+    """The view of a function at rest, with ``changes`` by attribute name."""
+    resting = FunctionStatus(
+        name=name,
+        namespace=namespace,
+        url=f"{URL}/function/{name}.{namespace}",
+        ready=True,
+        reason="at rest",
+        revision=f"{name}-00001",
+        desired=0,
+        source=f"/functions/{name}",
+        handler="main",
+        declared_in=f"/functions/{name}/function.yaml:1",
+        container_concurrency=0,
+        timeout_seconds=300.0,
+        scaling=ScalingStatus(min_scale=0, max_scale=50, metric="concurrency", target=100.0),
+    )
+    return resting.model_copy(update=changes)
+
+
+class FakeBackend:
+    """Keeps :class:`torpor.api.backend.Backend`.
+
+    Tests change the attributes; with ``failure`` set, every call raises it. ``tailing`` is how many readers
+    a broker has, and ``following`` how many a function's logs have.
+    """
+
+    def __init__(self) -> None:
+        self.declared: dict[str, FunctionStatus] = {}
+        self.trigger_list: list[TriggerStatus] = []
+        self.broker_list = [
+            BrokerStatus(name="default", namespace="default", url=f"{URL}/events/default/default")
+        ]
+        self.platform = PlatformStatus(
+            version="0.1.0",
+            started_at=EPOCH,
+            gateway_url=URL,
+            parts=(PartStatus(name="gateway", healthy=True), PartStatus(name="events", healthy=True)),
+        )
+        self.lines: dict[str, list[LogLine]] = {}
+        self.blobs: dict[str, tuple[bytes, str | None]] = {}
+        self.failure: TorporError | None = None
+        self._followers: dict[str, list[asyncio.Queue[LogLine]]] = {}
+        self._tails: dict[str, list[asyncio.Queue[WireEvent]]] = {}
+
+    def add(self, *functions: FunctionStatus) -> None:
+        """Declare ``functions``."""
+        self.declared.update({f"{function.namespace}/{function.name}": function for function in functions})
+
+    def write(self, key: str, text: str, *, instance: str = "instance-1") -> None:
+        """Have an instance of the function ``key`` write a line."""
+        line = LogLine(time=EPOCH, instance=instance, stream="stdout", text=text)
+        self.lines.setdefault(key, []).append(line)
+        for queue in self._followers.get(key, ()):
+            queue.put_nowait(line)
+
+    def publish(self, broker: str, event: WireEvent) -> None:
+        """Have the broker take in ``event``."""
+        for queue in self._tails.get(broker, ()):
+            queue.put_nowait(event)
+
+    def tailing(self, broker: str = "default/default") -> int:
+        """How many read the broker's events at the moment."""
+        return len(self._tails.get(broker, ()))
+
+    def following(self, key: str) -> int:
+        """How many follow the function's logs at the moment."""
+        return len(self._followers.get(key, ()))
+
+    # --- the protocol ---------------------------------------------------------------------------------------
+
+    async def functions(self) -> Sequence[FunctionStatus]:
+        """Every declared function."""
+        self._fail()
+        return list(self.declared.values())
+
+    async def function(self, key: str) -> FunctionStatus | None:
+        """One function."""
+        self._fail()
+        return self.declared.get(key)
+
+    async def triggers(self) -> Sequence[TriggerStatus]:
+        """Every trigger."""
+        self._fail()
+        return self.trigger_list
+
+    async def brokers(self) -> Sequence[BrokerStatus]:
+        """Every broker."""
+        self._fail()
+        return self.broker_list
+
+    async def status(self) -> PlatformStatus:
+        """The platform."""
+        self._fail()
+        return self.platform
+
+    async def logs(self, key: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
+        """Lines that :meth:`write` wrote."""
+        queue: asyncio.Queue[LogLine] = asyncio.Queue()
+        kept = self.lines.get(key, [])[-tail:] if tail else []
+        followers = self._followers.setdefault(key, [])
+        followers.append(queue)
+        try:
+            for line in kept:
+                yield line
+            while follow:
+                yield await queue.get()
+        finally:
+            followers.remove(queue)
+
+    async def tail(self, broker: str) -> AsyncIterator[WireEvent]:
+        """Events that :meth:`publish` brings."""
+        self._fail()
+        queue: asyncio.Queue[WireEvent] = asyncio.Queue()
+        self._tails.setdefault(broker, []).append(queue)
+        return self._events(broker, queue)
+
+    async def _events(self, broker: str, queue: asyncio.Queue[WireEvent]) -> AsyncIterator[WireEvent]:
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self._tails[broker].remove(queue)
+
+    async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
+        """Keep the bytes."""
+        self._fail()
+        content = b"".join([chunk async for chunk in chunks])
+        name = hashlib.sha256(content).hexdigest()
+        self.blobs[name] = (content, content_type)
+        return f"memory:///{name}"
+
+    async def get_blob(self, name: str) -> Blob:
+        """The bytes."""
+        self._fail()
+        if name not in self.blobs:
+            raise BlobNotFoundError(f"there is no blob {name!r}")
+        content, content_type = self.blobs[name]
+        return Blob(len(content), content_type, _chunks(content))
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+async def _chunks(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), 65_536):
+        yield content[start : start + 65_536]

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from torpor.api.app import ApiOptions, create
+from torpor.errors import EventLogError
+from torpor.spec.status import PartStatus, TriggerStatus
+from torpor.testing.backend import FakeBackend, function_status
+
+
+def call(
+    backend: FakeBackend,
+    path: str,
+    *,
+    method: str = "GET",
+    options: ApiOptions | None = None,
+    raise_errors: bool = True,
+    **arguments: Any,
+) -> httpx.Response:
+    """One request to a new API on ``backend``."""
+
+    async def run() -> httpx.Response:
+        transport = httpx.ASGITransport(create(backend, options), raise_app_exceptions=raise_errors)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.request(method, path, **arguments)
+
+    return asyncio.run(run())
+
+
+def assert_problem(response: httpx.Response, status: int, slug: str) -> str:
+    """Check that ``response`` is that problem, and return its detail."""
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    document = response.json()
+    assert document["type"] == f"https://torpor.dev/problems/{slug}"
+    assert document["status"] == status
+    assert document["requestId"] == response.headers["x-request-id"]
+    return str(document["detail"])
+
+
+def test_functions_are_listed_in_order_with_the_names_of_the_declarations() -> None:
+    backend = FakeBackend()
+    backend.add(
+        function_status("resize", "images"), function_status("hello"), function_status("split", "images")
+    )
+    items = call(backend, "/api/v1/functions").json()["items"]
+    assert [(item["namespace"], item["name"]) for item in items] == [
+        ("default", "hello"),
+        ("images", "resize"),
+        ("images", "split"),
+    ]
+    assert items[0]["scaling"]["maxScale"] == 50
+    assert items[0]["containerConcurrency"] == 0
+
+
+def test_one_function_is_shown() -> None:
+    backend = FakeBackend()
+    backend.add(function_status("hello", reason="2 instances"))
+    assert call(backend, "/api/v1/functions/default/hello").json()["reason"] == "2 instances"
+
+
+def test_an_unknown_function_is_a_problem_that_names_the_nearest() -> None:
+    backend = FakeBackend()
+    backend.add(function_status("hello"))
+    for path in ("/api/v1/functions/default/helo", "/api/v1/functions/default/helo/logs"):
+        detail = assert_problem(call(backend, path), 404, "unknown-function")
+        assert detail == "There is no function 'default/helo'. Did you mean 'default/hello'?"
+
+
+def test_triggers_and_brokers_have_their_counters() -> None:
+    backend = FakeBackend()
+    backend.trigger_list = [
+        TriggerStatus(name="tiles", namespace="default", broker="default", function="resize", dead_lettered=2)
+    ]
+    assert call(backend, "/api/v1/triggers").json()["items"][0]["deadLettered"] == 2
+    assert call(backend, "/api/v1/brokers").json()["items"][0]["published"] == 0
+
+
+def test_the_status_has_the_faults_of_the_last_reload() -> None:
+    backend = FakeBackend()
+    backend.platform = backend.platform.model_copy(
+        update={"faults": ("a.yaml:3: spec: wrong",), "loaded_at": datetime(2026, 1, 2, tzinfo=UTC)}
+    )
+    document = call(backend, "/api/v1/status").json()
+    assert document["faults"] == ["a.yaml:3: spec: wrong"]
+    assert document["loadedAt"] == "2026-01-02T00:00:00Z"
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+def test_the_platform_is_healthy_when_every_part_is(healthy: bool) -> None:
+    backend = FakeBackend()
+    parts = (
+        PartStatus(name="gateway", healthy=True),
+        PartStatus(name="events", healthy=healthy, detail="no NATS"),
+    )
+    backend.platform = backend.platform.model_copy(update={"parts": parts})
+    document = call(backend, "/api/v1/health").json()
+    assert document["healthy"] is healthy
+    assert document["parts"][1]["detail"] == "no NATS"
+
+
+def test_the_last_lines_of_a_log_come_one_document_a_line() -> None:
+    backend = FakeBackend()
+    backend.add(function_status("hello"))
+    for number in range(5):
+        backend.write("default/hello", f"line {number}\u2028")
+    response = call(backend, "/api/v1/functions/default/hello/logs", params={"tail": 2})
+    assert response.headers["content-type"] == "application/x-ndjson"
+    texts = [orjson.loads(line)["text"] for line in response.content.split(b"\n") if line]
+    assert texts == ["line 3\u2028", "line 4\u2028"]
+
+
+@pytest.mark.parametrize(
+    ("query", "where"),
+    [
+        ("tail=-1", "query.tail"),
+        ("tail=10001", "query.tail"),
+        ("tail=x", "query.tail"),
+        ("follow=2", "query.follow"),
+    ],
+)
+def test_wrong_parameters_are_named(query: str, where: str) -> None:
+    backend = FakeBackend()
+    backend.add(function_status("hello"))
+    response = call(backend, f"/api/v1/functions/default/hello/logs?{query}")
+    assert_problem(response, 400, "malformed-request")
+    assert [fault["where"] for fault in response.json()["faults"]] == [where]
+
+
+def test_a_tail_of_an_unknown_broker_or_with_a_wrong_filter_is_a_problem() -> None:
+    backend = FakeBackend()
+    detail = assert_problem(call(backend, "/api/v1/brokers/default/defualt/tail"), 404, "unknown-broker")
+    assert "Did you mean 'default/default'?" in detail
+    response = call(backend, "/api/v1/brokers/default/default/tail", params={"filter": "Type"})
+    assert "'Type' is not ATTRIBUTE=PATTERN" in assert_problem(response, 400, "malformed-request")
+    response = call(backend, "/api/v1/brokers/default/default/tail", params={"filter": ["a=b"] * 17})
+    assert_problem(response, 400, "malformed-request")
+    assert backend.tailing() == 0
+
+
+def test_a_blob_comes_back_as_it_was_put() -> None:
+    backend = FakeBackend()
+    content = bytes(range(256)) * 1000
+    stored = call(
+        backend, "/api/v1/blobs", method="PUT", content=content, headers={"content-type": "image/png"}
+    )
+    assert stored.status_code == 201
+    assert stored.json()["dataref"].endswith("/" + stored.json()["name"])
+    response = call(backend, stored.headers["location"])
+    assert response.content == content
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "sandbox" in response.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("name", ["0" * 64, "..%2F..%2Fetc%2Fpasswd", "%2e%2e", "a%00b", "x" * 200])
+def test_a_blob_that_is_not_there_is_a_problem(name: str) -> None:
+    assert_problem(call(FakeBackend(), f"/api/v1/blobs/{name}"), 404, "not-found")
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_blob_over_the_limit_is_refused_and_not_kept(announced: bool) -> None:
+    backend = FakeBackend()
+
+    async def chunks() -> Any:
+        for _ in range(11):
+            yield b"x" * 10
+
+    response = call(
+        backend,
+        "/api/v1/blobs",
+        method="PUT",
+        options=ApiOptions(max_blob_bytes=100),
+        content=b"x" * 110 if announced else chunks(),
+    )
+    assert "100 bytes" in assert_problem(response, 413, "too-large")
+    assert response.headers["connection"] == "close"
+    assert backend.blobs == {}
+
+
+def test_bodies_of_other_requests_are_bounded_too() -> None:
+    response = call(FakeBackend(), "/api/v1/status", content=b"x" * 65_537)
+    assert_problem(response, 413, "too-large")
+
+
+def test_a_broker_that_does_not_answer_is_a_problem_to_try_again() -> None:
+    backend = FakeBackend()
+    backend.failure = EventLogError("the broker can't be reached")
+    response = call(backend, "/api/v1/brokers")
+    assert assert_problem(response, 503, "unavailable") == "the broker can't be reached"
+    assert response.headers["retry-after"] == "1"
+
+
+def test_an_error_that_nobody_expected_shows_nothing_of_itself() -> None:
+    class Broken(FakeBackend):
+        async def status(self) -> Any:
+            raise ZeroDivisionError("secret")
+
+    response = call(Broken(), "/api/v1/status", raise_errors=False)
+    assert_problem(response, 500, "internal")
+    assert "secret" not in response.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/api/v1", "/api/v1/", "/api/v1/functions/", "/api/v1/nothing", "/api/v2/status"]
+)
+def test_unknown_paths_are_problems(path: str) -> None:
+    assert_problem(call(FakeBackend(), path), 404, "not-found")
+
+
+def test_wrong_methods_are_problems_that_say_which_are_right() -> None:
+    response = call(FakeBackend(), "/api/v1/blobs", method="POST", content=b"x")
+    assert assert_problem(response, 405, "method-not-allowed") == "'/api/v1/blobs' takes PUT, not POST."
+    assert response.headers["allow"] == "PUT"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:8080", "192.168.1.7"])
+def test_a_foreign_host_name_is_refused(host: str) -> None:
+    response = call(FakeBackend(), "/api/v1/status", headers={"host": host})
+    assert host in assert_problem(response, 421, "misdirected")
+
+
+def test_a_host_name_can_be_allowed() -> None:
+    options = ApiOptions(allowed_hosts={"torpor.example"})
+    assert call(
+        FakeBackend(), "/api/v1/status", headers={"host": "torpor.example"}, options=options
+    ).is_success
+
+
+def test_request_ids_are_kept_when_they_are_fit_to_be_and_made_otherwise() -> None:
+    kept = call(FakeBackend(), "/api/v1/status", headers={"x-request-id": "abc-1"})
+    assert kept.headers["x-request-id"] == "abc-1"
+    for unfit in ("", "a b", "x" * 129, "é"):
+        made = call(FakeBackend(), "/api/v1/status", headers={"x-request-id": unfit.encode("latin-1")})
+        assert len(made.headers["x-request-id"]) == 36
+
+
+def test_the_api_documents_itself() -> None:
+    document = call(FakeBackend(), "/api/v1/openapi.json").json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert sorted(operation["operationId"] for operation in operations) == [
+        "getBlob",
+        "getFunction",
+        "getFunctionLogs",
+        "getHealth",
+        "getStatus",
+        "listBrokers",
+        "listFunctions",
+        "listTriggers",
+        "putBlob",
+        "tailBroker",
+    ]
+    for operation in operations:
+        problems = [answer for status, answer in operation["responses"].items() if status[0] not in "2"]
+        assert all(list(answer["content"]) == ["application/problem+json"] for answer in problems)
+    assert call(FakeBackend(), "/api/v1/docs").headers["content-type"].startswith("text/html")
