@@ -44,6 +44,7 @@ _CONSTANTS: dict[str, bool | None] = {
 _INTEGER = re.compile(r"[-+]?[0-9]{1,100}\Z")
 _OTHER_BASE = re.compile(r"0(o[0-7]{1,100}|x[0-9a-fA-F]{1,100})\Z")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,100}|[0-9]{1,100}(\.[0-9]{0,100})?)([eE][-+]?[0-9]{1,10})?\Z")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPECIAL_FLOAT = re.compile(r"([-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 
 
@@ -172,6 +173,8 @@ class _Composer:
         if event.tag is not None and str(event.tag) not in _CORE_TAGS | _TEXT_TAGS:
             raise _DefectError(line, f"has the tag {shown(str(event.tag))}, none was expected")
         if isinstance(event, ScalarEvent):
+            if _SURROGATE.search(event.value):
+                raise _DefectError(line, "escapes half of a surrogate pair, whole characters were expected")
             node = _Node(line, _scalar(event), ScalarEvent)
         elif isinstance(event, SequenceStartEvent):
             children = list(self._children(SequenceEndEvent, depth))

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from torpor.spec.values import shown
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -28,7 +28,6 @@ FieldPath = tuple[str | int, ...]
 _PLAIN_SEGMENT = re.compile(r"[\w./-]{1,80}\Z", re.ASCII)
 _EXPECTED_TYPES = {
     "string_type": "a text",
-    "string_unicode": "a text of Unicode characters",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -91,8 +90,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     return by_lower[near[0]] if near else None
 
 
-def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[FieldPath, str]:
-    """The field and the words for one ``error`` that validating a document as ``model`` gave."""
+def explain(errors: Sequence[ErrorDetails], model: type[BaseModel]) -> Iterator[tuple[FieldPath, str]]:
+    """The field and the words for each of ``errors`` that validating a document as ``model`` gave."""
+    misspelt = {error["loc"][:-1] for error in errors if error["type"] == "extra_forbidden"}
+    around = {error["loc"][:length] for error in errors for length in range(len(error["loc"]))}
+    for error in errors:
+        # What is empty only because what was in it is wrong is not at fault twice.
+        if error.get("ctx", {}).get("whole") and error["loc"][:-1] in misspelt:
+            continue
+        if error["type"] == "too_short" and error["loc"] in around:
+            continue
+        yield _explain(error, model)
+
+
+def _explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[FieldPath, str]:
     path = tuple(segment for segment in error["loc"] if segment != "[key]")
     context = error.get("ctx", {})
     kind = error["type"]

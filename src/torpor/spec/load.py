@@ -132,8 +132,7 @@ class _Loader:
                     document.value, by_alias=True, by_name=False, context=FROM_FILE
                 )
             except ValidationError as error:
-                for details in error.errors(include_url=False):
-                    where, message = explain(details, model)
+                for where, message in explain(error.errors(include_url=False), model):
                     if where not in document.empty and where not in (("apiVersion",), ("kind",)):
                         faults.append(_fault(document, file, where, message))
             else:
@@ -246,7 +245,7 @@ def _fault(document: Document, file: str, where: FieldPath, message: str) -> Fau
 
 
 def _requires_anything(path: Path) -> bool:
-    """Whether ``path`` is a file with more in it than comments; what can't be read is for who installs it to say."""
+    """Whether ``path`` is a file with more in it than comments; one that can't be read may be."""
     if not path.is_file():
         return False
     try:

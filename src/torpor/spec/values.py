@@ -22,8 +22,8 @@ RESERVED_PATHS = ("/function", "/events", "/api", "/system", "/ui", "/async-func
 
 _RESERVED = ", ".join(RESERVED_PATHS)
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?\Z")
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)\Z")
-_DURATION_SCHEMA = "^[0-9]{1,9}(ms|s|m|h)$"
+_DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h)\Z")
+_DURATION_SCHEMA = "^[0-9]{1,12}(ms|s|m|h)$"
 _UNITS_SECONDS = {"h": 3600, "m": 60, "s": 1}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _HANDLER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?\Z", re.ASCII)
