@@ -42,10 +42,11 @@ def base_url(context: str) -> str:
     """
     if context == "local":
         return LOCAL_URL
-    parts = urlsplit(context)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"{context!r} names no platform; 'local' or a URL such as {LOCAL_URL} was expected")
-    return context.rstrip("/")
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(context)
+        if parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment:
+            return context.rstrip("/")
+    raise ValueError(f"{context!r} names no platform; 'local' or a URL such as {LOCAL_URL} was expected")
 
 
 class Client:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MAX_FILTERS = 16
-MAX_PATTERN_LENGTH = 512
+MAX_LENGTH = 512
+FORM = "^[a-z0-9]+="
+"""How a filter begins, as a regular expression of JSON Schema."""
 _NAME = re.compile(r"[a-z0-9]+\Z")
 
 
@@ -41,15 +43,13 @@ def parse(texts: Sequence[str]) -> tuple[AttributeFilter, ...]:
 
 
 def _parse_one(text: str) -> AttributeFilter:
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"a filter has {len(text)} characters, {MAX_LENGTH} are the most")
     name, equals, pattern = text.partition("=")
     if not equals or not _NAME.match(name):
         raise ValueError(
             f"filter {text[:80]!r} is not ATTRIBUTE=PATTERN, such as type=image.*, with an attribute's name"
             " in lower-case letters and digits"
-        )
-    if len(pattern) > MAX_PATTERN_LENGTH:
-        raise ValueError(
-            f"the pattern for {name!r} has {len(pattern)} characters, {MAX_PATTERN_LENGTH} are the most"
         )
     return AttributeFilter(name, pattern)
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import WithJsonSchema
 from starlette.responses import StreamingResponse
 
 from torpor.api import filters
@@ -46,6 +47,9 @@ _LINES: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter()
+_FilterText = Annotated[
+    str, WithJsonSchema({"type": "string", "pattern": filters.FORM, "maxLength": filters.MAX_LENGTH})
+]
 R = TypeVar("R", FunctionStatus, TriggerStatus, BrokerStatus)
 
 
@@ -137,7 +141,7 @@ async def tail_broker(
     namespace: str,
     name: str,
     conditions: Annotated[
-        list[str] | None,
+        list[_FilterText] | None,
         Query(
             alias="filter",
             max_length=filters.MAX_FILTERS,
@@ -182,7 +186,6 @@ async def get_health(request: Request) -> Health:
     status_code=201,
     openapi_extra={
         "requestBody": {
-            "required": True,
             "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
         }
     },

@@ -78,7 +78,8 @@ class Streams:
                     (upcoming, closing), timeout=self._quiet_seconds, return_when=asyncio.FIRST_COMPLETED
                 )
                 if not upcoming.done():
-                    yield b"\n"
+                    if not closing.done():
+                        yield b"\n"
                     continue
                 try:
                     item = upcoming.result()
