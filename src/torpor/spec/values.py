@@ -181,10 +181,16 @@ def _attribute(value: str) -> str:
     return value
 
 
-VariableName = Annotated[str, AfterValidator(_variable)]
+def _matching(pattern: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
+VariableName = Annotated[str, AfterValidator(_variable), _matching("^[A-Za-z_][A-Za-z0-9_]*$")]
 VariableValue = Annotated[str, AfterValidator(_value)]
 FilePath = Annotated[Path, AfterValidator(_file), Field(strict=False)]
-HandlerName = Annotated[str, AfterValidator(_handler)]
-PathPrefix = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/"})]
-HostName = Annotated[str, AfterValidator(_host)]
-AttributeName = Annotated[str, AfterValidator(_attribute)]
+HandlerName = Annotated[
+    str, AfterValidator(_handler), _matching(r"^[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*)?$")
+]
+PathPrefix = Annotated[str, AfterValidator(_path), _matching("^/")]
+HostName = Annotated[str, AfterValidator(_host), _matching("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+AttributeName = Annotated[str, AfterValidator(_attribute), _matching("^[a-z0-9]+$")]
