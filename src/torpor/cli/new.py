@@ -87,7 +87,7 @@ def _write(folder: Path, files: dict[str, str]) -> list[Path]:
 def _next_steps(folder: Path, template: str) -> str:
     call = {
         "http": f"torpor invoke {folder.name}",
-        "event": f'torpor invoke {folder.name} --data \'{{"name": "Ada"}}\'',
+        "event": 'torpor events send name.given --data \'{"name": "Ada"}\'',
         "fan-out": 'torpor events send text.submitted --data \'{"text": "the cat"}\'',
     }[template]
     steps = [
