@@ -101,14 +101,15 @@ class UnreachableError(ApiError):
 class RefusedError(ApiError):
     """The platform answered with an error.
 
-    ``status`` is the HTTP status, ``title`` and ``detail`` are for a person, ``problem_type`` is the stable URI of the
-    problem (empty when the answer was no problem document), and ``request_id`` leads to the platform's logs.
+    ``status`` is the HTTP status, ``title`` and ``detail`` are for a person, ``problem_type`` is the stable
+    URI of the problem (empty when the answer was no problem document), and ``request_id`` leads to the
+    platform's logs.
     """
 
     def __init__(
         self, status: int, title: str, detail: str = "", problem_type: str = "", request_id: str | None = None
     ) -> None:
-        super().__init__(f"{title}: {detail}" if detail else title)
+        super().__init__(detail or title)
         self.status = status
         self.title = title
         self.detail = detail

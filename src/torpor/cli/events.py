@@ -1,0 +1,212 @@
+"""``torpor events``: sends events to a broker, and watches them go by."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import mimetypes
+import uuid
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING
+
+import click
+import orjson
+
+from torpor.binding import WireEvent, encode_structured, validate
+from torpor.cli.eventfile import batches, read_events
+from torpor.cli.output import output_option, plural
+from torpor.cli.target import WrongFileError, connect, full_name, namespace_option, short_name
+from torpor.clock import SystemClock
+from torpor.errors import MalformedEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torpor.cli import Globals
+
+_PREVIEW_CHARACTERS = 160
+
+broker_option = click.option(
+    "--broker", default="default", show_default=True, help="Broker, as NAME or NAME.NAMESPACE."
+)
+
+
+@click.group("events", short_help="Send events, and watch them go by.")
+def command() -> None:
+    """Send events to a broker, and watch them go by."""
+
+
+# --- send ---------------------------------------------------------------------------------------------------
+
+
+@command.command("send", short_help="Send events to a broker.")
+@click.argument("type_argument", metavar="[TYPE]", required=False)
+@click.option("--type", "type_option", metavar="TYPE", help="The event's type: the same as the argument.")
+@click.option("--source", metavar="URI", help="The event's source.  [default: /torpor/cli]")
+@click.option("--id", "id_", metavar="ID", help="The event's id.  [default: a new one]")
+@click.option("--subject", metavar="TEXT", help="The event's subject.")
+@click.option(
+    "-a", "--attribute", "attributes", metavar="NAME=VALUE", multiple=True, help="A further attribute."
+)
+@click.option("--data", metavar="JSON", help="The event's data.")
+@click.option("--file", type=click.File("rb"), help="File with the event's data; '-' is stdin.")
+@click.option(
+    "-f",
+    "--events",
+    "events_file",
+    type=click.File("rb"),
+    help="File with whole events in JSON: one, an array, or one a line; '-' is stdin.",
+)
+@broker_option
+@namespace_option
+@click.pass_obj
+def send(
+    chosen: Globals,
+    /,
+    *,
+    type_argument: str | None,
+    type_option: str | None,
+    events_file: IO[bytes] | None,
+    broker: str,
+    namespace: str | None,
+    **parts: object,
+) -> None:
+    """Send one event of TYPE, or those of a file, and return when they are durable.
+
+    The events of a file go in batches of up to 100; each batch is taken whole or not at all.
+    """
+    space, name = full_name(broker, namespace)
+    if type_argument and type_option:
+        raise click.UsageError("the type is given twice")
+    type_ = type_argument or type_option
+    events: Iterable[WireEvent]
+    if events_file is not None:
+        if type_ or any(parts.values()):
+            raise click.UsageError("-f holds whole events; nothing else of an event can be given with it")
+        events = read_events(events_file)
+    elif type_:
+        events = [_event(type_, **parts)]  # type: ignore[arg-type] # click's options, named alike
+    else:
+        raise click.UsageError("nothing to send: a TYPE, or -f with a file of events, was expected")
+    sent, last = 0, ""
+    with connect(chosen) as client:
+        try:
+            for batch in batches(events):
+                client.send(batch, name, space)
+                sent, last = sent + len(batch), batch[-1].id
+        except MalformedEventError as error:
+            raise WrongFileError(f"{error}; {plural(sent, 'event')} before went out") from None
+    identity = f", id {last}" if sent == 1 else ""
+    click.echo(f"Sent {plural(sent, 'event')} to {short_name(space, name)}{identity}.")
+
+
+def _event(
+    type_: str,
+    *,
+    source: str | None,
+    id_: str | None,
+    subject: str | None,
+    attributes: tuple[str, ...],
+    data: str | None,
+    file: IO[bytes] | None,
+) -> WireEvent:
+    if data is not None and file is not None:
+        raise click.UsageError("--data and --file were given together; one of them was expected")
+    content, content_type = _data(data, file)
+    chosen = {
+        "specversion": "1.0",
+        "id": id_ or str(uuid.uuid4()),
+        "source": source or "/torpor/cli",
+        "type": type_,
+        "time": datetime.fromtimestamp(SystemClock().now(), UTC).isoformat().replace("+00:00", "Z"),
+    }
+    if content_type is not None:
+        chosen["datacontenttype"] = content_type
+    if subject is not None:
+        chosen["subject"] = subject
+    for text in attributes:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"{text!r} is no attribute; NAME=VALUE was expected")
+        chosen[name] = value
+    try:
+        validate(chosen)
+    except MalformedEventError as error:
+        raise click.UsageError(str(error)) from None
+    return WireEvent(chosen, content)
+
+
+def _data(data: str | None, file: IO[bytes] | None) -> tuple[bytes | None, str | None]:
+    if file is not None:
+        return file.read(), mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    if data is None:
+        return None, None
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise click.UsageError(f"--data is not JSON: {error}; a text is quoted twice: '\"text\"'") from None
+    return data.encode(), "application/json"
+
+
+# --- tail ---------------------------------------------------------------------------------------------------
+
+
+@command.command("tail", short_help="Show events as a broker takes them in.")
+@click.option(
+    "--filter",
+    "filters",
+    metavar="ATTRIBUTE=PATTERN",
+    multiple=True,
+    help="Only events with this, such as type=image.*; all must match.",
+)
+@click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
+@broker_option
+@namespace_option
+@output_option
+@click.pass_obj
+def tail(
+    chosen: Globals,
+    *,
+    filters: tuple[str, ...],
+    count: int | None,
+    broker: str,
+    namespace: str | None,
+    output: str,
+) -> None:
+    """Show each event that a broker takes in from now on, until Ctrl-C.
+
+    With -o json it is one structured CloudEvent a line, as `torpor events send -f -` reads them.
+    """
+    space, name = full_name(broker, namespace)
+    # Ctrl-C is how a person ends this, not a failure.
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        connect(chosen) as client,
+        client.tail(name, space, filters=filters) as events,
+    ):
+        if output == "table":
+            click.echo(f"Watching {short_name(space, name)}; Ctrl-C ends it.", err=True)
+        for event in itertools.islice(events, count):
+            click.echo(encode_structured(event) if output == "json" else _readable(event))
+
+
+def _readable(event: WireEvent) -> str:
+    attributes = event.attributes
+    known = ("specversion", "type", "source", "id", "time", "datacontenttype")
+    others = [f"{name}={value}" for name, value in attributes.items() if name not in known]
+    head = " ".join((click.style(event.type, bold=True), event.source, event.id, *others))
+    return f"{head}\n    {_preview(event)}"
+
+
+def _preview(event: WireEvent) -> str:
+    if event.data is None:
+        return "no data"
+    try:
+        text = event.data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text.isprintable() or not text:
+        return (
+            f"{plural(len(event.data), 'byte')} of {event.attributes.get('datacontenttype', 'no known type')}"
+        )
+    return text if len(text) <= _PREVIEW_CHARACTERS else f"{text[:_PREVIEW_CHARACTERS]}..."

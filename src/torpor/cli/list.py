@@ -1,0 +1,75 @@
+"""``torpor list``: what runs, in one table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from torpor.cli.output import output_option, print_json, print_table
+from torpor.cli.target import connect
+from torpor.spec.status import FunctionStatus, TriggerStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torpor.cli import Globals
+    from torpor.spec.status import BrokerStatus
+
+KINDS = ("functions", "triggers", "brokers")
+
+
+@click.command("list", short_help="List what runs.")
+@click.argument("kind", type=click.Choice(KINDS), default="functions")
+@click.option("-n", "--namespace", help="Only this namespace.")
+@output_option
+@click.pass_obj
+def command(chosen: Globals, kind: str, namespace: str | None, output: str) -> None:
+    """List functions, triggers or brokers of the platform."""
+    with connect(chosen) as client:
+        resources: Sequence[FunctionStatus | TriggerStatus | BrokerStatus]
+        if kind == "functions":
+            resources = client.functions()
+        elif kind == "triggers":
+            resources = client.triggers()
+        else:
+            resources = client.brokers()
+    found = [resource for resource in resources if namespace in (None, resource.namespace)]
+    if output == "json":
+        print_json(found)
+        return
+    columns, rows = _COLUMNS[kind], [_row(resource) for resource in found]
+    print_table(columns, rows, empty=f"There are no {kind}{f' in {namespace}' if namespace else ''}.")
+
+
+_COLUMNS = {
+    "functions": ("name", "namespace", "ready", "instances", "requests", "state", "url"),
+    "triggers": (
+        "name",
+        "namespace",
+        "broker",
+        "function",
+        "ready",
+        "delivered",
+        "pending",
+        "dead letters",
+        "state",
+    ),
+    "brokers": ("name", "namespace", "published", "delivered", "pending", "dead letters", "url"),
+}
+
+
+def _row(one: FunctionStatus | TriggerStatus | BrokerStatus) -> Sequence[object]:
+    if isinstance(one, FunctionStatus):
+        ready = sum(instance.state == "ready" for instance in one.instances)
+        instances = f"{ready}/{one.desired}"
+        return one.name, one.namespace, yes(one.ready), instances, one.requests, one.reason, one.url
+    if isinstance(one, TriggerStatus):
+        counts = (one.delivered, one.pending, one.dead_lettered)
+        return one.name, one.namespace, one.broker, one.function, yes(one.ready), *counts, one.reason or None
+    return one.name, one.namespace, one.published, one.delivered, one.pending, one.dead_lettered, one.url
+
+
+def yes(value: bool) -> str:
+    """``yes`` or ``no``."""
+    return "yes" if value else "no"

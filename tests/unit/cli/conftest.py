@@ -1,0 +1,84 @@
+"""A platform for the verbs to talk to: the real API on a fake backend, and a gateway that answers as told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastapi import Request, Response
+
+from torpor import cli
+from torpor.api.app import ApiOptions, create
+from torpor.binding import WireEvent, decode
+from torpor.testing.backend import FakeBackend
+from torpor.testing.served import Served, served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@dataclass
+class Platform:
+    """What was asked of it, and what it is to answer."""
+
+    backend: FakeBackend
+    served: Served
+    calls: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    answer: Callable[[], Response] = Response
+    batches: list[tuple[str, list[WireEvent]]] = field(default_factory=list)
+    refusal: Response | None = None
+
+    def run(self, *arguments: str) -> int:
+        """The exit code of ``torpor`` with ``arguments``, in this platform's context."""
+        return cli.run(["--context", self.served.url, *arguments])
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    with _platform() as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _platform() -> Iterator[Platform]:
+    backend = FakeBackend()
+    app = create(backend, ApiOptions(max_body_bytes=16 * 1024 * 1024))
+
+    async def function(request: Request) -> Response:
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        running.calls.append((request.method, target, dict(request.headers), await request.body()))
+        return running.answer()
+
+    async def events(request: Request) -> Response:
+        if running.refusal is not None:
+            return running.refusal
+        decoded = decode(request.headers.raw, await request.body())
+        assert decoded is not None
+        running.batches.append((request.url.path, decoded))
+        return Response(status_code=202)
+
+    app.add_api_route("/function/{rest:path}", function, methods=["GET", "POST", "PUT", "DELETE"])
+    app.add_api_route("/events/{rest:path}", events, methods=["POST"])
+    with served(app) as where:
+        running = Platform(backend, where)
+        yield running
+
+
+def problem(slug: str, status: int, title: str, detail: str) -> Response:
+    """An answer as the platform gives it when it can't."""
+    document: dict[str, Any] = {
+        "type": f"https://torpor.dev/problems/{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "requestId": "r-1",
+    }
+    return Response(json.dumps(document), status, media_type="application/problem+json")
+
+
+@pytest.fixture
+def make_problem() -> Callable[[str, int, str, str], Response]:
+    return problem
