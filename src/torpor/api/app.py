@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse
 
-from torpor.api import refusals, routes
+from torpor.api import reference, refusals, routes
 from torpor.api.edge import Edge
 from torpor.api.streams import Streams
 
@@ -57,7 +58,7 @@ def create(backend: Backend, options: ApiOptions | None = None) -> FastAPI:
         version="1",
         summary="What runs on this platform, its logs, its events and its blobs.",
         openapi_url="/api/v1/openapi.json",
-        docs_url="/api/v1/docs",
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
@@ -65,6 +66,7 @@ def create(backend: Backend, options: ApiOptions | None = None) -> FastAPI:
     app.state.backend = backend
     app.state.streams = Streams(chosen.max_streams, chosen.quiet_seconds)
     app.include_router(routes.router, prefix="/api/v1", responses=routes.PROBLEMS)
+    app.add_api_route("/api/v1/docs", _docs, include_in_schema=False)
     refusals.install(app)
 
     def limit_bytes(path: str) -> int:
@@ -72,6 +74,10 @@ def create(backend: Backend, options: ApiOptions | None = None) -> FastAPI:
 
     app.add_middleware(Edge, allowed_hosts=chosen.allowed_hosts, limit_bytes=limit_bytes)
     return app
+
+
+async def _docs(request: Request) -> HTMLResponse:
+    return HTMLResponse(reference.page(request.app.openapi()), headers=reference.HEADERS)
 
 
 def _operation_id(route: APIRoute) -> str:

@@ -231,10 +231,10 @@ async def get_blob(request: Request, name: str) -> StreamingResponse:
     blob = await _backend(request).get_blob(name)
     headers = {
         "content-length": str(blob.size_bytes),
+        "content-type": blob.content_type or "application/octet-stream",
         "cache-control": "private, max-age=31536000, immutable",
         # A blob is what anyone put there: no browser may guess its type, or run it as a page of this host.
         "x-content-type-options": "nosniff",
         "content-security-policy": "sandbox; default-src 'none'",
     }
-    media_type = blob.content_type or "application/octet-stream"
-    return StreamingResponse(blob.chunks, media_type=media_type, headers=headers)
+    return StreamingResponse(blob.chunks, headers=headers)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -148,13 +149,13 @@ def test_a_blob_comes_back_as_it_was_put() -> None:
     backend = FakeBackend()
     content = bytes(range(256)) * 1000
     stored = call(
-        backend, "/api/v1/blobs", method="PUT", content=content, headers={"content-type": "image/png"}
+        backend, "/api/v1/blobs", method="PUT", content=content, headers={"content-type": "text/csv"}
     )
     assert stored.status_code == 201
     assert stored.json()["dataref"].endswith("/" + stored.json()["name"])
     response = call(backend, stored.headers["location"])
     assert response.content == content
-    assert response.headers["content-type"] == "image/png"
+    assert response.headers["content-type"] == "text/csv"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert "sandbox" in response.headers["content-security-policy"]
 
@@ -259,4 +260,15 @@ def test_the_api_documents_itself() -> None:
     for operation in operations:
         problems = [answer for status, answer in operation["responses"].items() if status[0] != "2"]
         assert all(list(answer["content"]) == ["application/problem+json"] for answer in problems)
-    assert call(FakeBackend(), "/api/v1/docs").headers["content-type"].startswith("text/html")
+
+
+def test_the_page_for_people_has_every_operation_and_document_and_loads_nothing() -> None:
+    document = call(FakeBackend(), "/api/v1/openapi.json").json()
+    response = call(FakeBackend(), "/api/v1/docs")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    for path in document["paths"]:
+        assert f"<code>{path}</code>" in response.text
+    for name in document["components"]["schemas"]:
+        assert f'id="{name}"' in response.text
+    assert not re.search(r"<script|src=|https?://", response.text)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import socket
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from torpor import cli
-from torpor.spec.status import InstanceStatus, ScalingStatus, TriggerStatus
+from torpor.api.client import Client
+from torpor.spec.status import InstanceStatus, LogLine, ScalingStatus, TriggerStatus
 from torpor.testing.backend import EPOCH, function_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 INSTANCE = InstanceStatus(
     id="hello-00001-abcdef",
@@ -118,6 +122,19 @@ def test_logs_shows_the_last_lines(platform: Any, capsys: pytest.CaptureFixture[
     assert [line.split(maxsplit=2)[1:] for line in lines] == [["one", "line 3"], ["one", "line 4"]]
     assert platform.run("logs", "hello.images", "--tail", "1", "-o", "json") == 0
     assert json.loads(capsys.readouterr().out)["text"] == "line 4"
+
+
+def test_following_a_log_ends_with_ctrl_c_and_is_no_failure(
+    platform: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def logs(*_: object, follow: bool, **__: object) -> Iterator[LogLine]:
+        assert follow
+        yield LogLine(time=EPOCH, instance="one", stream="stderr", text="line")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "logs", logs)
+    assert platform.run("logs", "-f", "hello") == 0
+    assert capsys.readouterr().out.endswith(" one ! line\n")
 
 
 @pytest.mark.parametrize(
