@@ -1,22 +1,34 @@
 """What the platform asks of a broker: one protocol, kept by every event log, and held by one contract suite.
 
-A log has named streams of records. A record has a key (a path of tokens joined by ``.``), an identity by which a second
-append within the stream's window is recognised, and an event. Consumers are durable and are named; each record that
-matches a consumer's keys is delivered to it until it is acknowledged.
+A log has named streams of records. A record has a key (tokens joined by ``.``, see
+:mod:`torpor.events.names`), an identity by which a second append within the stream's window is recognised,
+and an event. Consumers are durable and are named; each record that matches a consumer's keys is delivered to
+it until it is acknowledged.
+
+An event is given back as it was appended, but for one thing that no transport of CloudEvents tells apart:
+data of no length without a ``datacontenttype`` may come back as no data.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from torpor.binding import WireEvent
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    from torpor.binding import WireEvent
+
+MAX_APPEND = 10_000
+"""Most records of one append."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One entry to append. ``identity`` makes a repeated append harmless within the stream's duplicate window."""
+    """One entry to append.
+
+    ``identity`` makes a repeated append harmless within the stream's duplicate window.
+    """
 
     key: str
     identity: str
@@ -25,7 +37,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A record as the log holds it. ``sequence`` grows along the stream; ``stored_at`` is in seconds since the epoch."""
+    """A record as the log holds it.
+
+    ``sequence`` grows along the stream; ``stored_at`` is in seconds since the epoch.
+    """
 
     key: str
     sequence: int
@@ -35,11 +50,18 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """A stream to have. ``once_per_key`` keeps the first record of a key and refuses later ones as duplicates."""
+    """A stream to have.
+
+    ``once_per_key`` keeps the first record of a key and refuses later ones as duplicates. ``max_age_seconds``
+    removes records of that age, delivered or not; a stream whose records must not go unseen has none and is
+    trimmed instead. An append that would take the stream over ``max_bytes`` is refused: nothing is dropped to
+    make room.
+    """
 
     name: str
     duplicate_window_seconds: float = 600.0
     max_age_seconds: float | None = None
+    max_bytes: int | None = None
     once_per_key: bool = False
 
 
@@ -47,7 +69,9 @@ class StreamSpec:
 class ConsumerSpec:
     """A durable consumer. ``keys`` are exact keys or end in ``.>`` for all below; empty means every record.
 
-    A delivery that is neither acknowledged nor extended within ``ack_wait_seconds`` is made again.
+    A delivery that is neither acknowledged nor extended within ``ack_wait_seconds`` is made again. Records
+    that wait for a retry count against ``max_in_flight`` too. ``start`` says where a consumer that is made by
+    this call starts; one that is there already goes on where it was.
     """
 
     stream: str
@@ -55,6 +79,7 @@ class ConsumerSpec:
     keys: tuple[str, ...] = ()
     ack_wait_seconds: float = 10.0
     max_in_flight: int = 256
+    start: Literal["first", "next"] = "first"
 
 
 class Delivery(Protocol):
@@ -86,8 +111,13 @@ class Delivery(Protocol):
 class Consumer(Protocol):
     """A durable consumer that this process reads from."""
 
-    async def fetch(self, limit: int, wait_seconds: float) -> Sequence[Delivery]:
-        """Up to ``limit`` deliveries, as soon as there is one; none when ``wait_seconds`` pass without any."""
+    async def fetch(self, limit: int) -> Sequence[Delivery]:
+        """Up to ``limit`` deliveries, as soon as there is one; waits for it as long as it takes.
+
+        May be cancelled: a delivery that was under way to this reader comes with its next call. The limit of
+        a later call is never below what an earlier one left unfilled, less what was settled since: a reader
+        asks for its free places. An outage of the broker is waited out.
+        """
         ...
 
     async def pending(self) -> int:
@@ -100,21 +130,35 @@ class Consumer(Protocol):
 
 
 class EventLog(Protocol):
-    """A broker. Every call raises :class:`~torpor.errors.EventLogError` when the broker refuses or can't be reached."""
+    """A broker.
+
+    Every call raises :class:`~torpor.errors.EventLogError` when the broker refuses or can't be reached. A
+    call that raised may have taken effect; making it again is harmless, since every call is idempotent (an
+    append within the duplicate window).
+    """
 
     async def ensure_stream(self, spec: StreamSpec) -> None:
         """Create the stream, or bring an existing one to ``spec``; its records stay."""
         ...
 
+    async def streams(self) -> list[str]:
+        """The names of all streams, sorted."""
+        ...
+
+    async def remove_stream(self, name: str) -> None:
+        """Delete a stream, its records and its consumers; nothing happens if there is none."""
+        ...
+
     async def append(self, stream: str, records: Sequence[Record]) -> list[bool]:
         """Write all of ``records`` durably or none; per record whether it was new (``False``: a duplicate).
 
-        Raises :class:`~torpor.errors.RecordTooLargeError` when one is over the broker's limit.
+        Duplicates are left out and the rest is written. At most :data:`MAX_APPEND` records. Raises
+        :class:`~torpor.errors.RecordTooLargeError` when one is over the broker's limit.
         """
         ...
 
     async def consumer(self, spec: ConsumerSpec) -> Consumer:
-        """Create or update the durable consumer, and read from it; a new one starts at the stream's beginning."""
+        """Create the durable consumer or bring it to ``spec``, and read from it."""
         ...
 
     async def remove_consumer(self, stream: str, name: str) -> None:
@@ -129,8 +173,12 @@ class EventLog(Protocol):
         """The records that the stream holds now under ``key`` (exact, or ending in ``.>``), oldest first."""
         ...
 
-    def tail(self, stream: str) -> AsyncIterator[Stored]:
-        """Each record appended from now on, until the iterator is closed."""
+    async def tail(self, stream: str) -> AsyncGenerator[Stored, None]:
+        """Each record appended after the return of this call, until the iterator is closed."""
+        ...
+
+    async def trim(self, stream: str, before: float) -> None:
+        """Remove records stored before that time (seconds since the epoch) that no consumer waits for."""
         ...
 
     async def purge(self, stream: str, key: str) -> None:

@@ -1,0 +1,159 @@
+"""Takes one message to a function, and makes durable what follows: its replies, a retry, or dead letters.
+
+The order is what keeps events from being lost: the replies are in the log before the delivery is
+acknowledged. Made again after a crash, it ends the same, since replies are appended under the identity that
+their source and id give.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torpor.errors import EventLogError, MalformedEventError, RecordTooLargeError, TransportError
+from torpor.events import names
+from torpor.events.dead_letters import dead_letters
+from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, decide, parse_retry_after
+from torpor.events.log import Delivery, EventLog, Record
+from torpor.events.replies import hops, replies
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torpor.binding import Headers, WireEvent
+    from torpor.clock import Clock
+    from torpor.events.claims import Claims
+    from torpor.events.filters import Matcher
+    from torpor.events.sender import Response, Sender
+    from torpor.events.stats import Stats
+    from torpor.spec.models import Trigger
+
+_LOG = logging.getLogger("torpor.events")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A trigger, ready to be worked with. ``timeout_seconds`` bounds one delivery."""
+
+    trigger: Trigger
+    matcher: Matcher
+    delays_seconds: tuple[float, ...]
+    timeout_seconds: float
+
+    @property
+    def key(self) -> str:
+        """The trigger's key."""
+        return self.trigger.key
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent, and the events that it stands for: they become the dead letters, if it comes to that."""
+
+    headers: Headers
+    body: bytes
+    events: Sequence[WireEvent]
+
+
+class Courier:
+    """Delivers messages for all triggers."""
+
+    def __init__(self, log: EventLog, sender: Sender, clock: Clock, claims: Claims, stats: Stats) -> None:
+        self._log = log
+        self._sender = sender
+        self._clock = clock
+        self._claims = claims
+        self._stats = stats
+
+    async def deliver(self, route: Route, message: Message, delivery: Delivery) -> bool:
+        """One attempt. True when the message is done with, which leaves ``delivery`` to be acknowledged.
+
+        False when it was given back to be tried again. Raises :class:`~torpor.errors.EventLogError` or
+        :class:`~torpor.errors.BlobError` when the effect could not be made durable.
+        """
+        counts = self._stats.of(route.key)
+        if delivery.attempt > 1:
+            counts.redelivered += 1
+        response, outcome = await self._attempt(route, message, delivery.attempt)
+        decision = decide(route.delays_seconds, delivery.attempt, outcome)
+        if isinstance(decision, Delivered) and response is not None:
+            decision = await self._publish(route, message, response) or decision
+        if isinstance(decision, Delivered):
+            counts.delivered += 1
+            return True
+        counts.failed += 1
+        about = {"trigger": route.key, "event": message.events[0].id, "attempt": delivery.attempt}
+        if isinstance(decision, Retry):
+            _LOG.info(
+                "a delivery failed and is tried again",
+                extra={**about, "reason": decision.reason, "delay_seconds": decision.delay_seconds},
+            )
+            await delivery.retry(decision.delay_seconds)
+            return False
+        _LOG.warning("an event becomes a dead letter", extra={**about, "reason": decision.reason})
+        await self.bury(route, message.events, delivery.attempt, decision, response.body if response else b"")
+        return True
+
+    async def bury(
+        self, route: Route, events: Sequence[WireEvent], attempt: int, why: DeadLetter, data: bytes = b""
+    ) -> None:
+        """Make ``events`` dead letters of the trigger's broker."""
+        records = dead_letters(
+            events,
+            trigger_key=route.key,
+            function_key=route.trigger.function_key,
+            attempt=attempt,
+            reason=why.reason,
+            code=why.code,
+            data=data,
+        )
+        new = await self._log.append(names.dead_stream(route.trigger.broker_key), records)
+        self._stats.of(route.key).dead_lettered += sum(new)
+
+    async def _attempt(
+        self, route: Route, message: Message, attempt: int
+    ) -> tuple[Response | None, Answer | NoAnswer]:
+        headers = [*message.headers, (b"torpor-attempt", b"%d" % attempt)]
+        try:
+            response = await self._sender.send(
+                route.trigger.function_key, headers, message.body, route.timeout_seconds
+            )
+        except TransportError as error:
+            return None, NoAnswer(f"the function did not answer: {error}")
+        asked = response.header(b"retry-after")
+        wait = parse_retry_after(asked, self._clock.now()) if asked is not None else None
+        return response, Answer(response.status, wait)
+
+    async def _publish(self, route: Route, message: Message, response: Response) -> DeadLetter | None:
+        """Append the replies, all or none; or say why they never can be."""
+        try:
+            events = replies(response, min(hops(event) for event in message.events))
+        except MalformedEventError as error:
+            return DeadLetter(str(error), response.status)
+        if not events:
+            return None
+        try:
+            await publish(
+                self._log,
+                self._stats,
+                route.trigger.broker_key,
+                [await self._claims.check_in(e) for e in events],
+            )
+        except RecordTooLargeError as error:
+            return DeadLetter(f"the function's reply is too large: {error}", response.status)
+        return None
+
+
+async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> None:
+    """Append ``events`` to a broker's stream, all or none; one that is there already is left out.
+
+    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
+    """
+    records = [
+        Record(names.token(event.type), names.identity(event.source, event.id), event) for event in events
+    ]
+    new = await log.append(names.broker_stream(broker_key), records)
+    if len(new) != len(records):
+        raise EventLogError(f"the log answered for {len(new)} of {len(records)} records")
+    stats.count_published(broker_key, sum(new))

@@ -1,0 +1,104 @@
+"""What follows from one attempt to deliver an event: done, again later, or a dead letter. Pure.
+
+Source: Knative's event delivery contract (data plane: 2xx is success; no answer, 408, 404, 409, 429 and 5xx
+are tried again; any other status is final) and ``Retry-After`` of RFC 9110, section 10.2.3. The waits are a
+list that is made once: what walks it and what tests check is the same list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torpor.spec.models import Delivery
+
+MAX_DELAY_SECONDS = 3600.0
+"""Longest wait before a retry, whatever the policy or the receiver says."""
+_AGAIN = frozenset({404, 408, 409, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A receiver's HTTP answer."""
+
+    status: int
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Nothing came back; ``reason`` says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver took the event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Deliver again after ``delay_seconds``."""
+
+    delay_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Not to be delivered any more; ``code`` is the last HTTP status, if there was an answer."""
+
+    reason: str
+    code: int | None = None
+
+
+def delays_seconds(delivery: Delivery) -> tuple[float, ...]:
+    """How long to wait before each retry, in order: as many as there are retries."""
+    base = delivery.backoff_delay_seconds
+    if delivery.backoff_policy == "linear":
+        waits = (base * number for number in range(1, delivery.retry + 1))
+    else:
+        waits = (base * 2.0**number for number in range(1, delivery.retry + 1))
+    return tuple(min(wait, MAX_DELAY_SECONDS) for wait in waits)
+
+
+def decide(
+    delays: tuple[float, ...], attempt: int, outcome: Answer | NoAnswer
+) -> Delivered | Retry | DeadLetter:
+    """What follows from ``outcome`` of the ``attempt``-th delivery (the first is 1).
+
+    A receiver may ask for a longer wait than the schedule's, never for a shorter one.
+    """
+    if isinstance(outcome, Answer):
+        if 200 <= outcome.status < 300:
+            return Delivered()
+        reason, code = f"the function answered {outcome.status}", outcome.status
+        if not _is_retried(outcome.status):
+            return DeadLetter(f"{reason}, which is final", code)
+        asked = outcome.retry_after_seconds or 0.0
+    else:
+        reason, code, asked = outcome.reason, None, 0.0
+    if attempt > len(delays):
+        return DeadLetter(f"{reason}, at attempt {attempt}, the last", code)
+    return Retry(min(max(delays[attempt - 1], asked), MAX_DELAY_SECONDS), reason)
+
+
+def _is_retried(status: int) -> bool:
+    return status in _AGAIN or 500 <= status < 600
+
+
+def parse_retry_after(value: bytes, now: float) -> float | None:
+    """Seconds that a ``Retry-After`` header asks to wait; ``None`` if it is senseless.
+
+    ``now`` is in seconds since the epoch.
+    """
+    text = value.decode("latin-1").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None

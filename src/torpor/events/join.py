@@ -1,0 +1,152 @@
+"""The groups that a joining trigger holds: which parts came, which groups are whole, which are overdue. Pure.
+
+What is remembered of a part is its index alone; the part itself is in the event log. A group ends once:
+whole, or with its time-out, whichever is decided first. Late parts of an ended group are the shell's to
+recognise, by the log.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_PARTS = 10_000
+"""Most parts of one group."""
+MAX_OPEN = 10_000
+"""Most groups of one trigger that wait for parts at a time."""
+_DIGITS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where an event stands in its group."""
+
+    group: str
+    index: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """An event that cannot be joined, and why."""
+
+    reason: str
+
+
+class Seen(Enum):
+    """What a part means for its group."""
+
+    WAITING = "others are missing"
+    WHOLE = "the group is whole"
+    FULL = "too many groups are open already"
+
+
+@dataclass(slots=True)
+class _Group:
+    size: int
+    due: float
+    indexes: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A group whose time is up, with how many of its parts came."""
+
+    group: str
+    present: int
+    size: int
+
+
+def part_of(attributes: Mapping[str, str]) -> Part | Unfit:
+    """The place in a group that ``fanoutid``, ``fanoutindex`` and ``fanoutsize`` give."""
+    group = attributes.get("fanoutid")
+    if not group:
+        return Unfit("it has no attribute 'fanoutid', so it is no part of a group")
+    index, size = _number(attributes.get("fanoutindex")), _number(attributes.get("fanoutsize"))
+    if index is None or size is None:
+        return Unfit("'fanoutindex' and 'fanoutsize' must both be whole numbers")
+    if not 1 <= size <= MAX_PARTS:
+        return Unfit(f"'fanoutsize' is {size}, 1 to {MAX_PARTS} was expected")
+    if index >= size:
+        return Unfit(f"'fanoutindex' is {index}, below 'fanoutsize' ({size}) was expected")
+    return Part(group, index, size)
+
+
+def _number(text: str | None) -> int | None:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
+        return None
+    return int(text)
+
+
+class Groups:
+    """The open groups of one trigger. ``timeout_seconds`` counts from a group's first part."""
+
+    def __init__(self, timeout_seconds: float, max_open: int = MAX_OPEN) -> None:
+        self._timeout = timeout_seconds
+        self._max_open = max_open
+        self._open: dict[str, _Group] = {}
+        self._dues: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def knows(self, group: str) -> bool:
+        """Whether the group is open."""
+        return group in self._open
+
+    def check(self, part: Part) -> Unfit | None:
+        """Why ``part`` can't belong to its group, if it can't: all parts must agree on the group's size."""
+        known = self._open.get(part.group)
+        if known is not None and known.size != part.size:
+            return Unfit(f"'fanoutsize' is {part.size}, where earlier parts of the group say {known.size}")
+        return None
+
+    def has_room(self, part: Part) -> bool:
+        """Whether the part's group is open or can be opened."""
+        return part.group in self._open or len(self._open) < self._max_open
+
+    def observe(self, part: Part, at: float) -> Seen:
+        """Take in that ``part`` is stored since ``at`` (seconds since the epoch).
+
+        A part that was seen before changes nothing; a group says that it is whole each time until it is
+        closed.
+        """
+        if not self.has_room(part):
+            return Seen.FULL
+        group = self._open.get(part.group)
+        if group is None:
+            group = self._open[part.group] = _Group(part.size, at + self._timeout)
+            heapq.heappush(self._dues, (group.due, part.group))
+        elif at + self._timeout < group.due:
+            group.due = at + self._timeout
+            heapq.heappush(self._dues, (group.due, part.group))
+        group.indexes.add(part.index)
+        return Seen.WHOLE if len(group.indexes) >= group.size else Seen.WAITING
+
+    def close(self, group: str) -> None:
+        """Forget the group: how it ends is written in the log."""
+        self._open.pop(group, None)
+
+    def next_due(self) -> float | None:
+        """When the next group is overdue (seconds since the epoch), if one is open."""
+        while self._dues and self._stale(*self._dues[0]):
+            heapq.heappop(self._dues)
+        return self._dues[0][0] if self._dues else None
+
+    def overdue(self, now: float) -> list[Overdue]:
+        """The groups whose time is up, the longest overdue first; they stay open until they are closed."""
+        ended = sorted((group.due, name) for name, group in self._open.items() if group.due <= now)
+        return [Overdue(name, len(self._open[name].indexes), self._open[name].size) for _, name in ended]
+
+    def whole(self) -> list[str]:
+        """The open groups that have all their parts."""
+        return [name for name, group in self._open.items() if len(group.indexes) >= group.size]
+
+    def _stale(self, due: float, name: str) -> bool:
+        group = self._open.get(name)
+        return group is None or group.due != due

@@ -1,0 +1,292 @@
+"""One joining trigger at work: parts are held in the log until their group is whole, then sent as a batch.
+
+Three things are in the log, so that neither a crash of this process nor a late duplicate changes what a group
+becomes:
+
+- a *part* (``part.<group>.<index>``, the first of its index counts), - the group's *ending*
+(``ready.<group>``, the first counts): whole, partial or expired; it is what gets delivered, by the same
+machinery as any event, - after that a *mark* in another stream, for :data:`MARK_SECONDS`, that the group was
+dealt with.
+
+A group's parts and ending are removed once the mark is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from torpor.binding import BATCH, WireEvent, encode_batch, encode_value
+from torpor.errors import TorporError
+from torpor.events import names
+from torpor.events.courier import Courier, Message, Route
+from torpor.events.delivery import DeadLetter
+from torpor.events.join import Groups, Overdue, Part, Seen, Unfit, part_of
+from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record, StreamSpec
+from torpor.events.pump import Pump
+from torpor.events.subscription import ACK_WAIT_SECONDS, consumer_spec, trace_headers
+from torpor.events.waiting import sleep_or
+
+if TYPE_CHECKING:
+    from torpor.clock import Clock
+    from torpor.events.claims import Claims
+
+_LOG = logging.getLogger("torpor.events")
+MARK_SECONDS = 7 * 86_400.0
+"""How long a late duplicate of a part is recognised after its group was dealt with."""
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""Largest batch that carries its data; beyond it, data goes to the blob store."""
+_MIN_CLAIM_BYTES = 1024
+_OBSERVERS = 64
+_RECENT = 10_000
+_PAUSE_SECONDS = 1.0
+_ENDING = "dev.torpor.join."
+_WHOLE, _PARTIAL, _EXPIRED = "whole", "partial", "expired"
+
+
+class JoinSubscription:
+    """Joins the groups of a trigger."""
+
+    def __init__(self, route: Route, log: EventLog, clock: Clock, courier: Courier, claims: Claims) -> None:
+        join = route.trigger.spec.join
+        if join is None:
+            raise ValueError(f"trigger {route.key} does not join")
+        self.route = route
+        self._log = log
+        self._clock = clock
+        self._courier = courier
+        self._claims = claims
+        self._on_timeout = _EXPIRED if join.on_timeout == "deadLetter" else _PARTIAL
+        self._groups = Groups(join.timeout_seconds)
+        self._ended: OrderedDict[str, str] = OrderedDict()  # groups that ended lately, and how
+        self._stream = names.groups_stream(route.key)
+        self._news = asyncio.Event()
+        self._timer: asyncio.Task[None] | None = None
+        self._parts = Pump(log, clock, consumer_spec(route), self._take, _OBSERVERS)
+        endings = ConsumerSpec(
+            self._stream,
+            "endings",
+            keys=("ready.>",),
+            ack_wait_seconds=ACK_WAIT_SECONDS,
+            max_in_flight=10_000,
+        )
+        self._endings = Pump(log, clock, endings, self._deliver, route.trigger.spec.parallelism)
+
+    @property
+    def busy(self) -> int:
+        """How many parts and groups are being handled."""
+        return self._parts.busy + self._endings.busy
+
+    async def start(self) -> None:
+        """Take up the groups that the log holds, and begin; from then on no event passes the trigger by."""
+        await self._log.ensure_stream(StreamSpec(self._stream, once_per_key=True))
+        await self._log.ensure_stream(StreamSpec(names.DONE, once_per_key=True, max_age_seconds=MARK_SECONDS))
+        await self._take_up()
+        await self._endings.start()
+        await self._parts.start()
+        self._timer = asyncio.create_task(self._watch())
+
+    async def pending(self) -> int:
+        """How many parts and groups wait, or are under way."""
+        return await self._parts.pending() + await self._endings.pending() + len(self._groups)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop; what is not done after ``grace_seconds`` is taken up again later."""
+        if self._timer is not None:
+            self._timer.cancel()
+            await asyncio.gather(self._timer, return_exceptions=True)
+        await asyncio.gather(self._parts.stop(grace_seconds), self._endings.stop(grace_seconds))
+
+    # --- parts come -----------------------------------------------------------------------------------------
+
+    async def _take(self, delivery: Delivery) -> None:
+        event = delivery.record.event
+        if not self.route.matcher.matches(event.attributes):
+            await delivery.ack()
+            return
+        part = part_of(event.attributes)
+        unfit = part if isinstance(part, Unfit) else self._groups.check(part)
+        if unfit is not None or isinstance(part, Unfit):
+            reason = unfit.reason if unfit is not None else ""
+            await self._bury(event, delivery, f"the event cannot be joined: {reason}")
+        elif not self._groups.knows(part.group) and (ending := await self._ending(part.group)) is not None:
+            await self._late(event, delivery, ending)
+        elif not self._groups.has_room(part):
+            await delivery.retry(_PAUSE_SECONDS)
+        else:
+            await self._store(event, part, delivery)
+
+    async def _store(self, event: WireEvent, part: Part, delivery: Delivery) -> None:
+        key = f"part.{names.token(part.group)}.{part.index}"
+        await self._log.append(self._stream, [Record(key, key, event)])
+        ending = self._ended.get(part.group)
+        if ending is not None:  # it ended while this part was being stored
+            await self._late(event, delivery, ending)
+            return
+        seen = self._groups.observe(part, self._clock.now())
+        self._news.set()
+        if seen is Seen.FULL:
+            await delivery.retry(_PAUSE_SECONDS)
+            return
+        if seen is Seen.WHOLE:
+            await self._end(part.group, _WHOLE, f"all {part.size} parts came")
+        await delivery.ack()
+
+    async def _late(self, event: WireEvent, delivery: Delivery, ending: str) -> None:
+        """A part of an ended group: of a whole one it is a duplicate, of another it must not vanish."""
+        if ending == _WHOLE:
+            await delivery.ack()
+        else:
+            await self._bury(event, delivery, f"the event came after its group had ended ({ending})")
+
+    async def _bury(self, event: WireEvent, delivery: Delivery, reason: str) -> None:
+        _LOG.warning(
+            "an event becomes a dead letter",
+            extra={"trigger": self.route.key, "event": event.id, "reason": reason},
+        )
+        await self._courier.bury(self.route, [event], delivery.attempt, DeadLetter(reason))
+        await delivery.ack()
+
+    # --- groups end -----------------------------------------------------------------------------------------
+
+    async def _end(self, group: str, how: str, reason: str) -> None:
+        """Write down how the group ends, unless that was decided before."""
+        ending = WireEvent(
+            {
+                "specversion": "1.0",
+                "id": names.identity(self.route.key, group),
+                "source": f"/trigger/{self.route.key}",
+                "type": _ENDING + how,
+                "subject": group,
+                "reason": reason,
+            },
+            None,
+        )
+        key = f"ready.{names.token(group)}"
+        new = await self._log.append(self._stream, [Record(key, key, ending)])
+        if not all(new):
+            how = await self._ending(group) or how
+        self._remember(group, how)
+        self._groups.close(group)
+
+    def _remember(self, group: str, how: str) -> None:
+        self._ended[group] = how
+        while len(self._ended) > _RECENT:
+            self._ended.popitem(last=False)
+
+    async def _ending(self, group: str) -> str | None:
+        """How the group ended, if it did."""
+        known = self._ended.get(group)
+        if known is not None:
+            return known
+        token = names.token(group)
+        for stream, key in ((self._stream, f"ready.{token}"), (names.DONE, self._mark_key(token))):
+            async for stored in self._log.read(stream, key):
+                return stored.event.type.removeprefix(_ENDING)
+        return None
+
+    def _mark_key(self, group_token: str) -> str:
+        return f"{names.token(self.route.key)}.{group_token}"
+
+    async def _watch(self) -> None:
+        """End the groups whose time is up."""
+        while True:
+            due = self._groups.next_due()
+            wait_seconds = None if due is None else max(due - self._clock.now(), 0.001)
+            await sleep_or(self._clock, wait_seconds, self._news.wait())
+            self._news.clear()
+            try:
+                for overdue in self._groups.overdue(self._clock.now()):
+                    await self._end_overdue(overdue)
+            except TorporError as error:
+                _LOG.warning(
+                    "an overdue group could not be ended yet",
+                    extra={"trigger": self.route.key, "error": str(error)},
+                )
+                await self._clock.sleep(_PAUSE_SECONDS)
+                self._news.set()
+
+    async def _end_overdue(self, overdue: Overdue) -> None:
+        reason = f"{overdue.present} of {overdue.size} parts came in time"
+        _LOG.warning(
+            "a group is incomplete at its time-out",
+            extra={"trigger": self.route.key, "group": overdue.group, "reason": reason},
+        )
+        await self._end(overdue.group, self._on_timeout, reason)
+
+    # --- groups are delivered -------------------------------------------------------------------------------
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        ending = delivery.record.event
+        group, how = ending.attributes["subject"], ending.type.removeprefix(_ENDING)
+        token = names.token(group)
+        if not await self._is_marked(token):
+            events = await self._load(token)
+            if not await self._settle(group, how, ending.attributes["reason"], events, delivery):
+                return
+            key = self._mark_key(token)
+            await self._log.append(names.DONE, [Record(key, key, ending)])
+        await delivery.ack()
+        await self._clear(token)
+
+    async def _settle(
+        self, group: str, how: str, reason: str, events: list[WireEvent], delivery: Delivery
+    ) -> bool:
+        if not events:
+            _LOG.error("a group has lost its parts", extra={"trigger": self.route.key, "group": group})
+            return True
+        if how == _EXPIRED:
+            why = DeadLetter(f"the group was not whole in time: {reason}")
+            await self._courier.bury(self.route, events, delivery.attempt, why)
+            return True
+        headers = [
+            (b"content-type", BATCH),
+            (b"torpor-joined", encode_value(group)),
+            *trace_headers(events[0]),
+        ]
+        message = Message(headers, encode_batch(events), events)
+        return await self._courier.deliver(self.route, message, delivery)
+
+    async def _load(self, group_token: str) -> list[WireEvent]:
+        """The parts in order; where they are too much for one batch, their data goes to the blob store."""
+        parts: list[tuple[int, WireEvent]] = []
+        total_bytes = 0
+        async for stored in self._log.read(self._stream, f"part.{group_token}.>"):
+            event = stored.event
+            if total_bytes + len(event.data or b"") > MAX_BATCH_BYTES:
+                event = await self._claims.check_in(event, _MIN_CLAIM_BYTES)
+            total_bytes += len(event.data or b"")
+            parts.append((int(stored.key.rpartition(".")[2]), event))
+        parts.sort(key=lambda item: item[0])
+        return [event for _, event in parts]
+
+    async def _is_marked(self, group_token: str) -> bool:
+        async for _ in self._log.read(names.DONE, self._mark_key(group_token)):
+            return True
+        return False
+
+    async def _clear(self, group_token: str) -> None:
+        await self._log.purge(self._stream, f"part.{group_token}.>")
+        await self._log.purge(self._stream, f"ready.{group_token}")
+
+    # --- after a start --------------------------------------------------------------------------------------
+
+    async def _take_up(self) -> None:
+        """Learn from the log which groups are open, and finish what a crash interrupted."""
+        ended: set[str] = set()
+        async for stored in self._log.read(self._stream, "ready.>"):
+            token = stored.key.partition(".")[2]
+            ended.add(token)
+            if await self._is_marked(token):
+                await self._clear(token)
+        async for stored in self._log.read(self._stream, "part.>"):
+            part = part_of(stored.event.attributes)
+            if isinstance(part, Part) and names.token(part.group) not in ended:
+                if not self._groups.knows(part.group) and await self._is_marked(names.token(part.group)):
+                    await self._clear(names.token(part.group))
+                    continue
+                self._groups.observe(part, stored.stored_at)
+        for group in self._groups.whole():
+            await self._end(group, _WHOLE, "all parts came")

@@ -1,0 +1,72 @@
+"""How things are called in an event log: tokens, keys and the names of streams and consumers. Pure.
+
+A token is a text that every broker takes as one step of a path: ASCII letters, digits, ``_``, ``-`` and
+``=``. Different texts have different tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+\Z")
+_ESCAPED = re.compile(rb"[^A-Za-z0-9_-]")
+_MAX_TOKEN = 120
+
+BROKER = "broker"
+DEAD = "dead"
+GROUPS = "groups"
+DONE = "joined"
+"""The stream that remembers, for a time, which groups were delivered."""
+
+
+def token(text: str) -> str:
+    """``text`` as one token; a long one is its SHA-256 instead."""
+    if len(text) <= _MAX_TOKEN and _PLAIN.match(text):
+        return text
+    raw = text.encode("utf-8", "surrogatepass")
+    escaped = _ESCAPED.sub(lambda match: b"=%02X" % match[0][0], raw).decode("ascii")
+    if not escaped:
+        return "=empty"
+    return escaped if len(escaped) <= _MAX_TOKEN else "=sha" + hashlib.sha256(raw).hexdigest()
+
+
+def key_matches(pattern: str, key: str) -> bool:
+    """Whether ``key`` is ``pattern``, or below it where it ends in ``.>``; ``>`` alone is above all."""
+    if pattern == ">":
+        return True
+    return key.startswith(pattern[:-1]) if pattern.endswith(".>") else key == pattern
+
+
+def any_key_matches(patterns: Iterable[str], key: str) -> bool:
+    """Whether ``key`` matches one of ``patterns``."""
+    return any(key_matches(pattern, key) for pattern in patterns)
+
+
+def broker_stream(broker_key: str) -> str:
+    """Stream of the events of a broker (key ``namespace/name``)."""
+    return f"{BROKER}.{broker_key.replace('/', '.')}"
+
+
+def dead_stream(broker_key: str) -> str:
+    """Stream of the dead letters of a broker's triggers."""
+    return f"{DEAD}.{broker_key.replace('/', '.')}"
+
+
+def groups_stream(trigger_key: str) -> str:
+    """Stream of the parts that a joining trigger holds."""
+    return f"{GROUPS}.{trigger_key.replace('/', '.')}"
+
+
+def trigger_consumer(trigger_key: str) -> str:
+    """Durable consumer of a trigger."""
+    return f"trigger.{trigger_key.replace('/', '.')}"
+
+
+def identity(source: str, event_id: str) -> str:
+    """What makes two events the same one, as a short text: source and id (CloudEvents 1.0.2, ``id``)."""
+    return hashlib.sha256(f"{len(source)}:{source}{event_id}".encode("utf-8", "surrogatepass")).hexdigest()

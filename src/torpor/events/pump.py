@@ -1,0 +1,142 @@
+"""Reads a durable consumer and has each delivery handled: bounded, kept alive, not stopped by one failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from torpor.errors import TorporError
+from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog
+
+if TYPE_CHECKING:
+    from torpor.clock import Clock
+
+_LOG = logging.getLogger("torpor.events")
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+
+Handle = Callable[[Delivery], Awaitable[None]]
+
+
+class Pump:
+    """Has ``handle`` called for the deliveries of one consumer, at most ``parallelism`` at once.
+
+    ``handle`` settles the delivery. When it raises a :class:`~torpor.errors.TorporError` (the log or the
+    blobs can't be reached), the record is delivered again.
+    """
+
+    def __init__(
+        self, log: EventLog, clock: Clock, spec: ConsumerSpec, handle: Handle, parallelism: int
+    ) -> None:
+        self._log = log
+        self._clock = clock
+        self._spec = spec
+        self._handle = handle
+        self._parallelism = parallelism
+        self._consumer: Consumer | None = None
+        self._held: dict[asyncio.Task[None], Delivery] = {}
+        self._freed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def busy(self) -> int:
+        """How many deliveries are being handled."""
+        return len(self._held)
+
+    async def start(self) -> None:
+        """Open the consumer, so that from now on no record passes it by, and begin to read."""
+        self._consumer = await self._log.consumer(self._spec)
+        self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._keep())]
+
+    async def pending(self) -> int:
+        """How many records wait to be delivered or acknowledged."""
+        return await self._consumer.pending() if self._consumer is not None else 0
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop reading, give what is under way ``grace_seconds``; the rest is delivered again."""
+        if not self._tasks:
+            return
+        reader, keeper = self._tasks
+        await _end(reader)
+        if self._held and grace_seconds > 0:
+            timer = asyncio.create_task(_sleep(self._clock, grace_seconds))
+            while self._held and not timer.done():
+                await asyncio.wait([timer, *self._held], return_when=asyncio.FIRST_COMPLETED)
+            await _end(timer)
+        for task in list(self._held):
+            await _end(task)
+        await _end(keeper)
+        self._tasks = []
+        if self._consumer is not None:
+            await self._consumer.close()
+
+    async def _read(self) -> None:
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            free = self._parallelism - len(self._held)
+            if free <= 0:
+                self._freed.clear()
+                await self._freed.wait()
+                continue
+            try:
+                if self._consumer is None:
+                    self._consumer = await self._log.consumer(self._spec)
+                deliveries = await self._consumer.fetch(free)
+            except TorporError as error:
+                _LOG.warning("reading events is interrupted", extra=self._about(error))
+                await self._reopen()
+                await self._clock.sleep(pause_seconds)
+                pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+                continue
+            pause_seconds = _FIRST_PAUSE_SECONDS
+            for delivery in deliveries:
+                task = asyncio.create_task(self._run(delivery))
+                self._held[task] = delivery
+                task.add_done_callback(self._done)
+
+    async def _reopen(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.close()
+
+    async def _run(self, delivery: Delivery) -> None:
+        try:
+            await self._handle(delivery)
+        except TorporError as error:
+            _LOG.warning("an event could not be handled and comes again", extra=self._about(error))
+            try:
+                await delivery.retry(_RETRY_SECONDS)
+            except TorporError as again:
+                _LOG.debug("it comes again when its time is up", extra=self._about(again))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._held.pop(task, None)
+        self._freed.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A fault in Torpor itself: the record stays unacknowledged and so comes again.
+            _LOG.error("handling an event failed unexpectedly", exc_info=error, extra=self._about(error))
+
+    async def _keep(self) -> None:
+        """Keep the log from delivering again what is still being handled."""
+        while True:
+            await self._clock.sleep(self._spec.ack_wait_seconds / 3)
+            for delivery in list(self._held.values()):
+                try:
+                    await delivery.extend()
+                except TorporError as error:
+                    _LOG.debug("a delivery could not be extended", extra=self._about(error))
+
+    def _about(self, error: BaseException) -> dict[str, str]:
+        return {"stream": self._spec.stream, "consumer": self._spec.name, "error": str(error)}
+
+
+async def _sleep(clock: Clock, delay_seconds: float) -> None:
+    await clock.sleep(delay_seconds)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

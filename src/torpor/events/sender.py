@@ -1,0 +1,35 @@
+"""How the dispatcher reaches functions: a protocol, so that a test can stand in for the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torpor.binding import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A function's answer; header names are in lower case."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+
+class Sender(Protocol):
+    """Calls functions."""
+
+    async def send(
+        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
+    ) -> Response:
+        """POST to the function of this key (``namespace/name``) and return its whole answer.
+
+        Raises :class:`~torpor.errors.TransportError` when none comes.
+        """
+        ...
