@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from torpor.clock import Clock
-from torpor.endpoint import Endpoint
 from torpor.errors import TransportError
-from torpor.transport import Client
+
+if TYPE_CHECKING:
+    from torpor.clock import Clock
+    from torpor.endpoint import Endpoint
+    from torpor.transport import Client
 
 
 @dataclass

@@ -1,13 +1,16 @@
-"""The picture before and after: what one resize of the whole gives, and how far another picture is from it."""
+"""The picture before and after: what one resize of the whole gives, and how far another is from it."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageChops
 
 from demo.errors import DemoError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MEDIA_TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "TIFF": "image/tiff"}
 
@@ -31,11 +34,11 @@ def one_shot(path: Path, size: tuple[int, int]) -> Image.Image:
 
 
 def largest_difference(one: Image.Image, other: Image.Image) -> int:
-    """The largest difference between two pictures of one size, in grey levels over all pixels and channels."""
+    """The largest difference between two pictures of one size, in grey levels, over all channels."""
     if one.size != other.size:
         raise DemoError(f"the pictures have sizes {one.size} and {other.size}")
-    extrema = ImageChops.difference(one.convert("RGB"), other.convert("RGB")).getextrema()
-    return max(int(high) for _, high in extrema)
+    difference = ImageChops.difference(one.convert("RGB"), other.convert("RGB"))
+    return max(int(band.getextrema()[1]) for band in difference.split())
 
 
 def load(content: bytes) -> Image.Image:

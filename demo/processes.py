@@ -8,7 +8,7 @@ import psutil
 
 
 class Census:
-    """The processes seen below one root process, by pid and time of creation, so that a reused pid is not mistaken."""
+    """The processes seen below one root process, by pid and time of creation: a pid may be used again."""
 
     def __init__(self, root_pid: int) -> None:
         self._root_pid = root_pid

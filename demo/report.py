@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 MIN_REQUESTS = 2_000
 MIN_CYCLES = 3
@@ -16,7 +19,7 @@ MAX_DIFFERENCE = 1
 
 
 class Latency(BaseModel):
-    """Percentiles of the time from sending a request to its whole answer, in milliseconds, over ``count`` requests."""
+    """Percentiles, over ``count`` requests, of the milliseconds from sending one to its whole answer."""
 
     p50: float
     p99: float
@@ -65,9 +68,15 @@ class Report(BaseModel):
     def faults(self) -> list[str]:
         """What did not hold, in words; empty when the demo passed."""
         expectations = [
-            (self.api.requests >= MIN_REQUESTS, f"{self.api.requests} requests were sent, at least {MIN_REQUESTS} are wanted"),
+            (
+                self.api.requests >= MIN_REQUESTS,
+                f"{self.api.requests} requests were sent, at least {MIN_REQUESTS} are wanted",
+            ),
             (self.api.failed == 0, f"{self.api.failed} requests failed"),
-            (self.api.cycles_to_zero >= MIN_CYCLES, f"greeter went to zero {self.api.cycles_to_zero} times only"),
+            (
+                self.api.cycles_to_zero >= MIN_CYCLES,
+                f"greeter went to zero {self.api.cycles_to_zero} times only",
+            ),
             (self.api.max_instances >= MIN_INSTANCES, "greeter did not scale out"),
             (self.fan_out.tiles >= MIN_TILES, f"{self.fan_out.tiles} tiles only"),
             (self.fan_out.max_instances >= MIN_INSTANCES, "resize did not run on several instances"),

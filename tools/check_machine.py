@@ -1,4 +1,7 @@
-"""Say in plain words what this machine lacks, before pip says it in others. Runs on any Python 3, with nothing installed."""
+"""Say in plain words what this machine lacks, before pip says it in others.
+
+Runs on any Python 3, with nothing installed.
+"""
 
 import platform
 import sys
@@ -18,7 +21,8 @@ def main():
         faults.append("Python 3.11 or newer is needed, this is " + platform.python_version())
     if (system, machine) not in WHEELS:
         faults.append(
-            "Envoy comes as a wheel for Linux (x86_64, aarch64) and macOS (arm64); this is %s %s" % (system, machine)
+            "Envoy comes as a wheel for Linux (x86_64, aarch64) and macOS (arm64); this is %s %s"
+            % (system, machine)
         )
     elif system == "Linux" and platform.libc_ver()[0] != "glibc":
         faults.append("Envoy's wheel needs glibc 2.31 or newer; this Linux has another C library")
@@ -27,7 +31,9 @@ def main():
     try:
         import ensurepip  # noqa: F401, PLC0415
     except ImportError:
-        faults.append("Python's venv and ensurepip are needed (on Debian and Ubuntu: apt install python3-venv)")
+        faults.append(
+            "Python's venv and ensurepip are needed (on Debian and Ubuntu: apt install python3-venv)"
+        )
     if faults:
         sys.exit("Torpor cannot be set up here:\n  " + "\n  ".join(faults))
 

@@ -1,17 +1,21 @@
 """Cutting a picture into tiles that can be resized apart and still fit together without a seam.
 
-A resampling filter looks at neighbours. So a tile carries, beside what it will show, as many pixels around it as the
-filter reaches; the resize is then told which part of the tile to map onto the output (Pillow's ``box``). Each output
-pixel is computed from the same input pixels, with the same weights, as in one resize of the whole picture.
+A resampling filter looks at neighbours. So a tile carries, beside what it will show, as many pixels around it
+as the filter reaches; the resize is then told which part of the tile to map onto the output (Pillow's
+``box``). Each output pixel is computed from the same input pixels, with the same weights, as in one resize of
+the whole picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import ceil, floor
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FILTER = Image.Resampling.LANCZOS
 _REACH = 3.0  # Lanczos: a window of three pixels to each side, of the coarser of the two pictures
@@ -40,7 +44,9 @@ def fit(size: Size, longest_side: int) -> Size:
 
 
 def cuts(size: Size, whole: Size, tile_side: int) -> Iterator[Cut]:
-    """The tiles of at most ``tile_side`` output pixels a side that together make the picture of size ``whole``."""
+    """The tiles of at most ``tile_side`` output pixels a side that together make the picture of size
+    ``whole``.
+    """
     columns = list(_spans(size[0], whole[0], tile_side))
     rows = list(_spans(size[1], whole[1], tile_side))
     for top, bottom, crop_top, crop_bottom, box_top, box_bottom in rows:

@@ -1,9 +1,9 @@
 """CloudEvents 1.0.2 over HTTP: binary, structured and batch, in and out.
 
-The platform handles events as :class:`WireEvent`: attributes as the text they have on the wire, data as bytes. That
-is all that routing, storing and delivering need, and it never changes an event that it only passes on. The SDK's
-``CloudEvent`` is what handlers see; :func:`to_sdk` and :func:`from_sdk` lead there and back, and the tests hold this
-codec against the SDK's.
+The platform handles events as :class:`WireEvent`: attributes as the text they have on the wire, data as
+bytes. That is all that routing, storing and delivering need, and it never changes an event that it only
+passes on. The SDK's ``CloudEvent`` is what handlers see; :func:`to_sdk` and :func:`from_sdk` lead there and
+back, and the tests hold this codec against the SDK's.
 
 Sources: CloudEvents 1.0.2 (core), its JSON event format, and its HTTP protocol binding.
 """
@@ -13,16 +13,18 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote_to_bytes
 
 import orjson
 from cloudevents.core.v1.event import CloudEvent
 
 from torpor.errors import MalformedEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -90,9 +92,13 @@ def validate(attributes: dict[str, str]) -> None:
     for name in _REQUIRED:
         if not attributes.get(name):
             state = "is empty" if name in attributes else "is missing"
-            raise MalformedEventError(f"attribute '{name}' {state}, a text of one or more characters was expected")
+            raise MalformedEventError(
+                f"attribute '{name}' {state}, a text of one or more characters was expected"
+            )
     if attributes["specversion"] != "1.0":
-        raise MalformedEventError(f"attribute 'specversion' is {attributes['specversion']!r}, '1.0' was expected")
+        raise MalformedEventError(
+            f"attribute 'specversion' is {attributes['specversion']!r}, '1.0' was expected"
+        )
     for name, value in attributes.items():
         if not _NAME.match(name):
             raise MalformedEventError(f"attribute name {name!r} is not of lower-case letters and digits")
@@ -127,7 +133,7 @@ def _parse_time(value: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-# --- from the wire ---------------------------------------------------------------------------------------------------
+# --- from the wire ----------------------------------------------------------------------------------------
 
 
 def decode(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[WireEvent] | None:
@@ -222,7 +228,9 @@ def _attribute_text(name: str, value: Any) -> str:
             return "true" if value else "false"
         if isinstance(value, int) and -(2**31) <= value < 2**31:
             return str(value)
-    raise MalformedEventError(f"attribute '{name}' is {orjson.dumps(value)[:60].decode()}, a text was expected")
+    raise MalformedEventError(
+        f"attribute '{name}' is {orjson.dumps(value)[:60].decode()}, a text was expected"
+    )
 
 
 def _json_data(document: dict[str, Any], attributes: dict[str, str]) -> bytes | None:
@@ -242,7 +250,7 @@ def _json_data(document: dict[str, Any], attributes: dict[str, str]) -> bytes | 
     return orjson.dumps(data)
 
 
-# --- to the wire -----------------------------------------------------------------------------------------------------
+# --- to the wire ------------------------------------------------------------------------------------------
 
 
 def encode_binary(event: WireEvent) -> tuple[Headers, bytes]:
@@ -297,7 +305,7 @@ def _to_json(event: WireEvent) -> dict[str, Any]:
     return document
 
 
-# --- the SDK's event -------------------------------------------------------------------------------------------------
+# --- the SDK's event --------------------------------------------------------------------------------------
 
 
 def to_sdk(event: WireEvent) -> CloudEvent:

@@ -1,7 +1,7 @@
 """Where time comes from.
 
-Code that decides takes ``now`` as an argument. Code that waits takes a :class:`Clock`, so that a test can move
-time instead of sleeping (:class:`torpor.testing.MovableClock`).
+Code that decides takes ``now`` as an argument. Code that waits takes a :class:`Clock`, so that a test can
+move time instead of sleeping (:class:`torpor.testing.MovableClock`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Errors of the platform as RFC 9457 problem documents.
 
-Every problem that a caller can meet is named once in :class:`ProblemType`, with the status it has and what it means;
-``docs/problems.md`` is that table. The ``type`` of a problem is stable: programs may compare it.
+Every problem that a caller can meet is named once in :class:`ProblemType`, with the status it has and what it
+means; ``docs/problems.md`` is that table. The ``type`` of a problem is stable: programs may compare it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ class ProblemType(Enum):
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not take this method")
     TOO_LARGE = ("too-large", 413, "The body is larger than allowed")
-    UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The content type is not one that can be read here")
+    UNSUPPORTED_MEDIA_TYPE = (
+        "unsupported-media-type",
+        415,
+        "The content type is not one that can be read here",
+    )
     MISDIRECTED = ("misdirected", 421, "This host name is not served here")
     INVALID_DATA = ("invalid-data", 422, "The data does not have the shape that the function takes")
     HANDLER_FAILED = ("handler-failed", 500, "The function failed")
@@ -55,7 +59,8 @@ class ProblemType(Enum):
 class Problem:
     """One problem document (RFC 9457, section 3).
 
-    ``detail`` says what was wrong with this very request and what was expected; ``extras`` are further members.
+    ``detail`` says what was wrong with this very request and what was expected; ``extras`` are further
+    members.
     """
 
     type: ProblemType

@@ -1,19 +1,21 @@
 """Every environment variable that Torpor reads, and the only place where it reads them.
 
-Each field's alias is the variable's name and its description is its documentation: ``docs/settings.md`` is made from
-them, and a test holds the two together.
+Each field's alias is the variable's name and its description is its documentation: ``docs/settings.md`` is
+made from them, and a test holds the two together.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from torpor.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _Level = Annotated[str, StringConstraints(to_upper=True, pattern=r"^(?i:debug|info|warning|error)$")]
 
@@ -31,46 +33,87 @@ class _Settings(BaseModel):
         try:
             return cls.model_validate({name: value for name, value in source.items() if value != ""})
         except ValidationError as error:
-            faults = [f"{fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}" for fault in error.errors()]
+            faults = [
+                f"{fault['loc'][0]}: {fault['msg']}, got {fault['input']!r}" for fault in error.errors()
+            ]
             raise StartError("wrong environment: " + "; ".join(faults)) from None
 
 
 class RuntimeSettings(_Settings):
     """What a function's container reads."""
 
-    port: int = Field(8080, alias="PORT", ge=1, le=65535, description="TCP port to serve on (Knative runtime contract).")
-    service: str = Field("", alias="K_SERVICE", description="Name of the function (Knative runtime contract).")
-    revision: str = Field("", alias="K_REVISION", description="Name of the revision (Knative runtime contract).")
-    configuration: str = Field("", alias="K_CONFIGURATION", description="Name of the configuration (Knative runtime contract).")
+    port: int = Field(
+        8080, alias="PORT", ge=1, le=65535, description="TCP port to serve on (Knative runtime contract)."
+    )
+    service: str = Field(
+        "", alias="K_SERVICE", description="Name of the function (Knative runtime contract)."
+    )
+    revision: str = Field(
+        "", alias="K_REVISION", description="Name of the revision (Knative runtime contract)."
+    )
+    configuration: str = Field(
+        "", alias="K_CONFIGURATION", description="Name of the configuration (Knative runtime contract)."
+    )
     namespace: str = Field("default", alias="TORPOR_NAMESPACE", description="Namespace of the function.")
-    instance: str = Field("", alias="TORPOR_INSTANCE", description="Name of this instance, for logs and metrics.")
+    instance: str = Field(
+        "", alias="TORPOR_INSTANCE", description="Name of this instance, for logs and metrics."
+    )
     container_concurrency: int = Field(
-        0, alias="TORPOR_CONTAINER_CONCURRENCY", ge=0, description="Calls served at once; the rest waits in order. 0: no limit."
+        0,
+        alias="TORPOR_CONTAINER_CONCURRENCY",
+        ge=0,
+        description="Calls served at once; the rest waits in order. 0: no limit.",
     )
     timeout_seconds: float = Field(
-        300.0, alias="TORPOR_TIMEOUT_SECONDS", gt=0, le=3600, description="Time a call may take before its caller gets 504."
+        300.0,
+        alias="TORPOR_TIMEOUT_SECONDS",
+        gt=0,
+        le=3600,
+        description="Time a call may take before its caller gets 504.",
     )
     drain_seconds: float = Field(
-        30.0, alias="TORPOR_DRAIN_SECONDS", ge=0, description="Longest time from SIGTERM to the end of the process."
+        30.0,
+        alias="TORPOR_DRAIN_SECONDS",
+        ge=0,
+        description="Longest time from SIGTERM to the end of the process.",
     )
     max_body_bytes: int = Field(
-        16 * 1024 * 1024, alias="TORPOR_MAX_BODY_BYTES", ge=1, description="Largest request body; a larger one gets 413."
+        16 * 1024 * 1024,
+        alias="TORPOR_MAX_BODY_BYTES",
+        ge=1,
+        description="Largest request body; a larger one gets 413.",
     )
-    blobs_url: str = Field("", alias="TORPOR_BLOBS_URL", description="Where blobs are kept, such as file:///var/lib/torpor/blobs.")
-    log_level: _Level = Field("INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged.")
+    blobs_url: str = Field(
+        "",
+        alias="TORPOR_BLOBS_URL",
+        description="Where blobs are kept, such as file:///var/lib/torpor/blobs.",
+    )
+    log_level: _Level = Field(
+        "INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged."
+    )
     otlp_endpoint: str = Field(
-        "", alias="OTEL_EXPORTER_OTLP_ENDPOINT", description="Where spans go; tracing is exported when this or the next is set."
+        "",
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where spans go; tracing is exported when this or the next is set.",
     )
     otlp_traces_endpoint: str = Field(
-        "", alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", description="Where spans go, if not to the common endpoint."
+        "",
+        alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        description="Where spans go, if not to the common endpoint.",
     )
 
 
 class PlatformSettings(_Settings):
     """What the command line and the platform's own processes read."""
 
-    context: str = Field("local", alias="TORPOR_CONTEXT", description="Platform to talk to: 'local' or a URL.")
-    cache_dir: Path = Field(
-        Path("~/.cache/torpor").expanduser(), alias="TORPOR_CACHE_DIR", description="Where built environments of functions are kept."
+    context: str = Field(
+        "local", alias="TORPOR_CONTEXT", description="Platform to talk to: 'local' or a URL."
     )
-    log_level: _Level = Field("INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged.")
+    cache_dir: Path = Field(
+        Path("~/.cache/torpor").expanduser(),
+        alias="TORPOR_CACHE_DIR",
+        description="Where built environments of functions are kept.",
+    )
+    log_level: _Level = Field(
+        "INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged."
+    )

@@ -1,12 +1,15 @@
-"""The last lines that each function's instances wrote, kept in memory, and handed on to whoever follows them."""
+"""The last lines that each function's instances wrote, in memory, and handed on to whoever follows them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
-from torpor.spec.status import LogLine
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from torpor.spec.status import LogLine
 
 MAX_LINES = 2_000
 MAX_UNREAD = 1_000
@@ -15,7 +18,8 @@ MAX_UNREAD = 1_000
 class LogBook:
     """Per function the last ``MAX_LINES`` lines; the oldest go first.
 
-    A follower that falls more than ``MAX_UNREAD`` lines behind loses the oldest of them, never the platform's memory.
+    A follower that falls more than ``MAX_UNREAD`` lines behind loses the oldest of them, never the platform's
+    memory.
     """
 
     def __init__(self) -> None:
@@ -33,7 +37,7 @@ class LogBook:
         self._lines.pop(key, None)
 
     async def read(self, key: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
-        """The last ``tail`` lines of ``key``, then, with ``follow``, each new one for as long as it is iterated."""
+        """The last ``tail`` lines of ``key``; with ``follow`` then each new one, while it is iterated."""
         kept = list(self._lines.get(key, ()))[-tail:] if tail > 0 else []
         follower = _Follower()
         if follow:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torpor.errors import DeclarationError
-from torpor.spec.models import Function
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torpor.spec.models import Function
 
 MAX_FILES = 5_000
 _SKIPPED_FOLDERS = {"__pycache__", "node_modules", "build", "dist", "venv"}
@@ -26,7 +30,8 @@ def is_source(path: Path) -> bool:
 
 
 def fingerprint(function: Function, folder: Path) -> str:
-    """A hash over what ``function`` declares and over names, sizes and times of change of the files in ``folder``.
+    """A hash over what ``function`` declares and over names, sizes and times of change of the files in
+    ``folder``.
 
     Raises :class:`~torpor.errors.DeclarationError` when there are more than ``MAX_FILES`` of them: that is no
     function's folder.
@@ -34,7 +39,9 @@ def fingerprint(function: Function, folder: Path) -> str:
     digest = hashlib.sha256(function.model_dump_json().encode())
     for number, path in enumerate(_files(folder)):
         if number >= MAX_FILES:
-            raise DeclarationError([f"{folder}: source.path: holds more than {MAX_FILES} files, a folder of its own was expected"])
+            raise DeclarationError(
+                [f"{folder}: source.path: has more than {MAX_FILES} files, a folder of its own was expected"]
+            )
         try:
             status = path.stat()
         except FileNotFoundError:  # between the listing and here

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from watchfiles import Change, DefaultFilter, awatch
 
 from torpor.local.sources import is_skipped, is_source
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator, Sequence
 
 DEBOUNCE_MILLISECONDS = 200
 
@@ -18,7 +21,7 @@ class _Relevant(DefaultFilter):
         super().__init__()
         self._roots = roots
 
-    def __call__(self, change: Change, path: str) -> bool:
+    def __call__(self, change: Change, path: str) -> bool:  # noqa: ARG002 - watchfiles' signature
         changed = Path(path)
         for root in self._roots:
             if changed.is_relative_to(root):

@@ -1,19 +1,22 @@
 """What a provider of instances promises: the one protocol between deciding how many and making them run.
 
-An instance moves through :class:`InstanceState` in order and never back. A provider tells the data path where to send
-requests through an :class:`EndpointPublisher`, and ends an instance only in the order that loses no request: withdraw
-its endpoint, wait until the data path has taken that in, signal, wait for the instance to finish.
+An instance moves through :class:`InstanceState` in order and never back. A provider tells the data path where
+to send requests through an :class:`EndpointPublisher`, and ends an instance only in the order that loses no
+request: withdraw its endpoint, wait until the data path has taken that in, signal, wait for the instance to
+finish.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torpor.endpoint import Endpoint
-from torpor.spec.models import Function
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torpor.endpoint import Endpoint
+    from torpor.spec.models import Function
 
 
 class InstanceState(StrEnum):
@@ -51,8 +54,9 @@ class Instance:
 class FunctionState:
     """What a provider knows of a function beside its instances.
 
-    ``start_method`` says how instances are started (for processes: ``fork`` or ``import``) and why if it is not the
-    fast way; ``problem`` is what keeps the function from running, in words for its author, or ``None``.
+    ``start_method`` says how instances are started (for processes: ``fork`` or ``import``) and why if it is
+    not the fast way; ``problem`` is what keeps the function from running, in words for its author, or
+    ``None``.
     """
 
     revision: str
@@ -66,7 +70,7 @@ class EndpointPublisher(Protocol):
     """The data path as a provider sees it."""
 
     async def publish(self, key: str, endpoints: Sequence[Endpoint]) -> None:
-        """Make ``endpoints`` the only targets of the function; returns when the data path has taken them in."""
+        """Make ``endpoints`` the function's only targets; returns when the data path has taken that in."""
         ...
 
 
