@@ -55,13 +55,16 @@ class Load:
             outcome.failures[f"{response.status}: {response.body[:200].decode('utf-8', 'replace')}"] += 1
         return seconds
 
-    async def many(self, outcome: Outcome, requests: int, concurrency: int) -> None:
-        """Send ``requests`` with ``concurrency`` of them under way at any time."""
+    async def many(
+        self, outcome: Outcome, requests: int, concurrency: int, least_seconds: float = 0.0
+    ) -> None:
+        """Send at least ``requests``, for ``least_seconds``, with ``concurrency`` under way at any time."""
         left = requests
+        end = self._clock.monotonic() + least_seconds
 
         async def sender() -> None:
             nonlocal left
-            while left > 0:
+            while left > 0 or self._clock.monotonic() < end:
                 left -= 1
                 await self.one(outcome)
 

@@ -31,6 +31,7 @@ class ApiReport(BaseModel):
 
     requests: int
     failed: int
+    failures: dict[str, int]
     cold_start_ms: Latency
     warm_ms: Latency
     cycles_to_zero: int

@@ -1,0 +1,148 @@
+"""``torpor up``: the platform on this machine, with your functions on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+import signal
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+import uvloop
+
+from torpor.api.app import create
+from torpor.api.server import serving
+from torpor.cli.output import output_option, print_table
+from torpor.clock import SystemClock
+from torpor.local import ports
+from torpor.local.platform import LocalPlatform, Options
+from torpor.local.reports import News, Report
+from torpor.settings import PlatformSettings
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+_LOG_BYTES = 8 * 1024 * 1024
+_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_COLOURS = {News.BROKEN: "red", News.FAULT: "red", News.PART: "yellow"}
+_WORDS = {
+    News.READY: "up",
+    News.APPLIED: "applied",
+    News.REMOVED: "removed",
+    News.BROKEN: "broken",
+    News.FAULT: "wrong",
+    News.LOADED: "loaded",
+    News.SCALED: "instances",
+    News.PART: "part",
+    News.STOPPING: "ending",
+}
+
+
+@click.command("up", short_help="Run the platform on this machine, with your functions on it.")
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    help="Port of the gateway on 127.0.0.1; 0 takes a free one.",
+)
+@click.option(
+    "--data",
+    "data_dir",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".torpor"),
+    show_default=True,
+    help="Where events, blobs and logs of the platform are kept.",
+)
+@output_option
+def command(paths: tuple[Path, ...], port: int, data_dir: Path, output: str) -> None:
+    """Run the platform on this machine, with the functions below each PATH (default: this folder).
+
+    Files are watched: a change takes effect, and a wrong one is shown and changes nothing. Ctrl-C ends it.
+    With -o json each piece of news is one document a line.
+    """
+    settings = PlatformSettings.from_environment()
+    options = Options(
+        paths=tuple(path.absolute() for path in paths or (Path(),)),
+        port=port,
+        data_dir=data_dir.absolute(),
+        cache_dir=settings.cache_dir.expanduser().absolute(),
+    )
+    tell = _tell_json if output == "json" else _tell
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(options, tell, settings.log_level, quiet=output == "json"))
+
+
+async def _run(options: Options, tell: Callable[[Report], None], log_level: str, *, quiet: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask_to_stop() -> None:
+        for number in _ENDING_SIGNALS:  # who asks again does not want to wait
+            loop.remove_signal_handler(number)
+        stop.set()
+
+    for number in _ENDING_SIGNALS:
+        loop.add_signal_handler(number, ask_to_stop)
+    listener: socket.socket = ports.listen()
+    with listener:
+        platform = LocalPlatform(options, ports.address(listener), SystemClock(), tell)
+        async with platform:
+            logs = _log_to(options.data_dir / "torpor.log", log_level)
+            try:
+                async with serving(create(platform), listener):
+                    if not quiet:
+                        await _show(platform, options)
+                    await stop.wait()
+            finally:
+                logging.getLogger("torpor").removeHandler(logs)
+                logs.close()
+
+
+def _log_to(path: Path, level: str) -> logging.Handler:
+    """Keep what the parts log in a file: what a person must know is told on the terminal."""
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger = logging.getLogger("torpor")
+    logger.setLevel(level)
+    logger.propagate = False
+    logger.addHandler(handler)
+    return handler
+
+
+async def _show(platform: LocalPlatform, options: Options) -> None:
+    url = platform.url
+    name = click.style(f"Torpor {metadata.version('torpor')}", bold=True)
+    click.echo(f"\n{name} is up; Ctrl-C ends it.\n")
+    for label, place in (
+        ("functions", f"{url}/function/NAME"),
+        ("events", f"{url}/events/default/default"),
+        ("API", f"{url}/api/v1/docs"),
+        ("data, logs", str(options.data_dir)),
+    ):
+        click.echo(f"  {label:<12}{place}")
+    click.echo()
+    rows = [(one.name, one.reason, one.url) for one in await platform.functions()]
+    print_table(("function", "state", "url"), rows, empty="There are no functions yet.")
+    click.echo()
+
+
+def _tell(report: Report) -> None:
+    if report.news is News.READY:  # the overview says it better
+        return
+    time = datetime.fromtimestamp(SystemClock().now(), UTC).astimezone().strftime("%H:%M:%S")
+    word = click.style(f"{_WORDS[report.news]:<9}", fg=_COLOURS.get(report.news, "green"))
+    click.echo(f"{click.style(time, dim=True)} {word} {report.subject}: {report.text}")
+
+
+def _tell_json(report: Report) -> None:
+    document = {"news": report.news.value, "subject": report.subject, "text": report.text}
+    click.echo(orjson.dumps(document).decode())

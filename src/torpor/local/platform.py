@@ -1,0 +1,298 @@
+"""A whole platform on this machine: its parts put together, started, watched over and ended in order.
+
+It decides nothing itself. It keeps :class:`torpor.api.backend.Backend`, so that the API can show it; the
+caller serves the API, which stands above it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from torpor.blobs import BlobStore
+from torpor.errors import TorporError
+from torpor.gateway.gateway import Gateway
+from torpor.local.events_process import EventsProcess
+from torpor.local.lock import DataFolder
+from torpor.local.logs import LogBook
+from torpor.local.ports import require_free
+from torpor.local.reload import Reloader
+from torpor.local.reports import News, Report
+from torpor.local.views import Facts, broker_status, function_status, trigger_status
+from torpor.local.watch import changes
+from torpor.providers.base import InstanceState
+from torpor.providers.process.provider import ProcessProvider
+from torpor.scaling.loop import Autoscaler
+from torpor.spec.status import PlatformStatus
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from torpor.binding import WireEvent
+    from torpor.blobs import Blob
+    from torpor.clock import Clock
+    from torpor.endpoint import Endpoint
+    from torpor.local.reports import Tell
+    from torpor.spec.models import Function, Trigger
+    from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PartStatus, TriggerStatus
+
+DEFAULT_BROKER = "default/default"
+HOST = "127.0.0.1"
+"""Nobody but this machine is served: a laptop's platform has no access control yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person chooses: what to run, where it is served, and where things are kept."""
+
+    paths: tuple[Path, ...]
+    port: int
+    data_dir: Path
+    cache_dir: Path
+
+
+class LocalPlatform:
+    """Runs while its block is entered. ``api`` is where the caller serves the API.
+
+    Entering raises :class:`~torpor.errors.StartError`; then nothing is left running.
+    """
+
+    def __init__(self, options: Options, api: Endpoint, clock: Clock, tell: Tell) -> None:
+        self._options = options
+        self._api = api
+        self._clock = clock
+        self._tell = tell
+        self._started_at = clock.now()
+        self._folder = DataFolder(options.data_dir)
+        self._blobs = BlobStore(f"file://{(options.data_dir / 'blobs').absolute()}")
+        self._book = LogBook()
+        self._gateway = Gateway(
+            host=HOST,
+            port=options.port,
+            clock=clock,
+            work_dir=options.data_dir / "gateway",
+            wake=lambda key: self._autoscaler.poke(key),  # noqa: PLW0108 - it is made below
+        )
+        self._provider = ProcessProvider(
+            clock=clock,
+            publisher=self._gateway,
+            on_line=self._book.add,
+            cache_dir=options.cache_dir,
+            work_dir=options.data_dir / "instances",
+            blobs_url=self._blobs.url,
+        )
+        self._autoscaler = Autoscaler(
+            clock=clock, observe=self._gateway.observe, fleet=_Fleet(self._provider)
+        )
+        self._events = EventsProcess(options.data_dir / "events", self._blobs.url, clock, tell)
+        self._reloader = Reloader(options.paths, self._provider, self, clock, tell)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = asyncio.Event()
+        self._shown: dict[str, tuple[int, int]] = {}
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._folder.__enter__()
+        try:
+            if self._options.port:
+                require_free(HOST, self._options.port)
+            self._options.data_dir.joinpath("blobs").mkdir(exist_ok=True)
+            await _all(self._gateway.start(), self._events.start(), self._provider.start())
+            self._events.reach(self._gateway.internal)
+            self._provider.subscribe(self._changed)
+            self._tasks = [
+                asyncio.create_task(self._autoscaler.run()),
+                asyncio.create_task(self._watch()),
+            ]
+            await self._reloader.reload()
+        except BaseException:
+            await self._close()
+            raise
+        self._tell(Report(News.READY, self.url, "up"))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._tell(Report(News.STOPPING, self.url, "ending what runs"))
+        await self._close()
+
+    async def _close(self) -> None:
+        self._stopping.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            # The gateway stays until the last instance has answered, the broker until the dispatcher is done.
+            await self._events.close_dispatcher()
+            await self._provider.close()
+        finally:
+            await asyncio.gather(self._gateway.close(), self._events.close())
+            self._folder.__exit__(None, None, None)
+
+    async def _watch(self) -> None:
+        """Reload after each change of a declaration, or of the code of a function."""
+        while not self._stopping.is_set():
+            roots = self._roots()
+            async with contextlib.aclosing(changes(roots, self._stopping)) as bursts:
+                async for _ in bursts:
+                    await self._reloader.reload()
+                    if self._roots() != roots:
+                        break
+
+    def _roots(self) -> list[Path]:
+        code = [function.spec.source.path for function in self._reloader.current.functions.values()]
+        roots: list[Path] = []
+        for path in sorted({path.resolve() for path in (*self._options.paths, *code)}):
+            if path.exists() and not any(path.is_relative_to(root) for root in roots):
+                roots.append(path)
+        return roots
+
+    def _changed(self, key: str) -> None:
+        """The instances of a function have changed, or what keeps them from running."""
+        state = self._provider.state(key)
+        if state is None:
+            return
+        self._gateway.fail(key, state.problem)
+        ready = sum(one.state is InstanceState.READY for one in self._provider.instances(key))
+        if self._shown.get(key) != (ready, state.desired):
+            self._shown[key] = (ready, state.desired)
+            self._tell(Report(News.SCALED, key, f"{ready} of {state.desired}"))
+
+    # --- what the reloader asks of the data path --------------------------------------------------------
+
+    async def serve(self, functions: Mapping[str, Function], triggers: Mapping[str, Trigger]) -> None:
+        """Lead requests to ``functions`` and events through ``triggers``, and to no others."""
+        for key in self._reloader.current.functions.keys() - functions.keys():
+            self._autoscaler.forget(key)
+            self._book.forget(key)
+        await self._gateway.configure(list(functions.values()), events=self._events.ingress, api=self._api)
+        for key, function in functions.items():
+            self._autoscaler.set(key, function.spec)
+        timeouts = {key: function.spec.timeout_seconds for key, function in functions.items()}
+        await self._events.declare(list(triggers.values()), [DEFAULT_BROKER], timeouts)
+
+    def fail(self, key: str, problem: str | None) -> None:
+        """Requests for the function can't be served, or can be again (``None``)."""
+        self._gateway.fail(key, problem)
+
+    # --- what the API shows -----------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """Where functions are called and events are sent."""
+        return f"http://{self._gateway.address}"
+
+    async def functions(self) -> Sequence[FunctionStatus]:
+        """Every declared function."""
+        loads = await self._gateway.observe()
+        now = self._reloader.current
+        statuses = []
+        for key, function in now.functions.items():
+            load = loads.get(key)
+            facts = Facts(
+                url=f"{self.url}/function/{function.metadata.name}.{function.metadata.namespace}",
+                declared_in=now.origins.get(("Function", key), ""),
+                state=self._provider.state(key),
+                instances=self._provider.instances(key),
+                scaling=self._autoscaler.explain(key),
+                requests=load.requests_total if load else 0,
+                problem=now.problems.get(key),
+            )
+            statuses.append(function_status(function, facts))
+        return statuses
+
+    async def function(self, key: str) -> FunctionStatus | None:
+        """One function."""
+        return next((one for one in await self.functions() if f"{one.namespace}/{one.name}" == key), None)
+
+    async def triggers(self) -> Sequence[TriggerStatus]:
+        """Every declared trigger."""
+        state = await self._events.state()
+        return [
+            trigger_status(trigger, state.counts(key), state.problem(key))
+            for key, trigger in self._reloader.current.triggers.items()
+        ]
+
+    async def brokers(self) -> Sequence[BrokerStatus]:
+        """Every broker."""
+        state = await self._events.state()
+        readers: dict[str, list[str]] = {DEFAULT_BROKER: []}
+        for key, trigger in self._reloader.current.triggers.items():
+            readers.setdefault(trigger.broker_key, []).append(key)
+        return [
+            broker_status(
+                key,
+                f"{self.url}/events/{key}",
+                state.published(key),
+                [counts for trigger in triggers if (counts := state.counts(trigger)) is not None],
+            )
+            for key, triggers in readers.items()
+        ]
+
+    async def status(self) -> PlatformStatus:
+        """The platform itself."""
+        now = self._reloader.current
+        return PlatformStatus(
+            version=metadata.version("torpor"),
+            started_at=datetime.fromtimestamp(self._started_at, UTC),
+            gateway_url=self.url,
+            parts=tuple(await self._parts()),
+            functions=len(now.functions),
+            triggers=len(now.triggers),
+            sources=tuple(str(path) for path in self._options.paths),
+            loaded_at=None if now.loaded_at is None else datetime.fromtimestamp(now.loaded_at, UTC),
+            faults=(*now.faults, *(f"{key}: {text}" for key, text in sorted(now.problems.items()))),
+        )
+
+    async def _parts(self) -> list[PartStatus]:
+        return [*self._gateway.parts(), *await self._events.parts(), *self._provider.parts()]
+
+    def logs(self, key: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
+        """The last lines of a function's instances."""
+        return self._book.read(key, tail=tail, follow=follow)
+
+    async def tail(self, broker: str) -> AsyncIterator[WireEvent]:
+        """Events of a broker from now on."""
+        return await self._events.tail(broker)
+
+    async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
+        """Store a blob."""
+        return await self._blobs.put_stream(chunks, content_type)
+
+    async def get_blob(self, name: str) -> Blob:
+        """Read a blob."""
+        return await self._blobs.open(name)
+
+
+class _Fleet:
+    """The provider as the autoscaler sees it."""
+
+    def __init__(self, provider: ProcessProvider) -> None:
+        self._provider = provider
+
+    def scale(self, key: str, replicas: int) -> None:
+        self._provider.scale(key, replicas)
+
+    def ready(self, key: str) -> int:
+        return sum(one.state is InstanceState.READY for one in self._provider.instances(key))
+
+
+async def _all(*starts: Awaitable[None]) -> None:
+    """Await all of ``starts`` at once; when one fails the others are ended first, and its error is raised."""
+    tasks = [asyncio.ensure_future(start) for start in starts]
+    try:
+        await asyncio.gather(*tasks)
+    except TorporError:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

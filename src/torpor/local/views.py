@@ -1,0 +1,137 @@
+"""What ``/api/v1`` shows of functions, triggers and brokers. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from torpor.providers.base import InstanceState
+from torpor.spec.status import (
+    BrokerStatus,
+    EventCounts,
+    FunctionStatus,
+    InstanceStatus,
+    ScalingStatus,
+    TriggerStatus,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torpor.providers.base import FunctionState, Instance
+    from torpor.scaling.loop import ScalingState
+    from torpor.spec.models import Function, Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one function beside its declaration."""
+
+    url: str
+    declared_in: str
+    state: FunctionState | None
+    instances: Sequence[Instance]
+    scaling: ScalingState | None
+    requests: int
+    problem: str | None
+    """What keeps its newest version from running, whether or not an older one runs."""
+
+
+def function_status(function: Function, facts: Facts) -> FunctionStatus:
+    """The view of ``function``."""
+    spec, state = function.spec, facts.state
+    broken = facts.problem or (state.problem if state else None)
+    ready = state is not None and state.problem is None
+    return FunctionStatus(
+        name=function.metadata.name,
+        namespace=function.metadata.namespace,
+        labels=function.metadata.labels,
+        url=facts.url,
+        ready=ready,
+        reason=_reason(facts, broken=broken, ready=ready),
+        revision=state.revision if state else None,
+        desired=state.desired if state else 0,
+        instances=tuple(_instance(one) for one in facts.instances),
+        start_method=state.start_method if state else None,
+        restarts=state.restarts if state else 0,
+        requests=facts.requests,
+        source=str(spec.source.path),
+        handler=spec.source.handler,
+        declared_in=facts.declared_in,
+        container_concurrency=spec.container_concurrency,
+        timeout_seconds=spec.timeout_seconds,
+        scaling=_scaling(function, facts.scaling),
+    )
+
+
+def _reason(facts: Facts, *, broken: str | None, ready: bool) -> str:
+    if broken and ready:
+        return f"the version before goes on: {broken}"
+    if broken:
+        return broken
+    if facts.state is None:
+        return "not started yet"
+    serving = sum(one.state is InstanceState.READY for one in facts.instances)
+    if serving:
+        return "serving"
+    return "waking" if facts.state.desired else "at rest"
+
+
+def _instance(one: Instance) -> InstanceStatus:
+    return InstanceStatus(
+        id=one.id,
+        revision=one.revision,
+        state=one.state.value,
+        endpoint=str(one.endpoint),
+        pid=one.pid,
+        started_at=_time(one.started_at),
+        ready_at=None if one.ready_at is None else _time(one.ready_at),
+        memory_bytes=one.memory_bytes,
+    )
+
+
+def _scaling(function: Function, seen: ScalingState | None) -> ScalingStatus:
+    declared = function.spec.scaling
+    return ScalingStatus(
+        min_scale=declared.min_scale,
+        max_scale=declared.max_scale,
+        metric=declared.metric,
+        target=function.spec.target,
+        observed=None if seen is None else seen.observed,
+        panicking=seen is not None and seen.panicking,
+        reason="" if seen is None else seen.reason,
+    )
+
+
+def trigger_status(trigger: Trigger, counts: EventCounts | None, problem: str) -> TriggerStatus:
+    """The view of ``trigger``; ``counts`` is ``None`` while the dispatcher says nothing of it."""
+    return TriggerStatus(
+        name=trigger.metadata.name,
+        namespace=trigger.metadata.namespace,
+        broker=trigger.spec.broker,
+        function=trigger.spec.subscriber.function,
+        filters=trigger.spec.filters,
+        joins=trigger.spec.join is not None,
+        ready=counts is not None and not problem,
+        reason=problem or ("" if counts is not None else "not at work yet"),
+        **_counts(counts or EventCounts()),
+    )
+
+
+def broker_status(key: str, url: str, published: int, triggers: Iterable[EventCounts]) -> BrokerStatus:
+    """The view of the broker ``key``; its counts are the sums of those of its ``triggers``."""
+    namespace, name = key.split("/")
+    sums = dict.fromkeys(EventCounts.model_fields, 0)
+    for counts in triggers:
+        for field, value in _counts(counts).items():
+            sums[field] += value
+    return BrokerStatus(name=name, namespace=namespace, url=url, published=published, **sums)
+
+
+def _counts(counts: EventCounts) -> dict[str, int]:
+    return {name: getattr(counts, name) for name in EventCounts.model_fields}
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
