@@ -29,7 +29,7 @@ class DataFolder:
             file = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StartError(
-                f"{self.path}: a folder for the platform's data can't be made there: {error}"
+                f"{self.path}: no folder for data can be made there: {error}"
             ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
