@@ -10,9 +10,12 @@
     ├── TransportError          a call on the data path got no answer
     │   ├── ConnectError        no connection was made: nothing was sent
     │   ├── BrokenError         the connection ended before the whole answer came
-    │   └── TimedOutError       no answer within the time allowed
+    │   ├── TimedOutError       no answer within the time allowed
+    │   └── AnswerTooLargeError the answer is over the caller's limit
+    ├── GatewayError            the gateway refused its configuration, or could not take it in
     ├── EventLogError           the broker refused, or could not be reached
-    │   └── RecordTooLargeError one record is over the broker's limit
+    │   ├── RecordTooLargeError one record is over the broker's limit
+    │   └── StreamFullError     a stream has no room for more
     ├── BlobError               a blob could not be stored or read
     │   └── BlobNotFoundError   there is no blob of that name
     ├── BodyTooLargeError       a request's body is over the limit
@@ -70,12 +73,24 @@ class TimedOutError(TransportError):
     """No answer came within the time allowed."""
 
 
+class AnswerTooLargeError(TransportError):
+    """The answer is larger than its caller takes; the text names the limit."""
+
+
+class GatewayError(TorporError):
+    """The gateway refused its configuration, or could not take it in; what it had goes on."""
+
+
 class EventLogError(TorporError):
     """The broker refused a call, or could not be reached; whether it took effect is unknown."""
 
 
 class RecordTooLargeError(EventLogError):
     """A record is larger than the broker takes; nothing was written."""
+
+
+class StreamFullError(EventLogError):
+    """A stream holds as much as it may; nothing was written."""
 
 
 class BlobError(TorporError):

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torpor.errors import EventLogError, RecordTooLargeError
+from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError
 from torpor.events.log import MAX_APPEND, ConsumerSpec, Delivery, Record, Stored, StreamSpec
 from torpor.events.names import any_key_matches, key_matches
 from torpor.events.waiting import sleep_or
@@ -92,7 +92,7 @@ class MemoryLog:
         new = _new(target, records)
         total = target.bytes + sum(size for size, is_new in zip(sizes, new, strict=True) if is_new)
         if target.spec.max_bytes is not None and total > target.spec.max_bytes:
-            raise EventLogError(f"stream {stream!r} is full: it holds {target.bytes} bytes")
+            raise StreamFullError(f"stream {stream!r} is full: it holds {target.bytes} bytes")
         for record, size, is_new in zip(records, sizes, new, strict=True):
             if is_new:
                 self._store(target, record, size)

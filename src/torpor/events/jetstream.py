@@ -1,0 +1,424 @@
+"""The event log in NATS JetStream (2.12 or newer).
+
+How the contract is kept:
+
+- A record's identity is its ``Nats-Msg-Id``; ``once_per_key`` is ``discard_new_per_subject`` with one message
+  a subject.
+- An append of several records is an atomic batch (ADR-50) of up to 1,000; more make several batches. A batch
+  that holds a duplicate is refused whole by the server: its records are then written each for itself, which
+  is not atomic, but that happens only where an append is repeated, and a further repetition writes the rest.
+- An acknowledgement is sent and not waited for. One that is lost with the connection or the server means
+  that the record is delivered again, as it is after any crash.
+- What is written survives the end of the server's process in any way, since it is in the files. Whether it
+  survives the end of the machine is up to the server's ``sync_interval``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError
+from torpor.events import jetstream_codec as codec
+from torpor.events.jetstream_api import (
+    CONSUMER_NOT_FOUND,
+    PATIENCE_SECONDS,
+    STREAM_NOT_FOUND,
+    Api,
+    ApiRefusedError,
+    UnansweredError,
+    answer_of,
+    status_of,
+)
+from torpor.events.jetstream_codec import quoted, unquoted
+from torpor.events.jetstream_consumer import ConsumerGoneError, JetStreamConsumer, Puller, delivery_of
+from torpor.events.log import MAX_APPEND, ConsumerSpec, Record, Stored, StreamSpec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    from nats.aio.msg import Msg
+
+    from torpor.clock import Clock
+
+_BATCH = 1000
+_BATCHES_AT_ONCE = 16  # the server takes 50 a stream
+_POSTS_AT_ONCE = 500
+_READ_AT_ONCE = 256
+_TAIL_AT_ONCE = 256
+_TAIL_IDLE_SECONDS = 60.0
+_STORE_FAILED = 10077
+_DUPLICATES = frozenset({10201, 10158})
+_SAME_KEY = "per subject"
+_FULL = ("maximum bytes", "maximum messages", "insufficient", "resources exceeded")
+
+
+class JetStreamLog:
+    """Keeps :class:`torpor.events.log.EventLog`."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._batches = asyncio.Semaphore(_BATCHES_AT_ONCE)
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        token: str | None = None,
+        name: str = "torpor",
+        clock: Clock | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> JetStreamLog:
+        """Connect to the server at ``url`` (``nats://host:port``); the connection is kept up for ever.
+
+        ``patience_seconds`` is how long a call outlasts an outage before it raises
+        :class:`~torpor.errors.EventLogError`.
+        """
+        api = await Api.connect(url, token=token, name=name, clock=clock, patience_seconds=patience_seconds)
+        return cls(api)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection at the moment."""
+        return self._api.connected
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        await self._api.close()
+
+    # --- streams --------------------------------------------------------------------------------------------
+
+    async def ensure_stream(self, spec: StreamSpec) -> None:
+        """Create the stream or bring it to ``spec``."""
+        name = quoted(spec.name)
+        config = _stream_config(spec)
+        try:
+            await self._api.call(f"STREAM.UPDATE.{name}", config)
+        except ApiRefusedError as refused:
+            if refused.code != STREAM_NOT_FOUND:
+                raise
+            await self._api.call(f"STREAM.CREATE.{name}", config)
+
+    async def streams(self) -> list[str]:
+        """The names of all streams, sorted."""
+        found: list[str] = []
+        offset = 0
+        while True:
+            page = await self._api.call("STREAM.LIST", {"offset": offset})
+            entries = page.get("streams") or []
+            for entry in entries:
+                config = entry["config"]
+                if codec.is_stream(config["name"], config.get("subjects") or []):
+                    found.append(unquoted(config["name"]))
+            offset += len(entries)
+            if not entries or offset >= int(page["total"]):
+                return sorted(found)
+
+    async def remove_stream(self, name: str) -> None:
+        """Delete a stream with all that belongs to it."""
+        await self._unless_missing(f"STREAM.DELETE.{quoted(name)}")
+
+    async def purge(self, stream: str, key: str) -> None:
+        """Remove the records under ``key``."""
+        await self._api.call(f"STREAM.PURGE.{quoted(stream)}", {"filter": codec.subject(stream, key)})
+
+    async def trim(self, stream: str, before: float) -> None:
+        """Remove records stored before that time that no consumer waits for."""
+        name = quoted(stream)
+        state = (await self._api.call(f"STREAM.INFO.{name}"))["state"]
+        limit = int(state["last_seq"]) + 1
+        for info in await self._consumer_infos(stream):
+            if not info["config"].get("durable_name"):
+                continue  # somebody looks on
+            if info["num_pending"] or info["num_ack_pending"]:
+                limit = min(limit, int(info["ack_floor"]["stream_seq"]) + 1)
+        kept = await self._first_since(stream, before)
+        if kept is not None:
+            limit = min(limit, kept)
+        if limit > int(state["first_seq"]):
+            await self._api.call(f"STREAM.PURGE.{name}", {"seq": limit})
+
+    async def _first_since(self, stream: str, at: float) -> int | None:
+        """The sequence of the first record stored at or after that time, if there is one."""
+        request = orjson.dumps({"batch": 1, "start_time": codec.time_text(at)})
+        message = await self._api.request(f"$JS.API.DIRECT.GET.{quoted(stream)}", request)
+        if status_of(message) is not None or not message.headers:
+            return None
+        return int(message.headers["Nats-Sequence"])
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    async def append(self, stream: str, records: Sequence[Record]) -> list[bool]:
+        """Write all of ``records`` or none; per record whether it was new."""
+        if len(records) > MAX_APPEND:
+            raise EventLogError(f"{len(records)} records in one append, at most {MAX_APPEND} were expected")
+        messages = [self._message(stream, record) for record in records]
+        new: list[bool] = []
+        for start in range(0, len(messages), _BATCH):
+            new.extend(await self._write(messages[start : start + _BATCH]))
+        return new
+
+    def _message(self, stream: str, record: Record) -> _Message:
+        headers = codec.headers_of(record.event)
+        headers[codec.MESSAGE_ID] = record.identity
+        payload = record.event.data or b""
+        size, most = codec.size_bytes(headers, payload), self._api.max_payload_bytes - _RESERVED_BYTES
+        if size > most:
+            raise RecordTooLargeError(f"event {record.event.id!r} has {size} bytes, at most {most}")
+        if size - len(payload) > _MAX_HEADER_BYTES:
+            raise RecordTooLargeError(
+                f"event {record.event.id!r} has attributes of {size - len(payload)} bytes, "
+                f"at most {_MAX_HEADER_BYTES}"
+            )
+        return codec.subject(stream, record.key), payload, headers
+
+    async def _write(self, messages: list[_Message]) -> list[bool]:
+        deadline = self._api.deadline()
+        while True:
+            try:
+                if len(messages) == 1:
+                    return await self._each(messages)
+                async with self._batches:
+                    whole = await self._batch(messages)
+                return [True] * len(messages) if whole else await self._each(messages)
+            except UnansweredError as error:
+                await self._api.pause(deadline, error)
+
+    async def _batch(self, messages: list[_Message]) -> bool:
+        """Write ``messages`` as one atomic batch; false when one of them is there already."""
+        batch_id = uuid.uuid4().hex
+        last = len(messages)
+        for number, (subject, payload, headers) in enumerate(messages, start=1):
+            marked = {**headers, "Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)}
+            if number == 1:
+                first = await self._api.post(subject, payload, marked)
+            elif number == last:
+                commit = await self._api.post(subject, payload, {**marked, "Nats-Batch-Commit": "1"})
+            else:
+                await self._api.publish(subject, payload, headers=marked)
+        try:
+            opened = await self._api.answer(first)
+            if opened.data:
+                answer_of(opened)
+            answer_of(await self._api.answer(commit))
+        except ApiRefusedError as refused:
+            if refused.code in _DUPLICATES or _is_same_key(refused):
+                return False
+            raise _mapped(refused) from refused
+        finally:
+            first.cancel()
+            commit.cancel()
+        return True
+
+    async def _each(self, messages: list[_Message]) -> list[bool]:
+        """Write ``messages`` each for itself."""
+        new: list[bool] = []
+        for start in range(0, len(messages), _POSTS_AT_ONCE):
+            posts: list[asyncio.Future[Msg]] = []
+            try:
+                for subject, payload, headers in messages[start : start + _POSTS_AT_ONCE]:
+                    posts.append(await self._api.post(subject, payload, headers))
+                for post in posts:
+                    new.append(_is_new(await self._api.answer(post)))  # noqa: PERF401
+            finally:
+                for post in posts:
+                    post.cancel()
+        return new
+
+    async def read(self, stream: str, key: str) -> AsyncIterator[Stored]:
+        """The records now under ``key``, oldest first."""
+        sequence = 1
+        while True:
+            page, left = await self._page(stream, key, sequence)
+            for stored in page:
+                yield stored
+            if not left or not page:
+                return
+            sequence = page[-1].sequence + 1
+
+    async def _page(self, stream: str, key: str, sequence: int) -> tuple[list[Stored], bool]:
+        """Some of the records from ``sequence`` on, and whether there are more."""
+        deadline = self._api.deadline()
+        while True:
+            try:
+                return await self._try_page(stream, key, sequence)
+            except UnansweredError as error:
+                await self._api.pause(deadline, error)
+
+    async def _try_page(self, stream: str, key: str, sequence: int) -> tuple[list[Stored], bool]:
+        request = {
+            "seq": sequence,
+            "next_by_subj": codec.subject(stream, key),
+            "batch": _READ_AT_ONCE,
+            "max_bytes": _READ_BYTES,
+        }
+        page: list[Stored] = []
+        async with self._api.stream(f"$JS.API.DIRECT.GET.{quoted(stream)}", orjson.dumps(request)) as answers:
+            async for message in answers:
+                status = status_of(message)
+                headers = message.headers or {}
+                if status is None:
+                    page.append(codec.stored_of_direct(stream, headers, message.data))
+                elif status == "404":
+                    return [], False
+                elif status == "204":
+                    return page, int(headers.get("Nats-Num-Pending", "0")) > 0
+                elif status == "503":
+                    await self._require(stream)
+                    raise UnansweredError("JetStream is not ready")
+                else:
+                    raise EventLogError(f"stream {stream!r} can't be read: {headers.get('Description')}")
+        raise UnansweredError("the records did not come whole")
+
+    async def _require(self, stream: str) -> None:
+        await self._api.call(f"STREAM.INFO.{quoted(stream)}")
+
+    async def tail(self, stream: str) -> AsyncGenerator[Stored, None]:
+        """Each record appended from now on; an outage of the server is waited out."""
+        state = (await self._api.call(f"STREAM.INFO.{quoted(stream)}"))["state"]
+        last = int(state["last_seq"])
+        name = await self._open_tail(stream, last)
+        return self._follow(stream, name, last)
+
+    async def _open_tail(self, stream: str, last: int) -> str:
+        name = f"tail-{uuid.uuid4().hex}"
+        config = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": last + 1,
+            "ack_policy": "none",
+            "mem_storage": True,
+            "inactive_threshold": int(_TAIL_IDLE_SECONDS * 1e9),
+        }
+        body = {"stream_name": quoted(stream), "config": config, "action": "create"}
+        await self._api.call(f"CONSUMER.CREATE.{quoted(stream)}.{name}", body)
+        return name
+
+    async def _follow(self, stream: str, name: str, last: int) -> AsyncGenerator[Stored, None]:
+        while True:
+            puller = Puller(self._api, stream, name)
+            try:
+                while True:
+                    for message in await puller.pull(_TAIL_AT_ONCE):
+                        stored = delivery_of(self._api, stream, message).record
+                        if stored.sequence > last:
+                            last = stored.sequence
+                            yield stored
+            except ConsumerGoneError:
+                pass  # it lived in the memory of a server that was started again
+            finally:
+                await puller.close()
+                await self._unless_missing(f"CONSUMER.DELETE.{quoted(stream)}.{name}", quiet=True)
+            name = await self._open_tail(stream, last)
+
+    # --- consumers ------------------------------------------------------------------------------------------
+
+    async def consumer(self, spec: ConsumerSpec) -> JetStreamConsumer:
+        """Create the durable consumer or bring it to ``spec``, and read from it."""
+        stream, name = quoted(spec.stream), quoted(spec.name)
+        start: dict[str, Any] = {"deliver_policy": "all" if spec.start == "first" else "new"}
+        try:
+            config = (await self._api.call(f"CONSUMER.INFO.{stream}.{name}"))["config"]
+            # Where it started can't be changed any more.
+            start = {item: config[item] for item in _START_FIELDS if item in config}
+        except ApiRefusedError as refused:
+            if refused.code != CONSUMER_NOT_FOUND:
+                raise
+        body = {"stream_name": stream, "config": {**_consumer_config(spec), **start}, "action": ""}
+        await self._api.call(f"CONSUMER.CREATE.{stream}.{name}", body)
+        return JetStreamConsumer(self._api, spec.stream, spec.name)
+
+    async def remove_consumer(self, stream: str, name: str) -> None:
+        """Delete a durable consumer."""
+        await self._unless_missing(f"CONSUMER.DELETE.{quoted(stream)}.{quoted(name)}")
+
+    async def consumers(self, stream: str) -> list[str]:
+        """The names of the durable consumers, sorted."""
+        infos = await self._consumer_infos(stream)
+        return sorted(unquoted(info["name"]) for info in infos if info["config"].get("durable_name"))
+
+    async def _consumer_infos(self, stream: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self._api.call(f"CONSUMER.LIST.{quoted(stream)}", {"offset": len(found)})
+            infos = page.get("consumers") or []
+            found.extend(infos)
+            if not infos or len(found) >= int(page["total"]):
+                return found
+
+    async def _unless_missing(self, verb: str, *, quiet: bool = False) -> None:
+        try:
+            await self._api.call(verb)
+        except ApiRefusedError as refused:
+            if refused.code not in (STREAM_NOT_FOUND, CONSUMER_NOT_FOUND):
+                raise
+        except EventLogError:
+            if not quiet:
+                raise
+
+
+_Message = tuple[str, bytes, dict[str, str]]
+_RESERVED_BYTES = 1024  # for the headers of a batch
+_MAX_HEADER_BYTES = 60_000  # the server stores their length in 16 bits
+_READ_BYTES = 8 * 1024 * 1024
+_START_FIELDS = ("deliver_policy", "opt_start_seq", "opt_start_time")
+
+
+def _stream_config(spec: StreamSpec) -> dict[str, Any]:
+    window = spec.duplicate_window_seconds
+    if spec.max_age_seconds is not None:
+        window = min(window, spec.max_age_seconds)  # what is gone can't be recognised
+    return {
+        "name": quoted(spec.name),
+        "subjects": [codec.subject(spec.name, ">")],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_bytes": -1 if spec.max_bytes is None else spec.max_bytes,
+        "max_age": int((spec.max_age_seconds or 0) * 1e9),
+        "duplicate_window": int(window * 1e9),
+        "max_msgs_per_subject": 1 if spec.once_per_key else -1,
+        "discard_new_per_subject": spec.once_per_key,
+        "allow_direct": True,
+        "allow_atomic": True,
+        "num_replicas": 1,
+    }
+
+
+def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
+    return {
+        "durable_name": quoted(spec.name),
+        "name": quoted(spec.name),
+        "ack_policy": "explicit",
+        "ack_wait": int(spec.ack_wait_seconds * 1e9),
+        "max_deliver": -1,
+        "max_waiting": 2048,
+        "max_ack_pending": spec.max_in_flight,
+        "filter_subjects": [codec.subject(spec.stream, key) for key in spec.keys],
+        "num_replicas": 0,
+    }
+
+
+def _is_new(message: Msg) -> bool:
+    try:
+        return not answer_of(message).get("duplicate", False)
+    except ApiRefusedError as refused:
+        if _is_same_key(refused) or refused.code in _DUPLICATES:
+            return False
+        raise _mapped(refused) from refused
+
+
+def _is_same_key(refused: ApiRefusedError) -> bool:
+    return refused.code == _STORE_FAILED and _SAME_KEY in refused.description
+
+
+def _mapped(refused: ApiRefusedError) -> EventLogError:
+    if any(word in refused.description for word in _FULL):
+        return StreamFullError(f"the stream is full: {refused.description}")
+    if "exceeds maximum" in refused.description or "message size" in refused.description:
+        return RecordTooLargeError(refused.description)
+    return refused

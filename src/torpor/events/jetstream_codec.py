@@ -1,0 +1,122 @@
+"""How records are written as NATS messages, and read again. Pure.
+
+Source: the CloudEvents NATS protocol binding, binary mode: attributes are headers ``ce-<name>``, data is the
+payload; so other programs on the same NATS can read and write a broker's events. A stream's records have the
+subjects ``torpor.<stream>.<key>``, where ``.`` in a stream's or a consumer's name is ``+``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from torpor.binding import WireEvent, encode_value
+from torpor.errors import EventLogError
+from torpor.events.log import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SUBJECTS = "torpor"
+MESSAGE_ID = "Nats-Msg-Id"
+_PREFIX = "ce-"
+_CONTENT_TYPE = "content-type"
+_PLAIN_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?\Z")
+
+
+def quoted(name: str) -> str:
+    """The name of a stream or consumer as NATS takes it."""
+    return name.replace(".", "+")
+
+
+def unquoted(name: str) -> str:
+    """The contrary of :func:`quoted`."""
+    return name.replace("+", ".")
+
+
+def subject(stream: str, key: str) -> str:
+    """The subject of the records of ``key``, which may be a pattern."""
+    return f"{_SUBJECTS}.{quoted(stream)}.{key}"
+
+
+def is_stream(nats_name: str, subjects: list[str]) -> bool:
+    """Whether a NATS stream is one of ours."""
+    return subjects == [f"{_SUBJECTS}.{nats_name}.>"]
+
+
+def headers_of(event: WireEvent) -> dict[str, str]:
+    """The headers that carry the attributes."""
+    headers = {
+        _PREFIX + name: encode_value(value).decode("ascii")
+        for name, value in event.attributes.items()
+        if name != "datacontenttype"
+    }
+    content_type = event.attributes.get("datacontenttype")
+    if content_type is not None:
+        if _PLAIN_TYPE.match(content_type):
+            headers[_CONTENT_TYPE] = content_type
+        else:  # a header can't carry it as it is
+            headers[_PREFIX + "datacontenttype"] = encode_value(content_type).decode("ascii")
+    return headers
+
+
+def event_of(headers: Mapping[str, str], payload: bytes) -> WireEvent:
+    """The event of a message."""
+    attributes: dict[str, str] = {}
+    for name, value in headers.items():
+        if name.startswith(_PREFIX):
+            text = unquote_to_bytes(value).decode("utf-8", "replace") if "%" in value else value
+            attributes[name[len(_PREFIX) :]] = text
+        elif name == _CONTENT_TYPE:
+            attributes["datacontenttype"] = value
+    return WireEvent(attributes, payload if payload or "datacontenttype" in attributes else None)
+
+
+def size_bytes(headers: Mapping[str, str], payload: bytes | None) -> int:
+    """What a message counts against the server's ``max_payload``."""
+    lines = sum(len(name) + len(value) + 4 for name, value in headers.items())
+    return len("NATS/1.0\r\n") + lines + 2 + len(payload or b"")
+
+
+def stored_of_delivery(
+    stream: str, full_subject: str, reply: str, headers: Mapping[str, str], payload: bytes
+) -> tuple[Stored, int]:
+    """The record and the attempt of a message that a consumer delivered.
+
+    ``reply`` is ``$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>``, with
+    two more tokens before the stream where there is a domain.
+    """
+    tokens = reply.split(".")
+    if len(tokens) < 9:
+        raise EventLogError(f"a delivery has the reply subject {reply!r}, which is not a consumer's")
+    start = 4 if len(tokens) < 11 else 6
+    attempt, sequence, nanoseconds = int(tokens[start]), int(tokens[start + 1]), int(tokens[start + 3])
+    stored = Stored(_key(stream, full_subject), sequence, nanoseconds / 1e9, event_of(headers, payload))
+    return stored, attempt
+
+
+def stored_of_direct(stream: str, headers: Mapping[str, str], payload: bytes) -> Stored:
+    """The record of a message that a direct get answered."""
+    stored_at = datetime.fromisoformat(_microseconds(headers["Nats-Time-Stamp"])).timestamp()
+    return Stored(
+        _key(stream, headers["Nats-Subject"]),
+        int(headers["Nats-Sequence"]),
+        stored_at,
+        event_of(headers, payload),
+    )
+
+
+def time_text(seconds: float) -> str:
+    """A time since the epoch as RFC 3339."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _key(stream: str, full_subject: str) -> str:
+    return full_subject[len(_SUBJECTS) + len(stream) + 2 :]
+
+
+def _microseconds(text: str) -> str:
+    """Go writes up to nine digits of a second, Python reads at most six."""
+    return re.sub(r"(\.\d{6})\d+", r"\1", text).replace("Z", "+00:00")

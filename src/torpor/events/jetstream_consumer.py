@@ -1,0 +1,222 @@
+"""Reading from JetStream: a pull consumer whose requests follow the free places of its reader.
+
+One inbox takes what all pull requests bring. The server says of each request that ends how much of it was
+left unfilled, so that what is still to come is always known; after a lost connection, or when the server's
+heartbeat fails, a new inbox is opened and everything is asked for anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+from nats.errors import Error
+
+from torpor.errors import EventLogError
+from torpor.events.jetstream_api import (
+    CONSUMER_NOT_FOUND,
+    STREAM_NOT_FOUND,
+    ApiRefusedError,
+    UnansweredError,
+    status_of,
+)
+from torpor.events.jetstream_codec import quoted, stored_of_delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+    from torpor.events.jetstream_api import Api
+    from torpor.events.log import Delivery, Stored
+
+_LOG = logging.getLogger("torpor.events")
+_EXPIRES_SECONDS = 60.0
+_HEARTBEAT_SECONDS = 5.0
+_SILENCE_SECONDS = 2 * _HEARTBEAT_SECONDS + 1.0
+_GONE = ("consumer deleted", "consumer not found", "stream deleted")
+
+
+class ConsumerGoneError(EventLogError):
+    """The consumer is not there any more."""
+
+
+class Puller:
+    """Pulls messages of one consumer."""
+
+    def __init__(self, api: Api, stream: str, nats_consumer: str) -> None:
+        self._api = api
+        self._place = f"{quoted(stream)}.{nats_consumer}"
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._place}"
+        self._what = f"consumer {nats_consumer!r} of stream {stream!r}"
+        self._arrived: deque[Msg] = deque()
+        self._asked = 0
+        self._news = asyncio.Event()
+        self._subscription: Subscription | None = None
+        self._gone = False
+        self._doubtful = False
+        self._stale = True
+        self._unlisten = api.on_reconnect(self._mark_stale)
+
+    async def pull(self, limit: int) -> list[Msg]:
+        """Up to ``limit`` messages, once there is one. Raises :class:`ConsumerGoneError`."""
+        while True:
+            if self._arrived:
+                return [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
+            if self._gone:
+                raise ConsumerGoneError(f"{self._what} is gone")
+            self._news.clear()
+            try:
+                if self._doubtful:
+                    await self._look()
+                    continue
+                if self._stale:
+                    await self._renew()
+                if self._asked < limit:
+                    await self._ask(limit - self._asked)
+            except UnansweredError:
+                self._stale = True
+                await self._api.pause(float("inf"), UnansweredError())
+                continue
+            try:
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    await self._news.wait()
+            except TimeoutError:
+                self._mark_stale()
+
+    async def _look(self) -> None:
+        """Is the consumer there? Nobody answered for it: it is gone, or JetStream is starting up."""
+        try:
+            await self._api.call(f"CONSUMER.INFO.{self._place}")
+        except ApiRefusedError as refused:
+            if refused.code not in (CONSUMER_NOT_FOUND, STREAM_NOT_FOUND):
+                raise
+            self._gone = True
+        except EventLogError:
+            return  # an outage, which is waited out
+        self._doubtful = False
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self._unlisten()
+        await self._unsubscribe()
+
+    async def _renew(self) -> None:
+        await self._unsubscribe()
+        inbox = self._api.client.new_inbox()
+        try:
+            self._subscription = await self._api.client.subscribe(inbox, cb=self._take)
+        except Error as error:
+            raise EventLogError(f"{self._what} can't be read: {error}") from error
+        self._inbox = inbox
+        self._asked = 0
+        self._stale = False
+
+    async def _unsubscribe(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with contextlib.suppress(Error, OSError):
+                await subscription.unsubscribe()
+
+    async def _ask(self, batch: int) -> None:
+        request = {
+            "batch": batch,
+            "expires": int(_EXPIRES_SECONDS * 1e9),
+            "idle_heartbeat": int(_HEARTBEAT_SECONDS * 1e9),
+        }
+        self._asked += batch
+        await self._api.publish(self._subject, orjson.dumps(request), self._inbox)
+
+    def _mark_stale(self) -> None:
+        self._stale = True
+        self._news.set()
+
+    async def _take(self, message: Msg) -> None:
+        status = status_of(message)
+        if status is None:
+            if message.subject == self._inbox or not message.reply:
+                return  # no record
+            self._asked = max(0, self._asked - 1)
+            self._arrived.append(message)
+        elif status == "100":
+            pass  # a heartbeat
+        elif status == "503":
+            await self._api.pause(float("inf"), UnansweredError())
+            self._doubtful = self._stale = True
+        else:
+            headers = message.headers or {}
+            self._asked = max(0, self._asked - int(headers.get("Nats-Pending-Messages", "0")))
+            said = str(headers.get("Description", "")).lower()
+            if any(word in said for word in _GONE):
+                self._gone = True
+            elif status != "408":  # such as a server that shuts down
+                _LOG.debug("a pull request has ended", extra={"status": status, "reason": said})
+                self._stale = True
+        self._news.set()
+
+
+@dataclass(frozen=True, slots=True)
+class JetStreamDelivery:
+    """Keeps :class:`torpor.events.log.Delivery`."""
+
+    api: Api
+    record: Stored
+    attempt: int
+    reply: str
+
+    async def ack(self) -> None:
+        """The record is done with."""
+        await self._say(b"+ACK")
+
+    async def retry(self, delay_seconds: float) -> None:
+        """Deliver the record again later."""
+        nanoseconds = max(1, int(delay_seconds * 1e9))
+        await self._say(b"-NAK " + orjson.dumps({"delay": nanoseconds}))
+
+    async def extend(self) -> None:
+        """Work is under way."""
+        await self._say(b"+WPI")
+
+    async def _say(self, word: bytes) -> None:
+        try:
+            await self.api.publish(self.reply, word)
+        except UnansweredError as error:
+            raise EventLogError(f"NATS can't be reached: {error}") from error
+
+
+class JetStreamConsumer:
+    """Keeps :class:`torpor.events.log.Consumer`."""
+
+    def __init__(self, api: Api, stream: str, name: str) -> None:
+        self._api = api
+        self._stream = stream
+        self._name = name
+        self._puller = Puller(api, stream, quoted(name))
+
+    async def fetch(self, limit: int) -> Sequence[Delivery]:
+        """Up to ``limit`` deliveries, as soon as there is one."""
+        messages = await self._puller.pull(limit)
+        return [delivery_of(self._api, self._stream, message) for message in messages]
+
+    async def pending(self) -> int:
+        """How many records wait to be delivered or acknowledged."""
+        info = await self._api.call(f"CONSUMER.INFO.{quoted(self._stream)}.{quoted(self._name)}")
+        return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+    async def close(self) -> None:
+        """Stop reading; the durable consumer stays."""
+        await self._puller.close()
+
+
+def delivery_of(api: Api, stream: str, message: Msg) -> JetStreamDelivery:
+    """The delivery that ``message`` is."""
+    stored, attempt = stored_of_delivery(
+        stream, message.subject, message.reply, message.headers or {}, message.data
+    )
+    return JetStreamDelivery(api, stored, attempt, message.reply)
