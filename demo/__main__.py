@@ -15,12 +15,12 @@ from demo.api_act import ApiAct
 from demo.errors import DemoError
 from demo.fan_out_act import FanOutAct, copied
 from demo.pictures import media_type
-from demo.platform import Platform
 from demo.report import EventsReport, Report
 from demo.view import View, table
 from demo.watcher import Watcher
 from torpor.clock import SystemClock
 from torpor.errors import TorporError
+from torpor.testing.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -39,8 +39,7 @@ def main(image: Path) -> None:
     """Run the API gateway and the fan-out on real parts, and write report.json and result.png."""
     view = View()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            report = runner.run(_play(view, image.absolute()))
+        report = _demonstrate(view, image.absolute())
     except TorporError as error:
         view.console.print(f"The demo failed: {error}", style="red", markup=False)
         sys.exit(1)
@@ -57,35 +56,40 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(_ROOT))
 
 
-async def _play(view: View, image: Path) -> Report:
+def _demonstrate(view: View, image: Path) -> Report:
     media_type(image)  # a picture that can't be read is said before anything starts
     shutil.rmtree(_BUILD, ignore_errors=True)
     _BUILD.mkdir(parents=True)
-    clock = SystemClock()
     images = copied(_FUNCTIONS / "images", _BUILD / "images")
-    platform = Platform([_FUNCTIONS / "greeter", images], _BUILD / "platform")
     with view:
         view.say("starting Envoy, NATS and the platform")
-        async with platform:
-            watcher = Watcher(platform, clock)
-            view.watch(watcher)
-            view.say(f"up at {platform.url}; everything is at zero")
-            watching = asyncio.create_task(watcher.run())
-            api_act = ApiAct(platform.url, watcher, clock, view.say)
-            api = await _beside(watching, api_act.run())
-            fan_out_act = FanOutAct(platform, watcher, clock, view.say, images, image, _BUILD / "result.png")
-            fan_out = await _beside(watching, fan_out_act.run())
-            view.say("waiting for everything to go back to zero")
-            await _beside(watching, watcher.until_zero())
-            instances = watcher.instances()
-            with platform.client() as client:
-                brokers = await asyncio.to_thread(client.brokers)
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+        with Running([_FUNCTIONS / "greeter", images], _BUILD / "platform") as platform:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                report = runner.run(_play(view, platform, images, image))
             view.say("ending the platform")
-            code = await platform.stop()
+            code = platform.stop()
             if code != 0:
                 raise DemoError(f"torpor up ended with exit code {code}")
+    report.processes_left = len(platform.census.left())
+    return report
+
+
+async def _play(view: View, platform: Running, images: Path, image: Path) -> Report:
+    """All acts, one after the other, then everything back to zero."""
+    clock = SystemClock()
+    watcher = Watcher(platform, clock)
+    view.watch(watcher)
+    view.say(f"up at {platform.url}; everything is at zero")
+    watching = asyncio.create_task(watcher.run())
+    api = await _beside(watching, ApiAct(platform.url, watcher, clock, view.say).run())
+    fan_out_act = FanOutAct(platform, watcher, clock, view.say, images, image, _BUILD / "result.png")
+    fan_out = await _beside(watching, fan_out_act.run())
+    view.say("waiting for everything to go back to zero")
+    await _beside(watching, watcher.until_zero())
+    with platform.client() as client:
+        brokers = await asyncio.to_thread(client.brokers)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
     return Report(
         api=api,
         fan_out=fan_out,
@@ -95,8 +99,8 @@ async def _play(view: View, image: Path) -> Report:
             redelivered=sum(one.redelivered for one in brokers),
             dead_lettered=sum(one.dead_lettered for one in brokers),
         ),
-        instances_at_end=instances,
-        processes_left=len(platform.census.left()),
+        instances_at_end=watcher.instances(),
+        processes_left=0,  # counted when the platform has ended
     )
 
 

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from demo.platform import Platform
     from demo.watcher import Watcher
     from torpor.api.client import Client
     from torpor.clock import Clock
+    from torpor.testing.running import Running
 
 _WORKER = "resize"
 _TIMEOUT_SECONDS = 180.0
@@ -39,7 +39,7 @@ class _Run:
 class FanOutAct:
     """Measures the act while it runs; ``functions`` is a copy of the example, which the act may change."""
 
-    platform: Platform
+    platform: Running
     watcher: Watcher
     clock: Clock
     say: Callable[[str], None]

@@ -11,9 +11,9 @@ from demo.errors import DemoError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from demo.platform import Platform
     from torpor.clock import Clock
     from torpor.spec.status import FunctionStatus
+    from torpor.testing.running import Running
 
 _INTERVAL_SECONDS = 0.1
 _HISTORY = 60
@@ -22,7 +22,7 @@ _HISTORY = 60
 class Watcher:
     """Per function, how many instances are ready: now, lately, and at most since :meth:`forget_peaks`."""
 
-    def __init__(self, platform: Platform, clock: Clock) -> None:
+    def __init__(self, platform: Running, clock: Clock) -> None:
         self._platform = platform
         self._clock = clock
         self._looked = asyncio.Condition()

@@ -1,0 +1,77 @@
+"""Writes the pages of ``docs/`` that come from the code: ``python -m tools.make_docs``.
+
+A test holds the pages to the code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torpor.problems import ProblemType
+from torpor.settings import PlatformSettings, RuntimeSettings
+from torpor.spec import schema
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def settings() -> str:
+    """Every environment variable that is read."""
+    return (
+        "# Settings\n\n"
+        "Environment variables are the only settings beside declarations and command-line options. An empty\n"
+        "one counts as not set; a wrong one ends the process with a message that names it.\n\n"
+        "## What a function's process reads\n\n"
+        "`torpor up` sets these for each instance; in a container of your own you set them.\n\n"
+        f"{_variables(RuntimeSettings)}\n"
+        "## What the command line and the platform read\n\n"
+        f"{_variables(PlatformSettings)}"
+    )
+
+
+def _variables(model: type[BaseModel]) -> str:
+    rows = ["| variable | default | what |", "| --- | --- | --- |"]
+    for field in model.model_fields.values():
+        default = "" if field.default in ("", None) else f"`{_default(field.default)}`"
+        rows.append(f"| `{field.alias}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(value: object) -> str:
+    return str(value).replace(str(Path.home()), "~") if isinstance(value, Path) else str(value)
+
+
+def problems() -> str:
+    """Every kind of problem document."""
+    rows = [
+        f"| `{kind.slug}` | {kind.status} | {kind.title} |"
+        for kind in sorted(ProblemType, key=lambda kind: (kind.status, kind.slug))
+    ]
+    return (
+        "# Problems\n\n"
+        "Errors of the platform, not of your functions, are problem documents (RFC 9457,\n"
+        "`application/problem+json`). `type` is `https://torpor.dev/problems/` and one of the names\n"
+        "below; it is stable, and programs may compare it. `detail` says what was wrong with this very\n"
+        "request, and what was expected; `requestId` is also in the header `x-request-id`, and in the\n"
+        "logs. `Retry-After` (seconds) is there where trying again helps.\n\n"
+        "| name | status | title |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
+    )
+
+
+def pages() -> dict[str, str]:
+    """The pages by their names."""
+    return {"settings.md": settings(), "problems.md": problems()}
+
+
+def main() -> None:
+    """Write them."""
+    schema.write(DOCS)
+    for name, text in pages().items():
+        (DOCS / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
