@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 60.0
 class Running:
     """A platform with the functions below ``paths``, on a free port, with its data in ``folder``.
 
-    It leads a session of its own, so that what it leaves behind can be told from other processes. Entering the
+    It leads a session of its own, so that what it leaves behind can be told from others. Entering the
     block waits until it is up; :class:`~torpor.errors.StartError` has what it said if it never is.
     """
 
