@@ -29,6 +29,7 @@ from torpor.events.jetstream_api import (
     STREAM_NOT_FOUND,
     Api,
     ApiRefusedError,
+    NobodyThereError,
     UnansweredError,
     answer_of,
     status_of,
@@ -159,7 +160,7 @@ class JetStreamLog:
         messages = [self._message(stream, record) for record in records]
         new: list[bool] = []
         for start in range(0, len(messages), _BATCH):
-            new.extend(await self._write(messages[start : start + _BATCH]))
+            new.extend(await self._write(stream, messages[start : start + _BATCH]))
         return new
 
     def _message(self, stream: str, record: Record) -> _Message:
@@ -176,7 +177,7 @@ class JetStreamLog:
             )
         return codec.subject(stream, record.key), payload, headers
 
-    async def _write(self, messages: list[_Message]) -> list[bool]:
+    async def _write(self, stream: str, messages: list[_Message]) -> list[bool]:
         deadline = self._api.deadline()
         while True:
             try:
@@ -186,6 +187,8 @@ class JetStreamLog:
                     whole = await self._batch(messages)
                 return [True] * len(messages) if whole else await self._each(messages)
             except UnansweredError as error:
+                if isinstance(error, NobodyThereError):
+                    await self._require(stream)
                 await self._api.pause(deadline, error)
 
     async def _batch(self, messages: list[_Message]) -> bool:

@@ -59,6 +59,10 @@ class UnansweredError(Exception):
     """No answer came to one attempt; the text says why."""
 
 
+class NobodyThereError(UnansweredError):
+    """Nobody listens: JetStream is not up yet, or there is no such stream."""
+
+
 class Api:
     """A connection that is made anew for ever, until it is closed."""
 
@@ -204,7 +208,7 @@ class Api:
         except TimeoutError:
             raise UnansweredError("NATS did not answer in time") from None
         if status_of(message) == "503":
-            raise UnansweredError("JetStream is not ready")
+            raise NobodyThereError("JetStream is not ready")
         return message
 
     async def pause(self, deadline: float, error: Exception) -> None:

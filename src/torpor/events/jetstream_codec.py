@@ -93,7 +93,9 @@ def stored_of_delivery(
         raise EventLogError(f"a delivery has the reply subject {reply!r}, which is not a consumer's")
     start = 4 if len(tokens) < 11 else 6
     attempt, sequence, nanoseconds = int(tokens[start]), int(tokens[start + 1]), int(tokens[start + 3])
-    stored = Stored(_key(stream, full_subject), sequence, nanoseconds / 1e9, event_of(headers, payload))
+    stored = Stored(
+        _key(stream, full_subject), sequence, nanoseconds // 1000 / 1e6, event_of(headers, payload)
+    )
     return stored, attempt
 
 

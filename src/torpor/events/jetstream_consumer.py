@@ -161,7 +161,7 @@ class Puller:
         self._news.set()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JetStreamDelivery:
     """Keeps :class:`torpor.events.log.Delivery`."""
 
@@ -169,19 +169,26 @@ class JetStreamDelivery:
     record: Stored
     attempt: int
     reply: str
+    settled: bool = False
 
     async def ack(self) -> None:
         """The record is done with."""
-        await self._say(b"+ACK")
+        await self._settle(b"+ACK")
 
     async def retry(self, delay_seconds: float) -> None:
         """Deliver the record again later."""
         nanoseconds = max(1, int(delay_seconds * 1e9))
-        await self._say(b"-NAK " + orjson.dumps({"delay": nanoseconds}))
+        await self._settle(b"-NAK " + orjson.dumps({"delay": nanoseconds}))
 
     async def extend(self) -> None:
         """Work is under way."""
-        await self._say(b"+WPI")
+        if not self.settled:
+            await self._say(b"+WPI")
+
+    async def _settle(self, word: bytes) -> None:
+        if not self.settled:  # the server would take a second word too
+            self.settled = True
+            await self._say(word)
 
     async def _say(self, word: bytes) -> None:
         try:

@@ -17,7 +17,7 @@ from torpor.events.names import any_key_matches, key_matches
 from torpor.events.waiting import sleep_or
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 
     from torpor.clock import Clock
 
@@ -143,7 +143,7 @@ class MemoryLog:
     async def trim(self, stream: str, before: float) -> None:
         """Remove records stored before that time that no consumer waits for."""
         target = self._stream(stream)
-        needed = [_floor(durable) for durable in target.consumers.values()]
+        needed = [_floor(target, durable) for durable in target.consumers.values()]
         limit = min(needed, default=target.last_sequence + 1)
         for stored in [item for item in target.records.values() if item.stored_at < before]:
             if stored.sequence < limit:
@@ -338,12 +338,7 @@ class MemoryConsumer:
     async def pending(self) -> int:
         """How many records wait to be delivered or acknowledged."""
         stream, durable = self.log.durable(self.stream, self.name)
-        keys = durable.spec.keys
-        fresh = sum(
-            1
-            for sequence, stored in stream.records.items()
-            if sequence >= durable.next_sequence and (not keys or any_key_matches(keys, stored.key))
-        )
+        fresh = sum(1 for _ in _fresh(stream, durable))
         return fresh + len(durable.leases) + len(durable.delayed)
 
     async def close(self) -> None:
@@ -374,9 +369,18 @@ def _remove(stream: _Stream, stored: Stored) -> None:
         del stream.keys[stored.key]
 
 
-def _floor(durable: _Durable) -> int:
+def _floor(stream: _Stream, durable: _Durable) -> int:
+    """The first sequence that the consumer waits for; one after the stream's last if it waits for none."""
     held = [*durable.leases, *(sequence for _, sequence in durable.delayed)]
-    return min([durable.next_sequence, *held])
+    return min([*held, next(_fresh(stream, durable), stream.last_sequence + 1)])
+
+
+def _fresh(stream: _Stream, durable: _Durable) -> Iterator[int]:
+    """The sequences that were never delivered to the consumer, in order."""
+    keys = durable.spec.keys
+    for sequence, stored in stream.records.items():
+        if sequence >= durable.next_sequence and (not keys or any_key_matches(keys, stored.key)):
+            yield sequence
 
 
 def _size(record: Record) -> int:
