@@ -8,10 +8,17 @@ their source and id give.
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torpor.errors import EventLogError, MalformedEventError, RecordTooLargeError, TransportError
+from torpor.errors import (
+    EventLogError,
+    MalformedEventError,
+    RecordTooLargeError,
+    StreamFullError,
+    TransportError,
+)
 from torpor.events import names
 from torpor.events.dead_letters import dead_letters
 from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, decide, parse_retry_after
@@ -148,12 +155,19 @@ class Courier:
 async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> None:
     """Append ``events`` to a broker's stream, all or none; one that is there already is left out.
 
+    A full stream is made room in by removing what every trigger has had.
     Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     records = [
         Record(names.token(event.type), names.identity(event.source, event.id), event) for event in events
     ]
-    new = await log.append(names.broker_stream(broker_key), records)
+    stream = names.broker_stream(broker_key)
+    try:
+        new = await log.append(stream, records)
+    except StreamFullError:
+        # What was delivered is kept for a while for those who look back: that goes first.
+        await log.trim(stream, math.inf)
+        new = await log.append(stream, records)
     if len(new) != len(records):
         raise EventLogError(f"the log answered for {len(new)} of {len(records)} records")
     stats.count_published(broker_key, sum(new))

@@ -39,7 +39,8 @@ class Retention:
 
     age_seconds: float = 86_400.0
     max_bytes: int = 8 * 1024**3
-    """A broker that holds this much refuses events until some are delivered."""
+    """A broker that holds this much forgets what was delivered, however young; when that does not make room,
+    it refuses events."""
     duplicate_window_seconds: float = 600.0
 
 

@@ -16,6 +16,7 @@ How the contract is kept:
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -137,8 +138,7 @@ class JetStreamLog:
                 continue  # somebody looks on
             if info["num_pending"] or info["num_ack_pending"]:
                 limit = min(limit, int(info["ack_floor"]["stream_seq"]) + 1)
-        kept = await self._first_since(stream, before)
-        if kept is not None:
+        if not math.isinf(before) and (kept := await self._first_since(stream, before)) is not None:
             limit = min(limit, kept)
         if limit > int(state["first_seq"]):
             await self._api.call(f"STREAM.PURGE.{name}", {"seq": limit})

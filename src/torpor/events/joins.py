@@ -3,10 +3,11 @@
 Three things are in the log, so that neither a crash of this process nor a late duplicate changes what a group
 becomes:
 
-- a *part* (``part.<group>.<index>``, the first of its index counts), - the group's *ending*
-(``ready.<group>``, the first counts): whole, partial or expired; it is what gets delivered, by the same
-machinery as any event, - after that a *mark* in another stream, for :data:`MARK_SECONDS`, that the group was
-dealt with.
+- a *part* (``part.<group>.<index>``, the first of its index counts);
+- the group's *ending* (``ready.<group>``, the first counts): whole, partial or expired. It is what gets
+  delivered, by the same machinery as any event, with the parts that were stored before it;
+- after that a *mark* in another stream, for :data:`MARK_SECONDS`: the group was dealt with, and with which
+  parts.
 
 A group's parts and ending are removed once the mark is there.
 """
@@ -17,6 +18,8 @@ import asyncio
 import logging
 from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+import orjson
 
 from torpor.binding import BATCH, WireEvent, encode_batch, encode_value
 from torpor.errors import TorporError
@@ -112,7 +115,7 @@ class JoinSubscription:
             reason = unfit.reason if unfit is not None else ""
             await self._bury(event, delivery, f"the event cannot be joined: {reason}")
         elif not self._groups.knows(part.group) and (ending := await self._ending(part.group)) is not None:
-            await self._late(event, delivery, ending)
+            await self._late(event, part, delivery, ending)
         elif not self._groups.has_room(part):
             await delivery.retry(_PAUSE_SECONDS)
         else:
@@ -123,7 +126,7 @@ class JoinSubscription:
         await self._log.append(self._stream, [Record(key, key, event)])
         ending = self._ended.get(part.group)
         if ending is not None:  # it ended while this part was being stored
-            await self._late(event, delivery, ending)
+            await self._late(event, part, delivery, ending)
             return
         seen = self._groups.observe(part, self._clock.now())
         self._news.set()
@@ -134,9 +137,15 @@ class JoinSubscription:
             await self._end(part.group, _WHOLE, f"all {part.size} parts came")
         await delivery.ack()
 
-    async def _late(self, event: WireEvent, delivery: Delivery, ending: str) -> None:
+    async def _late(self, event: WireEvent, part: Part, delivery: Delivery, ending: str) -> None:
         """A part of an ended group: of a whole one it is a duplicate, of another it must not vanish."""
         if ending == _WHOLE:
+            await delivery.ack()
+            return
+        included = await self._included(part.group)
+        if included is None:  # the group is still being dealt with
+            await delivery.retry(_PAUSE_SECONDS)
+        elif part.index in included:
             await delivery.ack()
         else:
             await self._bury(event, delivery, f"the event came after its group had ended ({ending})")
@@ -223,11 +232,16 @@ class JoinSubscription:
         group, how = ending.attributes["subject"], ending.type.removeprefix(_ENDING)
         token = names.token(group)
         if not await self._is_marked(token):
-            events = await self._load(token)
+            parts = await self._load(token, delivery.record.sequence)
+            events = [event for _, event in parts]
             if not await self._settle(group, how, ending.attributes["reason"], events, delivery):
                 return
+            mark = WireEvent(
+                {**ending.attributes, "datacontenttype": "application/json"},
+                orjson.dumps([index for index, _ in parts]),
+            )
             key = self._mark_key(token)
-            await self._log.append(names.DONE, [Record(key, key, ending)])
+            await self._log.append(names.DONE, [Record(key, key, mark)])
         await delivery.ack()
         await self._clear(token)
 
@@ -249,23 +263,35 @@ class JoinSubscription:
         message = Message(headers, encode_batch(events), events)
         return await self._courier.deliver(self.route, message, delivery)
 
-    async def _load(self, group_token: str) -> list[WireEvent]:
-        """The parts in order; where they are too much for one batch, their data goes to the blob store."""
+    async def _load(self, group_token: str, before: int) -> list[tuple[int, WireEvent]]:
+        """The parts stored before that sequence, by index; where they are too much for one batch, their data
+        goes to the blob store.
+        """
         parts: list[tuple[int, WireEvent]] = []
         total_bytes = 0
         async for stored in self._log.read(self._stream, f"part.{group_token}.>"):
+            if stored.sequence > before:
+                continue
             event = stored.event
+            total_bytes += sum(len(name) + len(value) + 6 for name, value in event.attributes.items())
             if total_bytes + len(event.data or b"") > MAX_BATCH_BYTES:
                 event = await self._claims.check_in(event, _MIN_CLAIM_BYTES)
             total_bytes += len(event.data or b"")
             parts.append((int(stored.key.rpartition(".")[2]), event))
-        parts.sort(key=lambda item: item[0])
-        return [event for _, event in parts]
+        return sorted(parts, key=lambda part: part[0])
 
     async def _is_marked(self, group_token: str) -> bool:
-        async for _ in self._log.read(names.DONE, self._mark_key(group_token)):
-            return True
-        return False
+        return await self._mark(group_token) is not None
+
+    async def _mark(self, group_token: str) -> WireEvent | None:
+        async for stored in self._log.read(names.DONE, self._mark_key(group_token)):
+            return stored.event
+        return None
+
+    async def _included(self, group: str) -> set[int] | None:
+        """The indexes of the parts that the group ended with; ``None`` while it is being dealt with."""
+        mark = await self._mark(names.token(group))
+        return None if mark is None else set(orjson.loads(mark.data or b"[]"))
 
     async def _clear(self, group_token: str) -> None:
         await self._log.purge(self._stream, f"part.{group_token}.>")

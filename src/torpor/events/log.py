@@ -96,7 +96,11 @@ class Delivery(Protocol):
         ...
 
     async def ack(self) -> None:
-        """The record is done with; returns when the log has taken that in durably."""
+        """The record is done with.
+
+        The log is told, and not waited for: when that is lost, with the log or the connection, the record
+        is delivered again.
+        """
         ...
 
     async def retry(self, delay_seconds: float) -> None:
@@ -152,8 +156,10 @@ class EventLog(Protocol):
     async def append(self, stream: str, records: Sequence[Record]) -> list[bool]:
         """Write all of ``records`` durably or none; per record whether it was new (``False``: a duplicate).
 
-        Duplicates are left out and the rest is written. At most :data:`MAX_APPEND` records. Raises
-        :class:`~torpor.errors.RecordTooLargeError` when one is over the broker's limit.
+        Duplicates are left out and the rest is written. At most :data:`MAX_APPEND` records. Where a broker
+        can't write so many at once, or some are duplicates, an append that raises may have written a part of
+        them; making it again writes the rest. Raises :class:`~torpor.errors.RecordTooLargeError` when one is
+        over the broker's limit, :class:`~torpor.errors.StreamFullError` when the stream has no room.
         """
         ...
 
@@ -178,7 +184,10 @@ class EventLog(Protocol):
         ...
 
     async def trim(self, stream: str, before: float) -> None:
-        """Remove records stored before that time (seconds since the epoch) that no consumer waits for."""
+        """Remove records stored before that time (seconds since the epoch) that no consumer waits for.
+
+        Infinity stands for the end of all time.
+        """
         ...
 
     async def purge(self, stream: str, key: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PATIENCE_SECONDS = 20.0
+_TICK_SECONDS = 0.01
 _STREAMS = itertools.count(1)
 
 
@@ -79,17 +80,18 @@ class Rig:
             taken.extend(await self.soon(consumer.fetch(count - len(taken))))
         return taken
 
-    async def take_after(self, consumer: Consumer, seconds: float) -> Delivery:
-        """Fetch one delivery that comes only when ``seconds`` have passed."""
+    async def take_after(self, consumer: Consumer, seconds: float, since: float) -> Delivery:
+        """Fetch one delivery that comes only when ``seconds`` have passed ``since`` then."""
         fetching = asyncio.ensure_future(consumer.fetch(1))
         try:
             await self.time.settle()
-            if fetching.done():
-                raise AssertionError(f"{_ids(fetching.result())} came at once, not after {seconds} s")
-            await self.time.pass_(seconds)
+            await self.time.pass_(max(0.0, since + seconds - self.time.now()))
             [delivery] = await self.soon(fetching)
         finally:
             fetching.cancel()
+        waited = self.time.now() - since
+        if waited < seconds - _TICK_SECONDS:
+            raise AssertionError(f"{_ids([delivery])} came after {waited:.3f} s, {seconds} s were expected")
         return delivery
 
     async def nothing_for(self, consumer: Consumer, limit: int = 1) -> None:
