@@ -41,3 +41,17 @@ class SystemClock:
     async def sleep(self, delay_seconds: float) -> None:
         """Wait on the running loop."""
         await asyncio.sleep(max(delay_seconds, 0.0))
+
+
+async def happens_within(clock: Clock, delay_seconds: float, event: asyncio.Event) -> bool:
+    """Wait until ``event`` is set, for ``delay_seconds`` at most; whether it was."""
+    if event.is_set():
+        return True
+    tasks = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(clock.sleep(delay_seconds))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    return event.is_set()

@@ -117,3 +117,29 @@ class PlatformSettings(_Settings):
     log_level: _Level = Field(
         "INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged."
     )
+
+
+# What a function's process needs of the machine, and nothing else of the platform's environment.
+_PASSED_ON = frozenset(
+    (
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "TORPOR_LOG_LEVEL"),
+    )
+)
+_PASSED_ON_PREFIXES = ("LC_", "OTEL_")
+
+
+def passed_on(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The part of ``environment`` (default: this process's) that functions run with."""
+    source = os.environ if environment is None else environment
+    return {
+        name: value
+        for name, value in source.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+    }
+
+
+def replace_environment(variables: Mapping[str, str]) -> None:
+    """Make ``variables`` the environment of this process, as a function's does after its fork."""
+    os.environ.clear()
+    os.environ.update(variables)
