@@ -1,0 +1,145 @@
+"""The ASGI app of a function: tells events, plain HTTP and the runtime's own addresses apart."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from torpor.binding import BATCH, STRUCTURED, media_type
+from torpor.problems import ProblemType
+from torpor.runtime import answers, metrics, plain
+from torpor.runtime.documents import documents
+from torpor.runtime.plan import Takes
+from torpor.runtime.runtime import Runtime
+from torpor.settings import RuntimeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from torpor.runtime.load import Target
+
+    Serve = Callable[[Runtime, Any, Any, Any, dict[bytes, bytes]], Awaitable[None]]
+
+_LOG = logging.getLogger("torpor.runtime")
+
+LIVE, READY, METRICS = "/healthz/live", "/healthz/ready", "/metrics"
+
+_LOOKED_AT = frozenset(
+    (
+        b"content-type",
+        b"content-length",
+        b"x-request-id",
+        b"traceparent",
+        b"tracestate",
+        b"torpor-attempt",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+    )
+)
+
+
+class Application:
+    """What the server calls. It is made before the fork; what belongs to one process comes with :meth:`bind`."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._runtime: Runtime | None = None
+        self._takes_events = target.plan is not None and target.plan.takes is not Takes.REQUEST
+        self._serve_plain: Serve = _plain(target)
+        self._own: dict[str, Callable[[Runtime, str], answers.Answer]] = {
+            LIVE: _live,
+            READY: _ready,
+            METRICS: _metrics,
+        }
+        if target.app is None:
+            self._own |= documents(target)
+
+    def bind(self, settings: RuntimeSettings) -> Runtime:
+        """Serve with ``settings`` from now on, in this process and on its event loop."""
+        self._runtime = Runtime(self.target, settings)
+        return self._runtime
+
+    @property
+    def runtime(self) -> Runtime:
+        """What it is bound to; without :meth:`bind`, the settings' defaults."""
+        return self._runtime or self.bind(RuntimeSettings())
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one connection, as ASGI has it."""
+        kind = scope["type"]
+        runtime = self._runtime or self.runtime
+        if kind != "http":
+            if kind == "websocket":
+                await plain.serve_websocket(runtime, scope, receive, send, _looked_at(scope["headers"]))
+            elif kind == "lifespan":
+                await _lifespan(self.target, scope, receive, send)
+            return
+        own = self._own.get(scope["path"])
+        if own is not None:
+            await _answer_own(own(runtime, scope["method"]), send)
+            return
+        headers: dict[bytes, bytes] = {}
+        binary = False
+        for name, value in scope["headers"]:
+            if name in _LOOKED_AT:
+                headers[name] = value
+            elif name[:3] == b"ce-":
+                binary = True
+        if self._takes_events and scope["method"] == "POST":
+            mode = media_type(headers.get(b"content-type", b""))
+            if binary or mode == STRUCTURED or mode == BATCH:  # noqa: PLR1714 - no set for every call
+                await runtime.serve_event(scope, receive, send, headers, mode)
+                return
+        await self._serve_plain(runtime, scope, receive, send, headers)
+
+
+def _plain(target: Target) -> Serve:
+    if target.app is not None:
+        return plain.serve_app
+    if target.plan is not None and target.plan.takes is Takes.REQUEST:
+        return plain.serve_request
+    return plain.serve_value
+
+
+def _looked_at(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    return {name: value for name, value in headers if name in _LOOKED_AT}
+
+
+async def _answer_own(answer: answers.Answer, send: Any) -> None:
+    await send(answer.start)
+    await send(answer.body)
+
+
+def _live(runtime: Runtime, _method: str) -> answers.Answer:
+    if runtime.doomed is not None:
+        return answers.problem(
+            ProblemType.UNAVAILABLE, f"This instance ends: {runtime.doomed}.", "", metrics.OK
+        )
+    return answers.answer(200, [(b"content-type", b"text/plain")], b"live\n", metrics.OK)
+
+
+def _ready(runtime: Runtime, _method: str) -> answers.Answer:
+    if runtime.doomed is not None:
+        return _live(runtime, _method)
+    if runtime.draining:
+        return answers.problem(ProblemType.DRAINING, "This instance is about to end.", "", metrics.OK)
+    if not runtime.ready:
+        return answers.problem(ProblemType.UNAVAILABLE, "This instance has not started yet.", "", metrics.OK)
+    return answers.answer(200, [(b"content-type", b"text/plain")], b"ready\n", metrics.OK)
+
+
+def _metrics(runtime: Runtime, _method: str) -> answers.Answer:
+    text = metrics.exposition(runtime.metrics)
+    return answers.answer(200, [(b"content-type", metrics.CONTENT_TYPE)], text, metrics.OK)
+
+
+async def _lifespan(target: Target, scope: Any, receive: Any, send: Any) -> None:
+    """The author's app starts and ends with the instance; without one there is nothing to start."""
+    if target.app is not None:
+        await target.app(scope, receive, send)
+        return
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
