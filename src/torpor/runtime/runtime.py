@@ -38,7 +38,8 @@ _LOG = logging.getLogger("torpor.runtime")
 class Runtime:
     """A function, bound to the settings of this process and to its event loop.
 
-    ``on_doom`` is called once when a call can't be ended, so that the instance must be.
+    ``on_doom`` is called once when a call can't be ended, so that the instance must be; ``on_failure`` with what
+    a handler raised.
     """
 
     def __init__(self, target: Target, settings: RuntimeSettings) -> None:
@@ -50,6 +51,7 @@ class Runtime:
         self.draining = False
         self.ready = False
         self.on_doom: Callable[[], None] | None = None
+        self.on_failure: Callable[[BaseException], None] | None = None
         self.default_headers: list[tuple[bytes, bytes]] = []
         self.places = Places(settings.container_concurrency)
         self.calls = Calls(settings.timeout_seconds, self._give_up)
@@ -264,6 +266,8 @@ class Runtime:
         return answers.problem(ProblemType.TIMED_OUT, detail, call.request_id, metrics.TIMED_OUT)
 
     def _failed(self, error: BaseException, call: Call) -> Answer:
+        if self.on_failure is not None:
+            self.on_failure(error)
         _LOG.error("the handler failed: %s", error, exc_info=error)
         detail = f"The handler of '{self.name}' raised an error; its log has the rest."
         return answers.problem(ProblemType.HANDLER_FAILED, detail, call.request_id, metrics.FAILED)
