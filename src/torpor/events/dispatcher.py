@@ -130,14 +130,16 @@ class Dispatcher:
 
     async def states(self) -> dict[str, TriggerState]:
         """Each trigger's state, by key."""
-        states = {}
-        for key, subscription in list(self._subscriptions.items()):
-            try:
-                pending, problem = await subscription.pending(), ""
-            except TorporError as error:
-                pending, problem = 0, str(error)
-            states[key] = TriggerState(self.stats.of(key), pending, problem)
-        return states
+        subscriptions = dict(self._subscriptions)
+        found = await asyncio.gather(*(self._state(key, each) for key, each in subscriptions.items()))
+        return dict(zip(subscriptions, found, strict=True))
+
+    async def _state(self, key: str, subscription: Subscription | JoinSubscription) -> TriggerState:
+        try:
+            pending, problem = await subscription.pending(), ""
+        except TorporError as error:
+            pending, problem = 0, str(error)
+        return TriggerState(self.stats.of(key), pending, problem)
 
     def brokers(self) -> set[str]:
         """The keys of the brokers that there are."""

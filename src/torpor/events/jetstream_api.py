@@ -140,17 +140,20 @@ class Api:
 
     # --- requests -------------------------------------------------------------------------------------------
 
-    async def call(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def call(
+        self, verb: str, body: dict[str, Any] | None = None, *, patience_seconds: float | None = None
+    ) -> dict[str, Any]:
         """Call JetStream's API. Raises :class:`ApiRefusedError`, :class:`~torpor.errors.EventLogError`."""
         payload = b"" if body is None else orjson.dumps(body)
-        return answer_of(await self.request(_API + verb, payload))
+        return answer_of(await self.request(_API + verb, payload, patience_seconds))
 
-    async def request(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Msg:
+    async def request(self, subject: str, payload: bytes, patience_seconds: float | None = None) -> Msg:
         """One request and its answer."""
-        deadline = self._clock.monotonic() + self._patience_seconds
+        patience = self._patience_seconds if patience_seconds is None else patience_seconds
+        deadline = self._clock.monotonic() + patience
         while True:
             try:
-                return await self.answer(await self.post(subject, payload, headers))
+                return await self.answer(await self.post(subject, payload), min(_ATTEMPT_SECONDS, patience))
             except UnansweredError as error:
                 await self.pause(deadline, error)
 
@@ -200,10 +203,10 @@ class Api:
         except (ConnectionReconnectingError, OSError) as error:
             raise UnansweredError(_text(error)) from None
 
-    async def answer(self, future: asyncio.Future[Msg]) -> Msg:
+    async def answer(self, future: asyncio.Future[Msg], timeout_seconds: float = _ATTEMPT_SECONDS) -> Msg:
         """The answer to what :meth:`post` sent, in one attempt's time."""
         try:
-            async with asyncio.timeout(_ATTEMPT_SECONDS):
+            async with asyncio.timeout(timeout_seconds):
                 message = await future
         except TimeoutError:
             raise UnansweredError("NATS did not answer in time") from None

@@ -40,6 +40,7 @@ _LOG = logging.getLogger("torpor.events")
 _EXPIRES_SECONDS = 60.0
 _HEARTBEAT_SECONDS = 5.0
 _SILENCE_SECONDS = 2 * _HEARTBEAT_SECONDS + 1.0
+_PENDING_SECONDS = 2.0  # who asks how things are does not want to wait for them to become well
 _GONE = ("consumer deleted", "consumer not found", "stream deleted")
 
 
@@ -106,6 +107,12 @@ class Puller:
         """Stop reading."""
         self._unlisten()
         await self._unsubscribe()
+
+    def left(self) -> list[Msg]:
+        """What has arrived and was not pulled; it is taken out."""
+        left = list(self._arrived)
+        self._arrived.clear()
+        return left
 
     async def _renew(self) -> None:
         await self._unsubscribe()
@@ -213,12 +220,16 @@ class JetStreamConsumer:
 
     async def pending(self) -> int:
         """How many records wait to be delivered or acknowledged."""
-        info = await self._api.call(f"CONSUMER.INFO.{quoted(self._stream)}.{quoted(self._name)}")
+        place = f"{quoted(self._stream)}.{quoted(self._name)}"
+        info = await self._api.call(f"CONSUMER.INFO.{place}", patience_seconds=_PENDING_SECONDS)
         return int(info["num_pending"]) + int(info["num_ack_pending"])
 
     async def close(self) -> None:
-        """Stop reading; the durable consumer stays."""
+        """Stop reading; the durable consumer stays, and what was not fetched yet is for others at once."""
         await self._puller.close()
+        for message in self._puller.left():
+            with contextlib.suppress(EventLogError):
+                await delivery_of(self._api, self._stream, message).retry(0.0)
 
 
 def delivery_of(api: Api, stream: str, message: Msg) -> JetStreamDelivery:

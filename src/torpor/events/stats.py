@@ -1,15 +1,16 @@
-"""What happened to events, counted by broker and trigger since this process started."""
+"""What happened to events, counted by broker and trigger."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import orjson
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 
 @dataclass(slots=True)
@@ -26,7 +27,7 @@ class TriggerCounts:
     """Events that became dead letters."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stats(Collector):
     """All counters; a collector for Prometheus too."""
 
@@ -49,6 +50,29 @@ class Stats(Collector):
         """The counters of a trigger, to count on."""
         return self.triggers.setdefault(trigger_key, TriggerCounts())
 
+    def forget_all_but(self, trigger_keys: Collection[str]) -> None:
+        """Drop the counters of triggers that are not declared any more."""
+        self.triggers = {key: counts for key, counts in self.triggers.items() if key in trigger_keys}
+
+    def dump(self) -> bytes:
+        """All counters, for :meth:`load`."""
+        return orjson.dumps({"published": self.published, "triggers": self.triggers, "refused": self.refused})
+
+    def load(self, dumped: bytes) -> None:
+        """Go on counting from what :meth:`dump` gave.
+
+        Raises ``ValueError`` or ``TypeError`` for anything else.
+        """
+        document = orjson.loads(dumped)
+        if not isinstance(document, dict):
+            raise TypeError("the counters are no JSON object")
+        published, refused = _numbers(document.get("published")), _numbers(document.get("refused"))
+        triggers = document.get("triggers")
+        if not isinstance(triggers, dict):
+            raise TypeError("the triggers' counters are no JSON object")
+        self.triggers = {key: TriggerCounts(**_numbers(counts)) for key, counts in triggers.items()}
+        self.published, self.refused = published, refused
+
     def collect(self) -> Iterator[Metric]:
         """The counters as Prometheus metrics."""
         published = CounterMetricFamily(
@@ -68,6 +92,12 @@ class Stats(Collector):
             for key, counts in self.triggers.items():
                 family.add_metric(key.split("/"), getattr(counts, name))
             yield family
+
+
+def _numbers(value: object) -> dict[str, int]:
+    if not isinstance(value, dict) or not all(isinstance(number, int) for number in value.values()):
+        raise TypeError("the counters are no numbers by name")
+    return value
 
 
 _COUNTERS = {

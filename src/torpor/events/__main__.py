@@ -1,0 +1,85 @@
+"""``python -m torpor.events INGRESS_FD CONTROL_FD``: the events process, started by a platform.
+
+Its sockets are inherited, bound and listening. Its configuration is one line of JSON on its standard input
+(:class:`torpor.events.declaration.ServiceConfig`), where no other user sees it; when that input ends, so does
+the process, since its platform is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+
+import uvloop
+from pydantic import ValidationError
+
+from torpor.clock import SystemClock
+from torpor.events.declaration import ServiceConfig
+from torpor.events.service import Service, connect
+
+_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
+
+
+class _Formatter(logging.Formatter):
+    """A line with what was given as ``extra`` at its end."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        extras = {
+            key: value
+            for key, value in record.__dict__.items()
+            if key not in _STANDARD and key not in ("message", "asctime")
+        }
+        return " ".join([super().format(record), *(f"{key}={value!r}" for key, value in extras.items())])
+
+
+def main() -> int:
+    """Run the process; returns its exit code."""
+    if len(sys.argv) != 3 or not all(argument.isdigit() for argument in sys.argv[1:]):
+        sys.stderr.write("usage: python -m torpor.events INGRESS_FD CONTROL_FD\n")
+        return 2
+    try:
+        config = ServiceConfig.model_validate_json(sys.stdin.buffer.readline())
+    except ValidationError as error:
+        sys.stderr.write(f"wrong configuration on standard input: {error}\n")
+        return 2
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=config.log_level, handlers=[handler])
+    ingress, control = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:])
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(config, ingress, control))
+    return 0
+
+
+async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    clock = SystemClock()
+    started = asyncio.ensure_future(connect(config, clock))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, started.cancel)
+    loop.add_reader(0, _look, started.cancel)
+    try:
+        log = await started
+    except asyncio.CancelledError:
+        return
+    service = Service(log, config, clock)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.ending.set)
+    loop.remove_reader(0)
+    loop.add_reader(0, _look, service.ending.set)
+    await service.run(ingress, control)
+
+
+def _look(end: object) -> None:
+    """Standard input is readable: at its end, the platform is gone."""
+    if not os.read(0, 4096):
+        asyncio.get_running_loop().remove_reader(0)
+        end()  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

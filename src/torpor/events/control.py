@@ -1,0 +1,110 @@
+"""The platform's side of the events process' control API."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import httpx
+
+from torpor.binding import WireEvent, decode_structured
+from torpor.errors import EventLogError, MalformedEventError
+from torpor.events.declaration import Declaration, EventsHealth, EventsState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from pathlib import Path
+
+_TIMEOUT_SECONDS = 5.0
+_DECLARE_SECONDS = 60.0
+_TAIL_SILENCE_SECONDS = 40.0  # the process sends something every 15 s
+_BASE = "http://events"
+
+
+class ControlClient:
+    """Talks to the events process through its unix socket at ``path``.
+
+    Every call raises :class:`~torpor.errors.EventLogError` when the process does not answer, or answers that
+    it can't; while the process is started again, calls wait for it as long as their time allows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url=_BASE, timeout=_TIMEOUT_SECONDS
+        )
+
+    async def declare(self, declaration: Declaration) -> None:
+        """Have everything brought to what is declared; when this returns, events reach every trigger."""
+        body = declaration.model_dump_json(exclude_none=True)
+        await self._call("PUT", "/declared", content=body, timeout_seconds=_DECLARE_SECONDS)
+
+    async def state(self) -> EventsState:
+        """All counters."""
+        return EventsState.model_validate_json(await self._call("GET", "/state"))
+
+    async def health(self) -> EventsHealth:
+        """How the process is."""
+        return EventsHealth.model_validate_json(await self._call("GET", "/health"))
+
+    async def metrics(self) -> str:
+        """The counters for Prometheus."""
+        return (await self._call("GET", "/metrics")).decode()
+
+    async def tail(self, broker_key: str) -> AsyncGenerator[WireEvent, None]:
+        """Each event that the broker takes in from the return of this call on.
+
+        The iterator raises :class:`~torpor.errors.EventLogError` when the process ends.
+        """
+        stack = contextlib.AsyncExitStack()
+        timeout = httpx.Timeout(_TIMEOUT_SECONDS, read=_TAIL_SILENCE_SECONDS)
+        try:
+            response = await stack.enter_async_context(
+                self._client.stream("GET", f"/tail/{broker_key}", timeout=timeout)
+            )
+            refusal = b"" if response.status_code == 200 else await response.aread()
+        except httpx.HTTPError as error:
+            await stack.aclose()
+            raise EventLogError(f"the events process does not answer: {_text(error)}") from error
+        except BaseException:
+            await stack.aclose()
+            raise
+        if response.status_code != 200:
+            await stack.aclose()
+            raise EventLogError(_detail(response.status_code, refusal))
+        return _events(stack, response.aiter_lines())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _call(
+        self, method: str, path: str, *, content: str = "", timeout_seconds: float = _TIMEOUT_SECONDS
+    ) -> bytes:
+        try:
+            response = await self._client.request(method, path, content=content, timeout=timeout_seconds)
+        except httpx.HTTPError as error:
+            raise EventLogError(f"the events process does not answer: {_text(error)}") from error
+        if not response.is_success:
+            raise EventLogError(_detail(response.status_code, response.content))
+        return response.content
+
+
+async def _events(
+    stack: contextlib.AsyncExitStack, lines: AsyncIterator[str]
+) -> AsyncGenerator[WireEvent, None]:
+    async with stack:
+        try:
+            async for line in lines:
+                if line:
+                    yield decode_structured(line.encode())
+        except (httpx.HTTPError, MalformedEventError) as error:
+            raise EventLogError(f"the events process went away: {_text(error)}") from error
+        raise EventLogError("the events process has ended")
+
+
+def _detail(status: int, body: bytes) -> str:
+    return f"the events process answered {status}: {body[:500].decode(errors='replace')}"
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,96 @@
+"""What the platform tells the events process, and what that says of itself: the control API's documents.
+
+Source of the shapes for both ends: :mod:`torpor.events.service` answers, :mod:`torpor.events.control` asks.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from torpor.endpoint import Endpoint
+from torpor.events.dispatcher import Declared
+from torpor.spec.models import Trigger
+from torpor.spec.status import EventCounts
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
+    )
+
+
+class ServiceConfig(_Document):
+    """What the process is started with: one line of JSON on its standard input."""
+
+    nats_url: str
+    nats_token: str
+    blobs_url: str = ""
+    stats_path: str = ""
+    """File in which the counters outlast the process; none by default."""
+    log_level: str = "INFO"
+
+
+class Declaration(_Document):
+    """Everything that is declared, whole, each time it changes."""
+
+    triggers: tuple[Trigger, ...] = ()
+    brokers: tuple[str, ...] = ()
+    """Keys of the brokers beside those that triggers read."""
+    timeouts_seconds: dict[str, float] = Field(default_factory=dict)
+    """The functions' own time-outs, by key."""
+    gateway: str = ""
+    """The gateway's internal listener, ``host:port``."""
+
+    def declared(self) -> Declared:
+        """What the dispatcher takes."""
+        return Declared(self.triggers, self.brokers, self.timeouts_seconds)
+
+    def endpoint(self) -> Endpoint | None:
+        """The gateway, if it is known."""
+        if not self.gateway:
+            return None
+        host, _, port = self.gateway.rpartition(":")
+        return Endpoint(host, int(port))
+
+
+class TriggerReport(EventCounts):
+    """A trigger at work."""
+
+    problem: str = ""
+    """What is wrong, if anything is."""
+
+
+class EventsState(_Document):
+    """The counters of all brokers and triggers, by their keys."""
+
+    published_by_broker: dict[str, int] = Field(default_factory=dict)
+    """Events taken in durably."""
+    triggers: dict[str, TriggerReport] = Field(default_factory=dict)
+    """The triggers that are at work."""
+    refused: dict[str, int] = Field(default_factory=dict)
+    """Requests that the ingress refused, by kind of problem."""
+
+    def counts(self, trigger_key: str) -> EventCounts | None:
+        """The counters of a trigger; ``None`` when it is not at work."""
+        return self.triggers.get(trigger_key)
+
+    def problem(self, trigger_key: str) -> str:
+        """What is wrong with a trigger."""
+        report = self.triggers.get(trigger_key)
+        return report.problem if report is not None else ""
+
+    def published(self, broker_key: str) -> int:
+        """How many events a broker has taken in."""
+        return self.published_by_broker.get(broker_key, 0)
+
+
+class EventsHealth(_Document):
+    """How the process is."""
+
+    connected: bool
+    """Whether it has a connection to the event log."""
+    declared: bool
+    """Whether it knows what it has to do."""
+    busy: int
+    """Deliveries under way."""

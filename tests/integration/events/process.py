@@ -1,0 +1,168 @@
+"""The events process as a platform starts it, and functions that answer it, for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+import uvicorn
+
+from torpor.binding import WireEvent, decode, encode_batch
+from torpor.endpoint import Endpoint
+from torpor.events.control import ControlClient
+from torpor.events.declaration import ServiceConfig
+from torpor.events.nats_server import die_with_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+    from typing import Any
+
+    from torpor.events.nats_server import NatsServer
+
+PATIENCE_SECONDS = 60.0
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Return when ``condition`` holds."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+class EventsProcess:
+    """``python -m torpor.events`` with sockets that outlive it."""
+
+    def __init__(self, folder: Path, nats: NatsServer) -> None:
+        self._nats = nats
+        self._folder = folder
+        self._control_path = folder / "control.sock"
+        self._ingress = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._control = socket.socket(socket.AF_UNIX)
+        self._control.bind(str(self._control_path))
+        self._control.listen(64)
+        self.url = f"http://127.0.0.1:{self._ingress.getsockname()[1]}"
+        self.client = ControlClient(self._control_path)
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        fds = (self._ingress.fileno(), self._control.fileno())
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "torpor.events",
+            *map(str, fds),
+            stdin=asyncio.subprocess.PIPE,
+            pass_fds=fds,
+            preexec_fn=die_with_parent(),
+        )
+        config = ServiceConfig(
+            nats_url=self._nats.url,
+            nats_token=self._nats.token,
+            blobs_url=(self._folder / "blobs").as_uri(),
+            stats_path=str(self._folder / "stats.json"),
+            log_level="ERROR",
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(config.model_dump_json().encode() + b"\n")
+        await self.process.stdin.drain()
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
+
+    async def terminate(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.process.wait()
+
+    async def close(self) -> None:
+        await self.client.close()
+        if self.process is not None and self.process.returncode is None:
+            await self.terminate()
+        self._ingress.close()
+        self._control.close()
+
+
+@dataclass
+class Functions:
+    """Stands in for the gateway and what is behind it: ``split``, ``work`` and ``join``."""
+
+    tiles: int
+    calls: dict[str, int] = field(default_factory=dict)
+    endpoint: Endpoint | None = None
+
+    async def app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        name = dict(scope["headers"])[b"torpor-function"].decode().partition("/")[2]
+        self.calls[name] = self.calls.get(name, 0) + 1
+        events = decode(scope["headers"], body) or []
+        replies = getattr(self, name)(events)
+        answer = encode_batch(replies)
+        headers = [(b"content-type", b"application/cloudevents-batch+json")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    def split(self, events: list[WireEvent]) -> list[WireEvent]:
+        [event] = events
+        return [
+            _event(
+                f"{event.id}/{index}",
+                "tile",
+                b"%d" % index,
+                fanoutid=event.id,
+                fanoutindex=str(index),
+                fanoutsize=str(self.tiles),
+            )
+            for index in range(self.tiles)
+        ]
+
+    def work(self, events: list[WireEvent]) -> list[WireEvent]:
+        [event] = events
+        group = {name: value for name, value in event.attributes.items() if name.startswith("fanout")}
+        return [_event(f"{event.id}/0", "tile.done", event.data, **group)]
+
+    def join(self, events: list[WireEvent]) -> list[WireEvent]:
+        group = events[0].attributes["fanoutid"]
+        return [_event(f"{group}/joined", "joined", orjson.dumps([int(e.data or b"-1") for e in events]))]
+
+    async def serve(self, ready: asyncio.Event, end: asyncio.Event) -> None:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.endpoint = Endpoint(*listener.getsockname()[:2])
+        config = uvicorn.Config(
+            self.app, interface="asgi3", log_config=None, lifespan="off", timeout_graceful_shutdown=2
+        )
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listener])
+        ready.set()
+        try:
+            await end.wait()
+        finally:
+            await server.shutdown(sockets=[listener])
+
+
+def _event(event_id: str, event_type: str, data: bytes | None, **attributes: str) -> WireEvent:
+    return WireEvent(
+        {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": "/test",
+            "type": event_type,
+            "datacontenttype": "application/json",
+            **attributes,
+        },
+        data,
+    )
