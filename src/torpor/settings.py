@@ -143,3 +143,10 @@ def replace_environment(variables: Mapping[str, str]) -> None:
     """Make ``variables`` the environment of this process, as a function's does after its fork."""
     os.environ.clear()
     os.environ.update(variables)
+
+
+def leave_forks_alone() -> None:
+    """Keep gRPC, imported later, from handling forks: ours run another program at once, and it would warn
+    of them.
+    """
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")

@@ -6,23 +6,14 @@ Resources are named by their key, ``namespace/name``. Any call may raise a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from torpor.binding import WireEvent
+    from torpor.blobs import OpenBlob
     from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A stored blob; ``chunks`` is read once, at most."""
-
-    size_bytes: int
-    content_type: str | None
-    chunks: AsyncIterator[bytes]
 
 
 class Backend(Protocol):
@@ -73,7 +64,7 @@ class Backend(Protocol):
         """
         ...
 
-    async def get_blob(self, name: str) -> Blob:
+    async def get_blob(self, name: str) -> OpenBlob:
         """The blob of this name: the last segment of its reference.
 
         Raises :class:`~torpor.errors.BlobNotFoundError`.

@@ -75,13 +75,14 @@ def command(paths: tuple[Path, ...], port: int, data_dir: Path, output: str) -> 
         port=port,
         data_dir=data_dir.absolute(),
         cache_dir=settings.cache_dir.expanduser().absolute(),
+        log_level=settings.log_level,
     )
     tell = _tell_json if output == "json" else _tell
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(options, tell, settings.log_level, quiet=output == "json"))
+        runner.run(_run(options, tell, quiet=output == "json"))
 
 
-async def _run(options: Options, tell: Callable[[Report], None], log_level: str, *, quiet: bool) -> None:
+async def _run(options: Options, tell: Callable[[Report], None], *, quiet: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -96,7 +97,7 @@ async def _run(options: Options, tell: Callable[[Report], None], log_level: str,
     with listener:
         platform = LocalPlatform(options, ports.address(listener), SystemClock(), tell)
         async with platform:
-            logs = _log_to(options.data_dir / "torpor.log", log_level)
+            logs = _log_to(options.data_dir / "torpor.log", options.log_level)
             try:
                 async with serving(create(platform), listener):
                     if not quiet:

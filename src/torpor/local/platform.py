@@ -24,7 +24,6 @@ from torpor.local.reload import Reloader
 from torpor.local.reports import News, Report
 from torpor.local.views import Facts, broker_status, function_status, trigger_status
 from torpor.local.watch import changes
-from torpor.providers.base import InstanceState
 from torpor.providers.process.provider import ProcessProvider
 from torpor.scaling.loop import Autoscaler
 from torpor.spec.status import PlatformStatus
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from torpor.binding import WireEvent
-    from torpor.blobs import Blob
+    from torpor.blobs import OpenBlob
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
@@ -56,6 +55,7 @@ class Options:
     port: int
     data_dir: Path
     cache_dir: Path
+    log_level: str
 
 
 class LocalPlatform:
@@ -71,7 +71,8 @@ class LocalPlatform:
         self._tell = tell
         self._started_at = clock.now()
         self._folder = DataFolder(options.data_dir)
-        self._blobs = BlobStore(f"file://{(options.data_dir / 'blobs').absolute()}")
+        self._blobs_url = (options.data_dir / "blobs").absolute().as_uri()
+        self._blobs = BlobStore(self._blobs_url)
         self._book = LogBook()
         self._gateway = Gateway(
             host=HOST,
@@ -85,13 +86,12 @@ class LocalPlatform:
             publisher=self._gateway,
             on_line=self._book.add,
             cache_dir=options.cache_dir,
-            work_dir=options.data_dir / "instances",
-            blobs_url=self._blobs.url,
+            blobs_url=self._blobs_url,
         )
-        self._autoscaler = Autoscaler(
-            clock=clock, observe=self._gateway.observe, fleet=_Fleet(self._provider)
+        self._autoscaler = Autoscaler(clock=clock, observe=self._gateway.observe, fleet=self._provider)
+        self._events = EventsProcess(
+            options.data_dir / "events", self._blobs_url, options.log_level, clock, tell
         )
-        self._events = EventsProcess(options.data_dir / "events", self._blobs.url, clock, tell)
         self._reloader = Reloader(options.paths, self._provider, self, clock, tell)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
@@ -105,8 +105,7 @@ class LocalPlatform:
             if self._options.port:
                 require_free(HOST, self._options.port)
             self._options.data_dir.joinpath("blobs").mkdir(exist_ok=True)
-            await _all(self._gateway.start(), self._events.start(), self._provider.start())
-            self._events.reach(self._gateway.internal)
+            await _all(self._gateway.start(), self._events.start())
             self._provider.subscribe(self._changed)
             self._tasks = [
                 asyncio.create_task(self._autoscaler.run()),
@@ -162,7 +161,7 @@ class LocalPlatform:
         if state is None:
             return
         self._gateway.fail(key, state.problem)
-        ready = sum(one.state is InstanceState.READY for one in self._provider.instances(key))
+        ready = self._provider.ready(key)
         if self._shown.get(key) != (ready, state.desired):
             self._shown[key] = (ready, state.desired)
             self._tell(Report(News.SCALED, key, f"{ready} of {state.desired}"))
@@ -178,7 +177,9 @@ class LocalPlatform:
         for key, function in functions.items():
             self._autoscaler.set(key, function.spec)
         timeouts = {key: function.spec.timeout_seconds for key, function in functions.items()}
-        await self._events.declare(list(triggers.values()), [DEFAULT_BROKER], timeouts)
+        await self._events.declare(
+            list(triggers.values()), [DEFAULT_BROKER], timeouts, self._gateway.internal
+        )
 
     def fail(self, key: str, problem: str | None) -> None:
         """Requests for the function can't be served, or can be again (``None``)."""
@@ -254,7 +255,7 @@ class LocalPlatform:
         )
 
     async def _parts(self) -> list[PartStatus]:
-        return [*self._gateway.parts(), *await self._events.parts(), *self._provider.parts()]
+        return [self._gateway.status(), *await self._events.parts()]
 
     def logs(self, key: str, *, tail: int, follow: bool) -> AsyncIterator[LogLine]:
         """The last lines of a function's instances."""
@@ -268,22 +269,9 @@ class LocalPlatform:
         """Store a blob."""
         return await self._blobs.put_stream(chunks, content_type)
 
-    async def get_blob(self, name: str) -> Blob:
+    async def get_blob(self, name: str) -> OpenBlob:
         """Read a blob."""
         return await self._blobs.open(name)
-
-
-class _Fleet:
-    """The provider as the autoscaler sees it."""
-
-    def __init__(self, provider: ProcessProvider) -> None:
-        self._provider = provider
-
-    def scale(self, key: str, replicas: int) -> None:
-        self._provider.scale(key, replicas)
-
-    def ready(self, key: str) -> int:
-        return sum(one.state is InstanceState.READY for one in self._provider.instances(key))
 
 
 async def _all(*starts: Awaitable[None]) -> None:

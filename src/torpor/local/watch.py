@@ -11,7 +11,7 @@ from torpor.local.sources import is_skipped, is_source
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
 DEBOUNCE_MILLISECONDS = 200
 
@@ -30,7 +30,7 @@ class _Relevant(DefaultFilter):
         return False
 
 
-async def changes(paths: Sequence[Path], stop: asyncio.Event) -> AsyncIterator[None]:
+async def changes(paths: Sequence[Path], stop: asyncio.Event) -> AsyncGenerator[None]:
     """Yield once after each burst of changes under ``paths`` (files or folders), until ``stop`` is set."""
     roots = [path.resolve() for path in paths]
     async for _ in awatch(

@@ -7,7 +7,7 @@ import hashlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from torpor.api.backend import Blob
+from torpor.blobs import OpenBlob
 from torpor.errors import BlobNotFoundError, TorporError
 from torpor.spec.status import (
     BrokerStatus,
@@ -160,13 +160,13 @@ class FakeBackend:
         self.blobs[name] = (content, content_type)
         return f"memory:///{name}"
 
-    async def get_blob(self, name: str) -> Blob:
+    async def get_blob(self, name: str) -> OpenBlob:
         """The bytes."""
         self._fail()
         if name not in self.blobs:
             raise BlobNotFoundError(f"there is no blob {name!r}")
         content, content_type = self.blobs[name]
-        return Blob(len(content), content_type, _chunks(content))
+        return OpenBlob(len(content), content_type, _chunks(content))
 
     def _fail(self) -> None:
         if self.failure is not None:

@@ -1,0 +1,220 @@
+"""The broker and the events process of a platform on this machine: started, kept running, told what is
+declared.
+
+The sockets of ingress and control are bound here and inherited, so that while the process is started again
+requests wait instead of being refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torpor.children import Supervised, die_with_parent, end
+from torpor.errors import EventLogError, StartError
+from torpor.events.control import ControlClient
+from torpor.events.declaration import Declaration, ServiceConfig
+from torpor.events.nats_server import NatsServer
+from torpor.local import ports
+from torpor.local.reports import News, Report
+from torpor.providers.process.memory import private_bytes
+from torpor.spec.status import PartStatus
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from torpor.binding import WireEvent
+    from torpor.clock import Clock
+    from torpor.endpoint import Endpoint
+    from torpor.events.declaration import EventsState
+    from torpor.local.reports import Tell
+    from torpor.spec.models import Trigger
+
+_RETRY_SECONDS = 0.5
+_STOP_SECONDS = 15.0
+_SAID_BYTES = 500
+
+
+class EventsProcess:
+    """Both, as one part of the platform. ``folder`` keeps the broker's data, counters and logs."""
+
+    def __init__(self, folder: Path, blobs_url: str, log_level: str, clock: Clock, tell: Tell) -> None:
+        self._folder = folder
+        self._blobs_url = blobs_url
+        self._log_level = log_level
+        self._clock = clock
+        self._tell = tell
+        self._nats = NatsServer(folder / "nats", clock=clock)
+        self._process = Supervised("events", self._launch, clock, self._changed)
+        # A unix socket's path may have some hundred characters at most, which a data folder's may exceed.
+        self._sockets = Path(tempfile.mkdtemp(prefix="torpor-"))
+        self._ingress = ports.listen()
+        self._control_listener = _listen_unix(self._sockets / "control")
+        self._control = ControlClient(self._sockets / "control")
+        self._declaration: Declaration | None = None
+        self.ingress: Endpoint = ports.address(self._ingress)
+        """Where events come in."""
+
+    async def start(self) -> None:
+        """Start both. Raises :class:`~torpor.errors.StartError`."""
+        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
+        await self._nats.start()
+        await self._process.start()
+
+    async def close_dispatcher(self) -> None:
+        """Let the deliveries under way end, and begin no others."""
+        await self._process.close(_STOP_SECONDS)
+
+    async def close(self) -> None:
+        """End both; what waits stays on disk."""
+        await self._process.close(_STOP_SECONDS)
+        await self._nats.close()
+        await self._control.close()
+        self._ingress.close()
+        self._control_listener.close()
+        await asyncio.to_thread(shutil.rmtree, self._sockets, ignore_errors=True)
+
+    # --- what is asked of it --------------------------------------------------------------------------------
+
+    async def declare(
+        self,
+        triggers: Sequence[Trigger],
+        brokers: Sequence[str],
+        timeouts_seconds: Mapping[str, float],
+        gateway: Endpoint,
+    ) -> None:
+        """Have events delivered as declared, now and after each restart; ``gateway`` leads to the functions.
+
+        Raises :class:`~torpor.errors.EventLogError`.
+        """
+        self._declaration = Declaration(
+            triggers=tuple(triggers),
+            brokers=tuple(brokers),
+            timeouts_seconds=dict(timeouts_seconds),
+            gateway=str(gateway),
+        )
+        await self._control.declare(self._declaration)
+
+    async def state(self) -> EventsState:
+        """All counters. Raises :class:`~torpor.errors.EventLogError`."""
+        return await self._control.state()
+
+    async def tail(self, broker_key: str) -> AsyncIterator[WireEvent]:
+        """Events of a broker from now on. Raises :class:`~torpor.errors.EventLogError`."""
+        return await self._control.tail(broker_key)
+
+    async def parts(self) -> list[PartStatus]:
+        """How both are."""
+        nats = self._nats.health()
+        detail = self._process.problem or ""
+        if not detail:
+            try:
+                health = await self._control.health()
+                detail = "" if health.connected else "waits for the broker"
+            except EventLogError as error:
+                detail = str(error)
+        return [
+            PartStatus(
+                name="events",
+                healthy=self._process.pid is not None and not detail,
+                detail=detail,
+                address=str(self.ingress),
+                pid=self._process.pid,
+                restarts=self._process.restarts,
+                memory_bytes=_memory(self._process.pid),
+            ),
+            PartStatus(
+                name="nats",
+                healthy=nats.running and not nats.problem,
+                detail=nats.problem,
+                address=self._nats.url.removeprefix("nats://"),
+                pid=nats.pid,
+                version=f"nats-server {nats.version}",
+                restarts=nats.restarts,
+                memory_bytes=_memory(nats.pid),
+            ),
+        ]
+
+    # --- its life -------------------------------------------------------------------------------------------
+
+    def _changed(self, problem: str | None) -> None:
+        self._tell(Report(News.PART, "events", problem or "is back"))
+
+    async def _launch(self) -> Process:
+        config = ServiceConfig(
+            nats_url=self._nats.url,
+            nats_token=self._nats.token,
+            blobs_url=self._blobs_url,
+            stats_path=str(self._folder / "counters.json"),
+            log_level=self._log_level,
+        )
+        sockets = (self._ingress.fileno(), self._control_listener.fileno())
+        with (self._folder / "events.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "torpor.events",
+                *map(str, sockets),
+                pass_fds=sockets,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C in the terminal is for the platform, which ends this in order
+                preexec_fn=die_with_parent(),
+            )
+        try:
+            if process.stdin is not None:  # it is a pipe
+                process.stdin.write(config.model_dump_json().encode() + b"\n")
+            await self._introduce(process)
+        except BaseException:
+            await end(process, _STOP_SECONDS)
+            raise
+        return process
+
+    async def _introduce(self, process: Process) -> None:
+        """Wait until the process answers, and tell it what is declared."""
+        ended = asyncio.ensure_future(process.wait())
+        told = asyncio.ensure_future(self._tell_process())
+        try:
+            await asyncio.wait((ended, told), return_when=asyncio.FIRST_COMPLETED)
+            if told.done():
+                return told.result()
+            raise StartError(f"the events process ended with {ended.result()}: {self._said()}")
+        finally:
+            for task in (ended, told):
+                task.cancel()
+            await asyncio.gather(ended, told, return_exceptions=True)
+
+    async def _tell_process(self) -> None:
+        while True:
+            try:
+                await self._control.health()
+                if self._declaration is not None:
+                    await self._control.declare(self._declaration)
+            except EventLogError:  # the broker may be away as well
+                await self._clock.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    def _said(self) -> str:
+        try:
+            return (self._folder / "events.log").read_text("utf-8", "replace")[-_SAID_BYTES:].strip()
+        except OSError:
+            return "it said nothing"
+
+
+def _memory(pid: int | None) -> int | None:
+    return None if pid is None else private_bytes(pid)
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(64)
+    return listener

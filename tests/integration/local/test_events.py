@@ -1,0 +1,194 @@
+"""Events on a real platform: no event is lost and no joined result doubled, whatever process is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from tests.integration.local.conftest import until
+from torpor.binding import WireEvent
+from torpor.testing.running import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from torpor.api.client import Client
+
+PARTS = 120
+CODE = """
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from torpor import CloudEvent, function
+
+
+@function(emits="part.made")
+def split(data: dict) -> Iterator[dict]:
+    for number in range(data["parts"]):
+        yield {"number": number}
+
+
+@function(emits="part.done")
+async def work(data: dict) -> dict:
+    await asyncio.sleep(0.05)
+    return {"number": data["number"]}
+
+
+@function(emits="all.done")
+def collect(parts: list[dict]) -> dict:
+    return {"numbers": sorted(part["number"] for part in parts)}
+
+
+@function
+def record(event: CloudEvent) -> None:
+    with Path(os.environ["RECORD"]).open("a") as file:
+        file.write(f"{event.get_id()} {event.get_data()['numbers']}\\n")
+"""
+FUNCTION = """\
+apiVersion: torpor.dev/v1alpha1
+kind: Function
+metadata: {{name: {name}}}
+spec:
+  source: {{handler: "main:{name}"}}
+  env: [{{name: RECORD, value: "{record}"}}]
+  containerConcurrency: 4
+  scaling: {{maxScale: 3, target: 4, window: 2s, scaleToZeroGracePeriod: 0s}}
+---
+apiVersion: torpor.dev/v1alpha1
+kind: Trigger
+metadata: {{name: {name}}}
+spec:
+  filters: [{{exact: {{type: {type}}}}}]
+  subscriber: {{function: {name}}}
+  parallelism: 12
+  delivery: {{retry: 20, backoffPolicy: linear, backoffDelay: 100ms}}
+{join}"""
+STEPS = (
+    ("split", "parts.wanted", ""),
+    ("work", "part.made", ""),
+    ("collect", "part.done", "  join: {timeout: 5m}\n"),
+    ("record", "all.done", ""),
+)
+
+
+class _FanOut:
+    def __init__(self, platform: Running, client: Client, record: Path) -> None:
+        self.platform = platform
+        self.client = client
+        self._record = record
+
+    def start(self, event_id: str = "one") -> None:
+        attributes = {
+            "specversion": "1.0",
+            "id": event_id,
+            "source": "/test",
+            "type": "parts.wanted",
+            "datacontenttype": "application/json",
+        }
+        self.client.send([WireEvent(attributes, orjson.dumps({"parts": PARTS}))])
+
+    def delivered(self, trigger: str) -> int:
+        return next(one.delivered for one in self.client.triggers() if one.name == trigger)
+
+    def in_the_middle(self) -> None:
+        """Wait until some parts are done, and others are not."""
+        until(lambda: PARTS > self.delivered("work") >= 10, "some parts done")
+
+    def pid_of(self, part: str) -> int:
+        return next(one.pid or 0 for one in self.client.status().parts if one.name == part)
+
+    def results(self) -> list[str]:
+        return self._record.read_text().splitlines() if self._record.exists() else []
+
+    def check(self, groups: int = 1) -> None:
+        """All is delivered in the end, and each group has one result that is whole."""
+        until(lambda: len(set(self.results())) >= groups, f"{groups} results")
+        until(lambda: not any(one.pending for one in self._triggers()), "nothing pending")
+        numbers = str(list(range(PARTS)))
+        # The recording handler may run twice after a crash; then it is given the very same event.
+        assert [line.partition(" ")[2] for line in set(self.results())] == [numbers] * groups
+        assert not any(one.dead_lettered for one in self.client.triggers())
+
+    def _triggers(self) -> list[object]:
+        found = self.client.triggers()
+        return [one for one in found if one.ready] if all(one.ready for one in found) else [_Pending()]
+
+
+class _Pending:
+    pending = 1
+
+
+@pytest.fixture
+def fan_out(tmp_path: Path) -> Iterator[_FanOut]:
+    folder, record = tmp_path / "functions", tmp_path / "record.txt"
+    folder.mkdir()
+    (folder / "main.py").write_text(CODE)
+    documents = [
+        FUNCTION.format(name=name, type=type_, record=record, join=join) for name, type_, join in STEPS
+    ]
+    (folder / "function.yaml").write_text("---\n".join(documents))
+    with Running([folder], tmp_path / "run") as platform, platform.client() as client:
+        yield _FanOut(platform, client, record)
+
+
+def test_a_fan_out_is_split_worked_on_and_joined(fan_out: _FanOut) -> None:
+    fan_out.start()
+    fan_out.check()
+    assert fan_out.delivered("work") == PARTS
+
+
+def test_an_event_that_is_sent_twice_counts_once(fan_out: _FanOut) -> None:
+    fan_out.start()
+    fan_out.start()
+    fan_out.check()
+    assert fan_out.delivered("split") == 1
+
+
+def _kill_instances(fan_out: _FanOut) -> None:
+    for _ in range(3):
+        until(lambda: fan_out.client.function("work").instances, "instances of work")
+        for instance in fan_out.client.function("work").instances:
+            if instance.pid is not None:
+                _kill(instance.pid)
+
+
+def _kill_broker(fan_out: _FanOut) -> None:
+    _kill(fan_out.pid_of("nats"))
+
+
+def _kill_dispatcher(fan_out: _FanOut) -> None:
+    _kill(fan_out.pid_of("events"))
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+@pytest.mark.parametrize("kill", [_kill_instances, _kill_broker, _kill_dispatcher])
+def test_nothing_is_lost_or_doubled_when_processes_are_killed(
+    fan_out: _FanOut, kill: Callable[[_FanOut], None]
+) -> None:
+    fan_out.start("one")
+    fan_out.in_the_middle()
+    kill(fan_out)
+    fan_out.check()
+
+
+def test_events_outlive_the_platform(tmp_path: Path, fan_out: _FanOut) -> None:
+    fan_out.start()
+    fan_out.in_the_middle()
+    os.kill(fan_out.platform.pid, signal.SIGKILL)
+    until(lambda: not fan_out.platform.census.left(), "no process left")
+    with Running([tmp_path / "functions"], tmp_path / "run") as platform, platform.client() as client:
+        again = _FanOut(platform, client, tmp_path / "record.txt")
+        again.check()
