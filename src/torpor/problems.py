@@ -25,6 +25,7 @@ class ProblemType(Enum):
     UNKNOWN_BROKER = ("unknown-broker", 404, "There is no such broker")
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not take this method")
+    REQUEST_TIMEOUT = ("request-timeout", 408, "The request did not come in time")
     TOO_LARGE = ("too-large", 413, "The body is larger than allowed")
     UNSUPPORTED_MEDIA_TYPE = (
         "unsupported-media-type",
@@ -33,6 +34,7 @@ class ProblemType(Enum):
     )
     MISDIRECTED = ("misdirected", 421, "This host name is not served here")
     INVALID_DATA = ("invalid-data", 422, "The data does not have the shape that the function takes")
+    HEADERS_TOO_LARGE = ("headers-too-large", 431, "The headers are larger than allowed")
     HANDLER_FAILED = ("handler-failed", 500, "The function failed")
     INVALID_REPLY = ("invalid-reply", 500, "The function returned something that cannot be sent")
     INTERNAL = ("internal", 500, "The platform failed")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import TYPE_CHECKING
 
 from torpor.errors import AnswerTooLargeError, BrokenError, TransportError
 from torpor.transport.message import LAST_CHUNK, Head, Headers, Response, chunk
+from torpor.transport.pieces import Pieces
 
 if TYPE_CHECKING:
     from torpor.transport.connection import Connection
-
-_PAUSE_BYTES = 256 * 1024
-_RESUME_BYTES = 64 * 1024
 
 
 class Whole:
@@ -64,38 +61,35 @@ class Exchange:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._head: Head | None = None
-        self._pieces: deque[bytes] = deque()
-        self._size = 0
-        self._paused = False
-        self._ended = False
+        self._pieces = Pieces(connection.pause, connection.resume)
         self._error: TransportError | None = None
-        self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._chunked = False
-        self.started = False
 
     def start(
         self,
         head: bytes,
+        body: bytes | None,
         *,
-        has_body: bool,
         chunked: bool = False,
         head_only: bool = False,
         upgrade: bool = False,
     ) -> None:
-        """Write the request's head. With ``chunked``, :meth:`send` frames what it is given."""
+        """Write the request's head and, if it is known, all of its body.
+
+        With ``None`` the body follows by :meth:`send`, which frames it if ``chunked``, up to :meth:`finish`.
+        """
         self._chunked = chunked
-        self.started = True
-        self._connection.start(self, head, None if has_body else b"", head_only=head_only, upgrade=upgrade)
+        self._connection.start(self, head, body, head_only=head_only, upgrade=upgrade)
 
     async def send(self, data: bytes) -> None:
         """Send a piece of the body, or of the tunnel after 101; returns when more may be sent.
 
         Raises what became of the exchange if it has failed.
         """
-        if data and not self._ended:
+        if data and not self._pieces.ended:
             self._connection.write(chunk(data) if self._chunked else data)
-        while not self._connection.writable and self._error is None and not self._ended:
+        while not self._connection.writable and self._error is None and not self._pieces.ended:
             self._writable = asyncio.get_running_loop().create_future()
             await self._writable
         if self._error is not None:
@@ -103,7 +97,7 @@ class Exchange:
 
     def finish(self) -> None:
         """The request's body, or this side of the tunnel, is complete."""
-        if self._ended or self._error is not None:
+        if self._pieces.ended or self._error is not None:
             return
         if self._chunked:
             self._connection.write(LAST_CHUNK)
@@ -112,7 +106,7 @@ class Exchange:
     async def head(self) -> Head:
         """Status and headers of the answer. Raises :class:`~torpor.errors.TransportError` when none comes."""
         while self._head is None:
-            await self._wait()
+            await self._pieces.wait()
         if self._head.status == 101:
             self._chunked = False
         return self._head
@@ -122,67 +116,37 @@ class Exchange:
 
         Raises :class:`~torpor.errors.TransportError` when the answer breaks off.
         """
-        while not self._pieces:
-            if self._ended:
-                return b""
-            await self._wait()
-        pieces = self._pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self._size = 0
-        if self._paused:
-            self._paused = False
-            self._connection.resume()
-        return data
+        return await self._pieces.read()
 
     def close(self) -> None:
         """Be done with it; an answer that is not complete is broken off."""
-        if not self._ended and self._error is None:
+        if not self._pieces.ended and self._error is None:
             self._error = BrokenError("the exchange was given up")
             self._connection.abort()
 
-    async def _wait(self) -> None:
-        if self._error is not None:
-            raise self._error
-        self._readable = asyncio.get_running_loop().create_future()
-        await self._readable
-
-    # --- Sink -------------------------------------------------------------------------------------------
+    # --- Sink ---------------------------------------------------------------------------------------------
 
     def on_head(self, status: int, headers: Headers) -> None:
         """See :class:`~torpor.transport.connection.Sink`."""
         self._head = Head(status, headers)
-        _wake(self._readable)
+        self._pieces.wake()
 
     def on_data(self, data: bytes) -> None:
         """See :class:`~torpor.transport.connection.Sink`."""
-        self._pieces.append(data)
-        self._size += len(data)
-        if self._size > _PAUSE_BYTES and not self._paused:
-            self._paused = True
-            self._connection.pause()
-        _wake(self._readable)
+        self._pieces.push(data)
 
     def on_end(self) -> None:
         """See :class:`~torpor.transport.connection.Sink`."""
-        self._ended = True
-        if self._paused:  # the connection may be another's from now on
-            self._paused = False
-            self._connection.resume()
-        _wake(self._readable)
-        _wake(self._writable)
+        self._pieces.end()
+        self.on_writable()
 
     def on_failure(self, error: TransportError) -> None:
         """See :class:`~torpor.transport.connection.Sink`."""
         self._error = error
-        _wake(self._readable)
-        _wake(self._writable)
+        self._pieces.fail(error)
+        self.on_writable()
 
     def on_writable(self) -> None:
         """See :class:`~torpor.transport.connection.Sink`."""
-        _wake(self._writable)
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)

@@ -1,0 +1,310 @@
+"""Holds requests while their function has no instance, wakes it, and passes them on; streams both ways.
+
+Envoy sends requests here when a function has no endpoint, and some for a moment after it got one. A request
+is sent to an instance at most once: it is tried again only while nothing of it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torpor.errors import ConnectError, TimedOutError, TransportError
+from torpor.gateway.caller import Caller
+from torpor.gateway.targets import Holding, HoldLimits, Targets
+from torpor.problems import Problem, ProblemType
+from torpor.transport.deadlines import Deadlines
+from torpor.transport.message import HOP_BY_HOP, Head, encode_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from pathlib import Path
+
+    from torpor.clock import Clock
+    from torpor.endpoint import Endpoint
+    from torpor.gateway.caller import Request
+    from torpor.transport import Client, Exchange, Headers
+
+_BACKLOG = 4096
+_RETRY_SECONDS = 0.25
+_RETRY_AFTER_SECONDS = 1
+_FAILED_RETRY_AFTER_SECONDS = 5
+_NO_BODY = (204, 304)
+
+
+class _RefusedError(Exception):
+    """The request is answered with a problem instead of being passed on."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+@dataclass(slots=True)
+class _Held:
+    """What is counted of a request while it is held."""
+
+    bytes: int
+    over: bool = False
+    left: bool = False
+
+
+class Activator:
+    """Serves Envoy on a unix socket. ``wake`` is called, with the key, when a request finds no instance.
+
+    Belongs to one running loop. ``client`` is the caller's to close.
+    """
+
+    def __init__(
+        self, *, clock: Clock, client: Client, wake: Callable[[str], None], limits: HoldLimits | None = None
+    ) -> None:
+        self._clock = clock
+        self._client = client
+        self._wake = wake
+        self._limits = limits or HoldLimits()
+        self._holding = Holding(self._limits)
+        self._deadlines = Deadlines(clock)
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        self._callers: set[Caller] = set()
+        self._server: asyncio.Server | None = None
+        self.targets = Targets()
+
+    async def start(self, path: Path) -> None:
+        """Listen on a unix socket at ``path``."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._accept, str(path), backlog=_BACKLOG)
+
+    async def close(self) -> None:
+        """Stop listening and give up what is under way."""
+        if self._server is not None:
+            self._server.close()
+        for caller in tuple(self._callers):
+            caller.abort()
+        while self._callers:
+            await self._clock.sleep(0)
+        await self._deadlines.close()
+
+    @property
+    def held(self) -> int:
+        """Requests that are held now."""
+        return self._holding.requests
+
+    def declare(self, keys: Collection[str]) -> None:
+        """Make ``keys`` the functions that there are."""
+        gone = [key for key in self._waiting if key not in keys]
+        self.targets.declare(keys)
+        for key in gone:
+            self._stir(key)
+
+    def publish(self, key: str, endpoints: Iterable[Endpoint]) -> None:
+        """Make ``endpoints`` the instances of a function, from this moment on; held requests go there."""
+        for endpoint in self.targets.publish(key, endpoints):
+            self._client.forget(endpoint)
+        self._stir(key)
+
+    def fail(self, key: str, problem: str | None) -> None:
+        """Answer held and new requests with ``problem``, until it is ``None`` or an instance is published."""
+        self.targets.fail(key, problem)
+        self._stir(key)
+
+    # --- one request --------------------------------------------------------------------------------------
+
+    def _accept(self) -> Caller:
+        caller = Caller(self._serve, self._callers.discard)
+        self._callers.add(caller)
+        return caller
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            endpoint, exchange = await self._reach(request)
+        except _RefusedError as refused:
+            await request.caller.problem(refused.problem)
+            return
+        try:
+            await _pass_on(request, exchange)
+        except TransportError as error:
+            if request.caller.answered:
+                request.caller.abort()
+            else:
+                await request.caller.problem(
+                    Problem(ProblemType.UPSTREAM_BROKEN, f"{error}.", request_id=request.request_id)
+                )
+        finally:
+            exchange.close()
+            self.targets.release(request.function, endpoint)
+
+    async def _reach(self, request: Request) -> tuple[Endpoint, Exchange]:
+        """A connection to an instance, as soon as there is one. Raises :class:`_RefusedError`."""
+        held = _Held(request.head_bytes + request.body.size_bytes)
+        if not self._holding.admit(held.bytes):
+            raise _overloaded(request)
+
+        def more(size_bytes: int) -> None:
+            if self._holding.grow(size_bytes):
+                held.bytes += size_bytes
+            else:
+                held.over = True
+                self._stir(request.function)
+
+        request.on_body = more
+        try:
+            return await self._find(request, held)
+        finally:
+            request.on_body = None
+            self._holding.leave(held.bytes)
+
+    async def _find(self, request: Request, held: _Held) -> tuple[Endpoint, Exchange]:
+        deadline = self._clock.monotonic() + self._limits.max_seconds
+        key = request.function
+        unreachable: set[Endpoint] = set()
+        # A drain can begin between the moment an instance is there and this request's turn: hence a loop.
+        while True:
+            self._check(request, held, deadline)
+            endpoint = self.targets.pick(key, unreachable)
+            if endpoint is None:
+                if not unreachable:
+                    self._wake(key)
+                await self._change(key, deadline, retry=bool(unreachable))
+                unreachable.clear()
+                continue
+            try:
+                left_seconds = deadline - self._clock.monotonic()
+                return endpoint, await self._client.open(endpoint, timeout_seconds=left_seconds)
+            except ConnectError:
+                self.targets.release(key, endpoint)
+                unreachable.add(endpoint)
+            except TimedOutError:
+                self.targets.release(key, endpoint)
+            except asyncio.CancelledError:
+                self.targets.release(key, endpoint)
+                raise
+
+    def _check(self, request: Request, held: _Held, deadline: float) -> None:
+        """Raise :class:`_RefusedError` when the request is to be held no longer."""
+        key = request.function
+        if key not in self.targets:
+            detail = f"No function is called {key!r}."
+            raise _RefusedError(Problem(ProblemType.UNKNOWN_FUNCTION, detail, request.request_id))
+        if held.over:
+            raise _overloaded(request)
+        problem = self.targets.problem(key)
+        if problem is not None:
+            self._wake(key)  # the next request may find it mended
+            raise _RefusedError(
+                Problem(ProblemType.START_FAILED, problem, request.request_id, _FAILED_RETRY_AFTER_SECONDS)
+            )
+        if self._clock.monotonic() >= deadline:
+            detail = f"No instance took the request within {self._limits.max_seconds:g} s."
+            raise _RefusedError(
+                Problem(ProblemType.HELD_TOO_LONG, detail, request.request_id, _RETRY_AFTER_SECONDS)
+            )
+
+    # --- waiting ------------------------------------------------------------------------------------------
+
+    async def _change(self, key: str, deadline: float, *, retry: bool) -> None:
+        """Return when something about the function has changed, at the deadline, or to try again."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, set()).add(waiter)
+        until = min(deadline, self._clock.monotonic() + _RETRY_SECONDS) if retry else deadline
+        alarm = self._deadlines.at(until, lambda: _wake(waiter))
+        try:
+            await waiter
+        finally:
+            alarm.cancel()
+            waiting = self._waiting.get(key)
+            if waiting is not None:
+                waiting.discard(waiter)
+                if not waiting:
+                    del self._waiting[key]
+
+    def _stir(self, key: str) -> None:
+        for waiter in self._waiting.get(key, ()):
+            _wake(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _overloaded(request: Request) -> _RefusedError:
+    detail = "As many requests as there is room for wait for functions to start."
+    return _RefusedError(Problem(ProblemType.OVERLOADED, detail, request.request_id, _RETRY_AFTER_SECONDS))
+
+
+# --- passing on -------------------------------------------------------------------------------------------
+
+
+async def _pass_on(request: Request, exchange: Exchange) -> None:
+    """Send the request and bring its answer back. Raises :class:`~torpor.errors.TransportError`."""
+    headers = list(request.headers)
+    if request.upgrade is not None:
+        headers += [(b"connection", b"upgrade"), (b"upgrade", request.upgrade)]
+    elif request.chunked:
+        headers.append((b"transfer-encoding", b"chunked"))
+    head = encode_head(request.method, request.target, headers, b"localhost")
+    whole = request.body.ended and not request.chunked and request.upgrade is None
+    exchange.start(
+        head,
+        await request.body.read() if whole else None,
+        chunked=request.chunked,
+        head_only=request.method == b"HEAD",
+        upgrade=request.upgrade is not None,
+    )
+    if whole or request.upgrade is not None:
+        await _answer(request, exchange)
+        return
+    upload = asyncio.get_running_loop().create_task(_upload(request, exchange))
+    try:
+        await _answer(request, exchange)
+    finally:
+        await _stop(upload)
+
+
+async def _upload(request: Request, exchange: Exchange) -> None:
+    """Send the body as it comes. A failure shows at the other end too, where the answer is read."""
+    with contextlib.suppress(TransportError):
+        while data := await request.body.read():
+            await exchange.send(data)
+        exchange.finish()
+
+
+async def _answer(request: Request, exchange: Exchange) -> None:
+    caller = request.caller
+    head = await exchange.head()
+    if head.status == 101:
+        await _tunnel(request, exchange, head)
+        return
+    has_body = head.status not in _NO_BODY and request.method != b"HEAD"
+    has_length = head.header(b"content-length") is not None
+    await caller.head(head.status, _answer_headers(head), has_body=has_body, has_length=has_length)
+    while data := await exchange.read():
+        await caller.body(data)
+    await caller.end()
+
+
+async def _tunnel(request: Request, exchange: Exchange, head: Head) -> None:
+    """Bytes both ways, until the instance has closed its side."""
+    caller = request.caller
+    headers = _answer_headers(head)
+    headers += [(b"connection", b"upgrade"), (b"upgrade", head.header(b"upgrade") or request.upgrade or b"")]
+    await caller.head(101, headers, has_body=False, has_length=False)
+    upload = asyncio.get_running_loop().create_task(_upload(request, exchange))
+    try:
+        while data := await exchange.read():
+            await caller.body(data)
+        caller.end_tunnel()
+    finally:
+        await _stop(upload)
+
+
+def _answer_headers(head: Head) -> Headers:
+    return [header for header in head.headers if header[0] not in HOP_BY_HOP]
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,282 @@
+"""The gateway as the other parts see it: Envoy, its configuration and the activator, as one thing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from torpor.endpoint import Endpoint
+from torpor.errors import GatewayError, TransportError
+from torpor.gateway import bootstrap, names, snapshot, stats
+from torpor.gateway.activator import Activator
+from torpor.gateway.ads import AdsServer
+from torpor.gateway.counters import Counters
+from torpor.gateway.envoy import Envoy
+from torpor.gateway.routes import FunctionRoute, tables
+from torpor.scaling.load import Load
+from torpor.spec.status import PartStatus
+from torpor.transport import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from torpor.clock import Clock
+    from torpor.gateway.delta import Change
+    from torpor.gateway.routes import Part
+    from torpor.gateway.targets import HoldLimits
+    from torpor.spec.models import Function
+
+_LOG = logging.getLogger("torpor.gateway")
+_ACK_SECONDS = 30.0
+_OPEN_FILES = 65_536
+_LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes on Linux, 104 on macOS
+_CONNECTIONS_PER_INSTANCE = 1024
+
+
+class Gateway:
+    """Routes requests to functions, and holds them while there is no instance. Belongs to one running loop.
+
+    ``wake`` is called, often, with the key of a function that has requests and no instance. Functions are
+    also reached at ``<name>.<namespace>.<domain>``. Callers of the public listener cannot set a header that
+    begins with ``torpor-``; the internal one is for this machine alone. gRPC to functions is not passed on,
+    since instances speak HTTP/1.1.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        work_dir: Path,
+        wake: Callable[[str], None],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        domain: str = "localhost",
+        workers: int | None = None,
+        limits: HoldLimits | None = None,
+    ) -> None:
+        self._clock = clock
+        self._work_dir = work_dir
+        self._domain = domain
+        self._public = Endpoint(host, port)
+        self._internal = Endpoint("127.0.0.1", 0)
+        self._version: str | None = None
+        # More than half of the machine would be taken from the functions.
+        self._workers = workers or max(1, min(2, (os.cpu_count() or 1) // 2))
+        self._client = Client(clock=clock, max_connections_per_endpoint=_CONNECTIONS_PER_INSTANCE)
+        self._activator = Activator(clock=clock, client=self._client, wake=wake, limits=limits)
+        self._ads = AdsServer(clock)
+        self._counters = Counters()
+        self._configuring = asyncio.Lock()
+        self._declared: set[str] = set()
+        self._retired: set[str] = set()
+        self._sockets: Path | None = None
+        self._envoy: Envoy | None = None
+
+    # --- life ---------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start Envoy and return when it takes requests; without functions, all get 404.
+
+        This process's limit of open files is raised as far as it may be. Raises
+        :class:`~torpor.errors.StartError` when Envoy is missing or can't start, such as on a taken port.
+        """
+        _raise_open_files()
+        self._work_dir.mkdir(parents=True, exist_ok=True)
+        self._sockets = _socket_dir(self._work_dir)
+        paths = bootstrap.Paths(*(self._sockets / name for name in ("ads", "admin", "activator")))
+        for path in (paths.ads, paths.admin, paths.activator):
+            path.unlink(missing_ok=True)
+        self._ads.put(names.ROUTES, names.PUBLIC_ROUTES, self._routes([], ()))
+        self._envoy = Envoy(
+            clock=self._clock,
+            client=self._client,
+            admin=paths.admin,
+            config=lambda: self._bootstrap(paths),
+            work_dir=self._work_dir,
+            workers=self._workers,
+            on_alive=self._ads.client_alive,
+        )
+        try:
+            await self._activator.start(paths.activator)
+            await self._ads.start(f"unix:{paths.ads}")
+            listening = await self._envoy.start()
+        except BaseException:
+            await self.close()
+            raise
+        self._public, self._internal = listening.public, listening.internal
+        self._version = listening.version
+
+    async def close(self) -> None:
+        """End Envoy and what is held."""
+        if self._envoy is not None:
+            await self._envoy.close()
+        await self._activator.close()
+        await self._client.close()
+        await self._ads.close()
+        if self._sockets is not None and self._sockets != self._work_dir:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+    @property
+    def address(self) -> Endpoint:
+        """Where callers send requests."""
+        return self._public
+
+    @property
+    def internal(self) -> Endpoint:
+        """Where this machine's own parts do; the header ``torpor-function`` is the function's key."""
+        return self._internal
+
+    # --- what is served -----------------------------------------------------------------------------------
+
+    async def configure(
+        self, functions: Sequence[Function], *, events: Endpoint | None, api: Endpoint | None
+    ) -> None:
+        """Make ``functions`` the ones that are served; returns when Envoy has taken that in.
+
+        Requests under way to one that is no longer among them go on. While Envoy does not run this returns
+        at once: it starts with what was configured last. Raises :class:`~torpor.errors.GatewayError` when
+        Envoy refuses the configuration; then the one before goes on.
+        """
+        async with self._configuring:
+            routes = [FunctionRoute.of(function) for function in functions]
+            keys = {route.key for route in routes}
+            self._retired = (self._retired | self._declared) - keys
+            self._declared = keys
+            self._activator.declare(keys)
+            for key in keys:
+                self._ads.put(names.CLUSTER, key, snapshot.cluster(key))
+                self._assign(key, self._activator.targets.endpoints(key))
+            parts: dict[Part, Endpoint | None] = {"events": events, "api": api}
+            changes = []
+            for part, endpoint in parts.items():
+                if endpoint is not None:
+                    self._ads.put(names.CLUSTER, part, snapshot.cluster(part))
+                    changes.append(self._assign(part, (endpoint,)))
+            there = [part for part, endpoint in parts.items() if endpoint is not None]
+            table = self._routes(routes, there)
+            changes.append(self._ads.put(names.ROUTES, names.PUBLIC_ROUTES, table))
+            await self._ads.settle(changes, timeout_seconds=_ACK_SECONDS)
+
+    async def publish(self, key: str, endpoints: Sequence[Endpoint]) -> None:
+        """See ``torpor.providers.base.EndpointPublisher``; without endpoints the activator holds requests.
+
+        Held requests go to ``endpoints`` at once. Returns when Envoy has taken the change in, or does not
+        run. If Envoy neither acknowledges nor dies for 30 s, that is logged and this returns, so that no
+        drain waits for ever.
+        """
+        self._activator.publish(key, endpoints)
+        change = self._assign(key, endpoints)
+        try:
+            await self._ads.settle([change], timeout_seconds=_ACK_SECONDS)
+        except GatewayError as error:
+            _LOG.error("the endpoints of %s may be out of date: %s", key, error)
+
+    def fail(self, key: str, problem: str | None) -> None:
+        """Answer held and new requests of a function that has no instance with 503 and ``problem``.
+
+        Until it is ``None``, or an instance is published. ``wake`` is called as before.
+        """
+        self._activator.fail(key, problem)
+
+    # --- what is observed ---------------------------------------------------------------------------------
+
+    async def observe(self) -> Mapping[str, Load]:
+        """The load of each function that has instances or ever had a request, held requests included.
+
+        While Envoy does not run, nothing is under way.
+        """
+        clusters = await self._clusters()
+        self._drop_retired(clusters)
+        loads = {}
+        for key in self._declared:
+            cluster = clusters.get(key)
+            if cluster is not None:
+                loads[key] = Load(float(cluster.active), self._counters.observe(key, cluster.total))
+            elif (total := self._counters.total(key)) or self._activator.targets.endpoints(key):
+                loads[key] = Load(0.0, total)
+        return loads
+
+    @property
+    def held(self) -> int:
+        """Requests that are held now."""
+        return self._activator.held
+
+    def status(self) -> PartStatus:
+        """How the gateway is."""
+        envoy = self._envoy
+        healthy = envoy is not None and envoy.ready
+        pid = envoy.pid if envoy is not None else None
+        return PartStatus(
+            name="gateway",
+            healthy=healthy,
+            detail="" if healthy else "Envoy is being started",
+            address=str(self.address),
+            pid=pid,
+            version=self._version,
+            restarts=envoy.restarts if envoy is not None else 0,
+            memory_bytes=_memory_bytes(pid),
+        )
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _bootstrap(self, paths: bootstrap.Paths) -> dict[str, Any]:
+        # The addresses are the ones that the first start came to, so that a restart keeps them.
+        return bootstrap.bootstrap(self._public, self._internal, paths, node="torpor")
+
+    def _routes(self, routes: Sequence[FunctionRoute], parts: Sequence[Part]) -> bytes:
+        return snapshot.route_configuration(tables(routes, parts=parts, domain=self._domain))
+
+    def _assign(self, name: str, endpoints: Sequence[Endpoint]) -> Change:
+        targets = endpoints or (Endpoint(str(self._sockets and self._sockets / "activator"), 0),)
+        return self._ads.put(names.ASSIGNMENT, name, snapshot.assignment(name, targets))
+
+    async def _clusters(self) -> dict[str, stats.ClusterStats]:
+        if self._envoy is None or not self._envoy.ready:
+            return {}
+        try:
+            return stats.parse(await self._envoy.ask("/stats?format=json"))
+        except TransportError as error:
+            _LOG.warning("Envoy's statistics can't be read: %s", error)
+            return {}
+
+    def _drop_retired(self, clusters: Mapping[str, stats.ClusterStats]) -> None:
+        """Let go of functions that are no longer declared, once nothing of theirs is under way."""
+        for key in tuple(self._retired):
+            cluster = clusters.get(key)
+            if cluster is None or cluster.active == 0:
+                self._ads.remove(names.CLUSTER, key)
+                self._ads.remove(names.ASSIGNMENT, key)
+                self._counters.forget(key)
+                self._retired.discard(key)
+
+
+def _socket_dir(work_dir: Path) -> Path:
+    if len(str(work_dir / "activator")) <= _LONGEST_SOCKET_PATH:
+        work_dir.chmod(0o700)
+        return work_dir
+    return Path(tempfile.mkdtemp(prefix="torpor-"))
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _memory_bytes(pid: int | None) -> int | None:
+    if pid is None:
+        return None
+    with contextlib.suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_full_info().uss)
+    return None

@@ -1,0 +1,20 @@
+"""Names that the gateway's files have to agree on."""
+
+from __future__ import annotations
+
+_TYPE = "type.googleapis.com/"
+CLUSTER = _TYPE + "envoy.config.cluster.v3.Cluster"
+ASSIGNMENT = _TYPE + "envoy.config.endpoint.v3.ClusterLoadAssignment"
+ROUTES = _TYPE + "envoy.config.route.v3.RouteConfiguration"
+
+PUBLIC_ROUTES = "public"  # the route table of the public listener
+PUBLIC_LISTENER = "public"
+INTERNAL_LISTENER = "internal"
+FUNCTION_HEADER = "torpor-function"  # key of the function that a request is for
+PREFIX_HEADER = "x-forwarded-prefix"  # what was cut off the path
+OWN_HEADERS = "torpor-"  # how headers begin that nobody outside may set
+
+# A function's cluster is called by its key, which has a "/"; a part of the platform by its name, without one.
+HOLD_SECONDS = 60.0  # how long a request may be held while its function starts
+# Envoy closes an idle connection to an instance before the instance would: uvicorn does after 5 s.
+UPSTREAM_IDLE_SECONDS = 4.0
