@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torpor.scaling.kpa import Decision, Observed, Rules, State, decide
 from torpor.scaling.load import Load
 from torpor.scaling.windows import Window
@@ -20,7 +22,8 @@ class Scaler:
         self.decision = Decision(self.replicas, "declared", panicking=False, observed=None)
         self._tick_seconds = tick_seconds
         self._state = State()
-        self._active_at = now
+        # At zero from the start, there is no last instance to keep for a while.
+        self._active_at = now if self.replicas > 0 else -math.inf
         self._sampled_at = now
         self._total: int | None = None
         self._make_windows()
