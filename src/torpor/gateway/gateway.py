@@ -65,7 +65,7 @@ class Gateway:
         limits: HoldLimits | None = None,
     ) -> None:
         self._clock = clock
-        self._work_dir = work_dir
+        self._work_dir = work_dir.absolute()  # a path that begins with "/" is a unix socket to the client
         self._domain = domain
         self._public = Endpoint(host, port)
         self._internal = Endpoint("127.0.0.1", 0)
