@@ -121,7 +121,7 @@ def _manager(name: str) -> dict[str, Any]:
         "server_name": "torpor",
         "always_set_request_id_in_response": True,
         "preserve_external_request_id": True,
-        "local_reply_config": local_replies(),
+        "local_reply_config": local_replies(internal=name == names.INTERNAL_LISTENER),
         "http_filters": [
             {
                 "name": "envoy.filters.http.on_demand",
@@ -192,7 +192,12 @@ def _internal_manager() -> dict[str, Any]:
                     "retry_policy": {"retry_on": "connect-failure", "num_retries": 5},
                     "routes": [
                         {
-                            "match": {"prefix": "/"},
+                            "match": {
+                                "prefix": "/",  # and a key, so that only functions are reached
+                                "headers": [
+                                    {"name": names.FUNCTION_HEADER, "string_match": {"contains": "/"}}
+                                ],
+                            },
                             # The dispatcher has time-outs of its own.
                             "route": {
                                 "cluster_header": names.FUNCTION_HEADER,
@@ -210,12 +215,13 @@ def _internal_manager() -> dict[str, Any]:
 # --- what Envoy answers by itself -------------------------------------------------------------------------
 
 
-def local_replies() -> dict[str, Any]:
+def local_replies(*, internal: bool) -> dict[str, Any]:
     """Envoy's own answers as problem documents; the first rule that fits is taken."""
     unknown = ProblemType.UNKNOWN_FUNCTION
+    below_function = {"and_filter": {"filters": [_status(404), _path("/function/")]}}
     return {
         "mappers": [
-            _mapper(unknown, _all(_status(404), _path("/function/")), "No function is called that."),
+            _mapper(unknown, _status(404) if internal else below_function, "No function is called that."),
             _mapper(unknown, _flags("NC"), "No function is called that."),
             _mapper(ProblemType.NOT_FOUND, _status(404), "Functions are below /function/<name>."),
             _mapper(ProblemType.METHOD_NOT_ALLOWED, _status(405), "The header 'allow' says which it takes."),
@@ -273,10 +279,6 @@ def _mapper(
     if retry_after is not None:
         mapper["headers_to_add"] = [{"header": {"key": "retry-after", "value": str(retry_after)}}]
     return mapper
-
-
-def _all(*conditions: dict[str, Any]) -> dict[str, Any]:
-    return {"and_filter": {"filters": list(conditions)}}
 
 
 def _status(status: int) -> dict[str, Any]:

@@ -91,11 +91,20 @@ class Table:
     rules: tuple[Rule, ...]
 
     def chains(self) -> Iterator[tuple[Rule, ...]]:
-        """For each rule: the rules to look at, in order, for a path that begins with its prefix."""
+        """For each rule: the rules to look at, in order, for a path that begins with its prefix.
+
+        When none fits there is nothing; so the rules end where a wider one would say just that.
+        """
         by_prefix = {rule.prefix: rule for rule in self.rules}
         for rule in self.rules:
-            wider = (by_prefix[prefix] for prefix in _parents(rule.prefix) if prefix in by_prefix)
-            yield (rule, *wider)
+            chain = [rule]
+            for prefix in _parents(rule.prefix):
+                wider = by_prefix.get(prefix)
+                if wider is not None:
+                    if wider.target == Missing(404):
+                        break
+                    chain.append(wider)
+            yield tuple(chain)
 
 
 def _parents(prefix: str) -> Iterator[str]:

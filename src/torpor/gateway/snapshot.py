@@ -41,7 +41,7 @@ _NO_LIMIT = UInt32Value(value=1_000_000)
 _CONNECT_TIMEOUT_SECONDS = 5
 _CACHED = 50_000
 # Numbers of fields whose content is joined as bytes; a test compares them with the descriptors.
-CONFIG_NAME, CONFIG_HOSTS, CONFIG_IGNORE_PORT = 1, 2, 14
+CONFIG_NAME, CONFIG_HOSTS, CONFIG_ADDED, CONFIG_REMOVED, CONFIG_IGNORE_PORT = 1, 2, 6, 8, 14
 HOST_MATCHER, HOST_RETRY = 21, 16
 MATCHER_TREE, TREE_INPUT, TREE_PREFIXES, MAP_ENTRIES, ENTRY_KEY, ENTRY_VALUE = 2, 1, 3, 1, 1, 2
 
@@ -108,9 +108,13 @@ def route_configuration(tables: Iterable[Table]) -> bytes:
     """All tables as the public listener's one route configuration."""
     hosts = b"".join(_field(CONFIG_HOSTS, _virtual_host(table)) for table in tables)
     ignore_port = b"".join((_key(CONFIG_IGNORE_PORT, 0), b"\x01"))
-    return _field(CONFIG_NAME, names.PUBLIC_ROUTES.encode()) + hosts + ignore_port
+    # Once for all, not once a route: each header of each route costs Envoy some kilobytes.
+    function = _field(CONFIG_ADDED, _bytes(_header(names.FUNCTION_HEADER, "%UPSTREAM_CLUSTER%")))
+    no_address = _field(CONFIG_REMOVED, b"x-envoy-external-address")
+    return _field(CONFIG_NAME, names.PUBLIC_ROUTES.encode()) + hosts + ignore_port + function + no_address
 
 
+@lru_cache(maxsize=_CACHED)
 def _virtual_host(table: Table) -> bytes:
     shell = _bytes(route_pb2.VirtualHost(name=table.name, domains=table.hosts))
     retry = _field(HOST_RETRY, _retry())
@@ -167,14 +171,13 @@ def _refusals(prefix: str, function: FunctionRoute) -> list[route_pb2.Route]:
 
 def _forwards(rule: Rule, function: FunctionRoute) -> list[route_pb2.Route]:
     action = _to(function.key, function.timeout_seconds + names.HOLD_SECONDS + _GRACE_SECONDS)
-    headers = [_header(names.FUNCTION_HEADER, function.key)]
     if not rule.strip:
-        return [route_pb2.Route(match=_below(rule.prefix), route=action, request_headers_to_add=headers)]
-    headers.append(_header(names.PREFIX_HEADER, rule.prefix))
+        return [route_pb2.Route(match=_below(rule.prefix), route=action)]
+    prefix = [_header(names.PREFIX_HEADER, rule.prefix)]
     action.prefix_rewrite = "/"
     # Two matches, since one for the path and what is below it would leave "//" where only "/" is wanted.
     return [
-        route_pb2.Route(match=match, route=action, request_headers_to_add=headers)
+        route_pb2.Route(match=match, route=action, request_headers_to_add=prefix)
         for match in (route_pb2.RouteMatch(path=rule.prefix), route_pb2.RouteMatch(prefix=f"{rule.prefix}/"))
     ]
 
@@ -197,8 +200,7 @@ def _direct(status: int) -> route_pb2.DirectResponseAction:
 
 def _header(name: str, value: str) -> base_pb2.HeaderValueOption:
     return base_pb2.HeaderValueOption(
-        # "%" begins a command in Envoy's formats.
-        header=base_pb2.HeaderValue(key=name, value=value.replace("%", "%%")),
+        header=base_pb2.HeaderValue(key=name, value=value),
         append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
     )
 
