@@ -41,6 +41,18 @@ _JSON_TYPE = re.compile(r"(?:[^/;\s]+/(?:[^/;\s]+\+)?json|text/json)\s*(?:;.*)?\
 # HTTP binding 3.1.3.2: printable ASCII goes as it is, but for space, double quote and percent.
 _PLAIN = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
 _PLAIN_VALUE = re.compile(r"[!#$&-~]*\Z")
+# Headers of attributes that nearly all events have; their names need no check.
+_KEYS = {
+    b"content-type": "datacontenttype",
+    **{
+        f"ce-{name}".encode(): name
+        for name in (
+            *_REQUIRED,
+            *("subject", "time", "dataschema", "dataref", "partitionkey", "traceparent", "tracestate"),
+            *("fanoutid", "fanoutindex", "fanoutsize", "fanoutouter", "knativebrokerttl"),
+        )
+    },
+}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -129,8 +141,9 @@ def _is_time(value: str) -> bool:
 
 
 def _parse_time(value: str) -> datetime:
-    text = value.upper().replace(":60", ":59") if ":60" in value else value.upper()
-    return datetime.fromisoformat(text)
+    if ":60" in value:  # a leap second, which a datetime can't hold
+        value = value.replace(":60", ":59")
+    return datetime.fromisoformat(value if value.isupper() else value.upper())
 
 
 # --- from the wire ----------------------------------------------------------------------------------------
@@ -161,19 +174,37 @@ def decode(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[WireEven
 def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> WireEvent:
     """The event of a message in binary mode (HTTP binding, section 3.1)."""
     attributes: dict[str, str] = {}
+    usual = True
     for name, value in headers:
-        if name[:3] == b"ce-":
-            key = name[3:].decode("latin-1")
-            if key in attributes:
-                raise MalformedEventError(f"attribute '{key}' is given twice")
-            attributes[key] = _decode_value(key, value)
-        elif name == b"content-type":
-            attributes["datacontenttype"] = value.decode("latin-1")
-    validate(attributes)
+        key = _KEYS.get(name)
+        if key is None:
+            if name[:3] != b"ce-":
+                continue
+            key, usual = name[3:].decode("latin-1"), False
+        if key in attributes and name != b"content-type":
+            raise MalformedEventError(f"attribute '{key}' is given twice")
+        text = value.decode("latin-1") if value.isascii() and b"%" not in value else _decode_value(name, value)
+        attributes[key] = text
+        usual = usual and text.isprintable() and text != ""
+    if not usual or not _is_usual(attributes):
+        validate(attributes)
     return WireEvent(attributes, body if body or "datacontenttype" in attributes else None)
 
 
-def _decode_value(name: str, value: bytes) -> str:
+def _is_usual(attributes: dict[str, str]) -> bool:
+    """Whether attributes with known names and printable values are right as they are: the short way."""
+    if attributes.get("specversion") != "1.0":
+        return False
+    if "id" not in attributes or "source" not in attributes or "type" not in attributes:
+        return False
+    time = attributes.get("time")
+    return time is None or _is_time(time)
+
+
+def _decode_value(header: bytes, value: bytes) -> str:
+    if header == b"content-type":
+        return value.decode("latin-1")
+    name = header[3:].decode("latin-1")
     try:
         if b"%" in value:
             value = unquote_to_bytes(value)
@@ -313,16 +344,24 @@ def to_sdk(event: WireEvent) -> CloudEvent:
 
     Raises :class:`~torpor.errors.MalformedEventError` when data that says it is JSON is not.
     """
-    attributes: dict[str, Any] = dict(event.attributes)
-    if "time" in attributes:
-        attributes["time"] = _parse_time(attributes["time"])
+    attributes: dict[str, Any] = event.attributes.copy()
+    time = attributes.get("time")
+    if time is not None:
+        attributes["time"] = _parse_time(time)
     data: Any = event.data
-    if data is not None and is_json(event.attributes.get("datacontenttype")):
-        try:
-            data = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise MalformedEventError(f"the data is not JSON: {error}") from None
-    return CloudEvent(attributes, data)
+    if data is not None:
+        content_type = attributes.get("datacontenttype")
+        if content_type == "application/json" or is_json(content_type):
+            try:
+                data = orjson.loads(data)
+            except orjson.JSONDecodeError as error:
+                raise MalformedEventError(f"the data is not JSON: {error}") from None
+    # The constructor would check again what was checked on the way in, and give an event without a time the
+    # time of now.
+    made = CloudEvent.__new__(CloudEvent)
+    made._attributes = attributes  # noqa: SLF001
+    made._data = data  # noqa: SLF001
+    return made
 
 
 def from_sdk(event: CloudEvent) -> WireEvent:

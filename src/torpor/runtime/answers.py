@@ -34,13 +34,13 @@ def answer(status: int, headers: Headers, body: bytes, outcome: str) -> Answer:
     )
 
 
+_NOTHING_START: dict[str, Any] = {"type": "http.response.start", "status": 204, "headers": []}
+_NOTHING_BODY: dict[str, Any] = {"type": "http.response.body", "body": b""}
+
+
 def nothing(outcome: str) -> Answer:
     """204: all went well, and there is nothing to say."""
-    return Answer(
-        {"type": "http.response.start", "status": 204, "headers": []},
-        {"type": "http.response.body", "body": b""},
-        outcome,
-    )
+    return Answer(_NOTHING_START, _NOTHING_BODY, outcome)
 
 
 def event(reply: WireEvent, outcome: str) -> Answer:

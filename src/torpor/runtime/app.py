@@ -9,6 +9,7 @@ from torpor.binding import BATCH, STRUCTURED, media_type
 from torpor.problems import ProblemType
 from torpor.runtime import answers, metrics, plain
 from torpor.runtime.documents import documents
+from torpor.runtime.events import Events
 from torpor.runtime.plan import Takes
 from torpor.runtime.runtime import Runtime
 from torpor.settings import RuntimeSettings
@@ -22,21 +23,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.runtime")
 
+_MODES = frozenset((STRUCTURED, BATCH))
 LIVE, READY, METRICS = "/healthz/live", "/healthz/ready", "/metrics"
-
-_LOOKED_AT = frozenset(
-    (
-        b"content-type",
-        b"content-length",
-        b"x-request-id",
-        b"traceparent",
-        b"tracestate",
-        b"torpor-attempt",
-        b"x-forwarded-for",
-        b"x-forwarded-proto",
-    )
-)
-
 
 class Application:
     """What the server calls. It is made before the fork; what belongs to one process comes with :meth:`bind`."""
@@ -44,6 +32,7 @@ class Application:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._runtime: Runtime | None = None
+        self._events: Events | None = None
         self._takes_events = target.plan is not None and target.plan.takes is not Takes.REQUEST
         self._serve_plain: Serve = _plain(target)
         self._own: dict[str, Callable[[Runtime, str], answers.Answer]] = {
@@ -56,8 +45,12 @@ class Application:
 
     def bind(self, settings: RuntimeSettings) -> Runtime:
         """Serve with ``settings`` from now on, in this process and on its event loop."""
-        self._runtime = Runtime(self.target, settings)
-        return self._runtime
+        self._runtime = runtime = Runtime(self.target, settings)
+        if self.target.plan is not None:
+            runtime.events = Events(runtime, self.target.plan)
+            if self._takes_events:
+                self._events = runtime.events
+        return runtime
 
     @property
     def runtime(self) -> Runtime:
@@ -70,7 +63,7 @@ class Application:
         runtime = self._runtime or self.runtime
         if kind != "http":
             if kind == "websocket":
-                await plain.serve_websocket(runtime, scope, receive, send, _looked_at(scope["headers"]))
+                await plain.serve_websocket(runtime, scope, receive, send, dict(scope["headers"]))
             elif kind == "lifespan":
                 await _lifespan(self.target, scope, receive, send)
             return
@@ -78,17 +71,20 @@ class Application:
         if own is not None:
             await _answer_own(own(runtime, scope["method"]), send)
             return
-        headers: dict[bytes, bytes] = {}
-        binary = False
-        for name, value in scope["headers"]:
-            if name in _LOOKED_AT:
-                headers[name] = value
-            elif name[:3] == b"ce-":
-                binary = True
-        if self._takes_events and scope["method"] == "POST":
-            mode = media_type(headers.get(b"content-type", b""))
-            if binary or mode == STRUCTURED or mode == BATCH:  # noqa: PLR1714 - no set for every call
-                await runtime.serve_event(scope, receive, send, headers, mode)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        events = self._events
+        if events is not None and scope["method"] == "POST":
+            content_type = headers.get(b"content-type", b"")
+            mode = b"" if content_type == b"application/json" else media_type(content_type)
+            if (
+                b"ce-specversion" in headers
+                or mode in _MODES
+                or b"ce-id" in headers
+                or b"ce-type" in headers
+                or b"ce-source" in headers
+            ):
+                call = runtime.begin(scope, headers, send)
+                await runtime.run(call, events.serve(call, receive, mode))
                 return
         await self._serve_plain(runtime, scope, receive, send, headers)
 
@@ -99,10 +95,6 @@ def _plain(target: Target) -> Serve:
     if target.plan is not None and target.plan.takes is Takes.REQUEST:
         return plain.serve_request
     return plain.serve_value
-
-
-def _looked_at(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    return {name: value for name, value in headers if name in _LOOKED_AT}
 
 
 async def _answer_own(answer: answers.Answer, send: Any) -> None:

@@ -31,25 +31,21 @@ def check_length(headers: Mapping[bytes, bytes], max_bytes: int) -> None:
 
 async def read(receive: Receive, max_bytes: int) -> bytes:
     """The whole body. Raises :class:`RefusalError` or :class:`GoneError`."""
-    message = await receive()
-    if message["type"] != "http.request":
-        raise GoneError
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(body) > max_bytes:
-            raise too_large(max_bytes)
-        return body
-    chunks = [body]
-    size = len(body)
-    while size <= max_bytes:
-        message = await receive()
+    return await rest(await receive(), receive, max_bytes)
+
+
+async def rest(message: dict[str, Any], receive: Receive, max_bytes: int) -> bytes:
+    """The whole body, of which ``message`` is the first part. Raises as :func:`read` does."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
         if message["type"] != "http.request":
             raise GoneError
         chunk = message.get("body", b"")
         chunks.append(chunk)
         size += len(chunk)
+        if size > max_bytes:
+            raise too_large(max_bytes)
         if not message.get("more_body", False):
-            break
-    if size > max_bytes:
-        raise too_large(max_bytes)
-    return b"".join(chunks)
+            return b"".join(chunks)
+        message = await receive()

@@ -48,20 +48,16 @@ class Call:
     )
 
     def __init__(
-        self, scope: Any, headers: dict[bytes, bytes], send: Any, due: float, started: float
+        self, scope: Any, headers: dict[bytes, bytes], send: Any, task: asyncio.Task[Any] | None
     ) -> None:
         self.scope = scope
         self.headers = headers
         self.send = send
-        self.due = due
-        self.started = started
+        self.task = task
+        self.started = self.due = 0.0  # monotonic seconds; Calls sets them
         self.events: list[WireEvent] = []
-        self.task: asyncio.Task[Any] | None = None
         self.job: Job | None = None
-        self.timed_out = False
-        self.started_response = False
-        self.has_place = False
-        self.abandoned = False
+        self.has_place = self.timed_out = self.started_response = self.abandoned = False
         self._request_id: str | None = None
         self._trace: Trace | None = None
 
@@ -124,16 +120,22 @@ class Calls:
 
     def begin(self, call: Call) -> None:
         """``call`` is under way and is ended when it is due."""
+        call.started = started = time.monotonic()
+        call.due = started + self.timeout_seconds
         self._active[call] = None
         if self._timer is None:
             self._arm(call.due)
 
     def end(self, call: Call) -> None:
         """All work for ``call`` has ended."""
-        if call in self._active:
-            del self._active[call]
-        else:
+        if call.timed_out:
             self._expired.pop(call, None)
+        else:
+            self._active.pop(call, None)
+
+    def end_blocked(self, call: Call) -> None:
+        """``call`` was ended by the watchdog, before the timer could."""
+        self._active.pop(call, None)
 
     def _arm(self, due: float) -> None:
         self.next_due = due

@@ -42,6 +42,10 @@ class Histogram:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
+    def observe_none(self) -> None:
+        """Count one that took no time."""
+        self.counts[0] += 1
+
     def buckets(self) -> list[tuple[str, float]]:
         """Bounds and how many are within them, as Prometheus has it: each includes those below."""
         running = 0
@@ -65,7 +69,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All families."""
-        labels = {"labels": list(self._labels)}
+        labels = list(self._labels)
         values = list(self._labels.values())
         invocations = CounterMetricFamily(
             "torpor_invocations", "Calls that have ended, by outcome.", labels=[*self._labels, "outcome"]
@@ -77,11 +81,11 @@ class Metrics(Collector):
             ("torpor_invocation_duration_seconds", "Time from request to answer.", self.duration),
             ("torpor_queue_wait_seconds", "Time that calls waited for a place.", self.queue_wait),
         ):
-            family = HistogramMetricFamily(name, text, **labels)
+            family = HistogramMetricFamily(name, text, labels=labels)
             family.add_metric(values, histogram.buckets(), histogram.total)
             yield family
         for name, read in self._gauges.items():
-            gauge = GaugeMetricFamily(f"torpor_{name}", _GAUGE_HELP[name], **labels)
+            gauge = GaugeMetricFamily(f"torpor_{name}", _GAUGE_HELP[name], labels=labels)
             gauge.add_metric(values, read())
             yield gauge
         phases = GaugeMetricFamily(

@@ -22,9 +22,16 @@ from torpor.runtime.refusals import RefusalError
 if TYPE_CHECKING:
     from torpor.runtime.answers import Answer
     from torpor.runtime.calls import Call
+    from torpor.runtime.events import Events
     from torpor.runtime.runtime import Runtime
 
 _LOG = logging.getLogger("torpor.runtime")
+
+
+def _handler(runtime: Runtime) -> Events:
+    if runtime.events is None:
+        raise RuntimeError("this function has no handler")
+    return runtime.events
 
 
 # --- the author's app -------------------------------------------------------------------------------------
@@ -91,7 +98,7 @@ async def serve_app(
         _count(runtime, exchange.status, call)
         return None
 
-    await runtime.run(call, work)
+    await runtime.run(call, work())
 
 
 def _count(runtime: Runtime, status: int, call: Call) -> None:
@@ -129,7 +136,7 @@ async def serve_websocket(
         await runtime.enter(call)
         await runtime.target.app(scope, receive, watched)
     finally:
-        runtime.left(call)
+        runtime.leave(call)
 
 
 # --- a handler that takes the request ---------------------------------------------------------------------
@@ -150,7 +157,7 @@ async def serve_request(
         bodies.check_length(headers, runtime.settings.max_body_bytes)
         await runtime.enter(call)
         try:
-            result = await runtime.invoke(Request(scope, exchange.receive, exchange.send), call)
+            result = await _handler(runtime).invoke(Request(scope, exchange.receive, exchange.send), call)
         except Exception:
             if exchange.too_large:
                 raise bodies.too_large(runtime.settings.max_body_bytes) from None
@@ -161,7 +168,7 @@ async def serve_request(
             return None
         return _value(runtime, result, call)
 
-    await runtime.run(call, work)
+    await runtime.run(call, work())
 
 
 # --- a handler that takes data ----------------------------------------------------------------------------
@@ -172,8 +179,7 @@ async def serve_value(
 ) -> None:
     """Call a handler for events with a plain body, and answer what it gives back."""
     call = runtime.begin(scope, headers, send)
-    plan = runtime.plan
-    assert plan is not None
+    plan = _handler(runtime).plan
 
     async def work() -> Answer:
         if plan.takes is not Takes.NOTHING and scope["method"] != "POST":
@@ -187,13 +193,13 @@ async def serve_value(
         events = _as_events(runtime, call, body, headers.get(b"content-type"), many=plan.many)
         await runtime.enter(call, receive)
         try:
-            arguments = [await runtime.argument(event) for event in events]
+            arguments = [await _handler(runtime).argument(event) for event in events]
         except (MalformedEventError, RefusalError) as error:
             raise _about_the_request(error) from error
-        result = await runtime.invoke(arguments if plan.many else arguments[0], call)
+        result = await _handler(runtime).invoke(arguments if plan.many else arguments[0], call)
         return _value(runtime, result, call)
 
-    await runtime.run(call, work)
+    await runtime.run(call, work())
 
 
 def _about_the_request(error: MalformedEventError | RefusalError) -> RefusalError:
@@ -240,12 +246,11 @@ def _value(runtime: Runtime, result: Any, call: Call) -> Answer:
     """What a handler gave back to a plain call: its value, or its events where it made some itself."""
     if result is None:
         return answers.nothing(metrics.OK)
-    plan = runtime.plan
-    assert plan is not None
+    plan = _handler(runtime).plan
     values = result if plan.yields else [result]
     if any(replies.is_event(value) for value in values):
         cause = replies.Cause(call.request_id, {}, {}, call.trace.attributes())
-        maker = replies.Maker(runtime.source, plan.emits or f"{runtime.name}.replied")
+        maker = _handler(runtime).maker
         if plan.yields:
             return answers.batch(replies.many(values, cause, maker, replies.now()), metrics.OK)
         return answers.event(replies.single(result, cause, maker, replies.now()), metrics.OK)

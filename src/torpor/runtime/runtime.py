@@ -1,7 +1,8 @@
 """One function in one process: takes a call in, runs it within its limits, and answers.
 
 This is the way of every event, so nothing is looked up here that could be known before, and a call makes no task,
-timer or log line of its own. Plain HTTP is in :mod:`torpor.runtime.plain`.
+timer or log line of its own. What a call's events are and what follows from them is in
+:mod:`torpor.runtime.events`; plain HTTP is in :mod:`torpor.runtime.plain`.
 """
 
 from __future__ import annotations
@@ -11,24 +12,21 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_batch, decode_binary, decode_structured
 from torpor.blobs import BlobStore
-from torpor.errors import BlobError, BlobNotFoundError, MalformedEventError
+from torpor.errors import BlobError, BlobNotFoundError, MalformedEventError, TorporError
 from torpor.problems import ProblemType
-from torpor.runtime import answers, bodies, metrics, replies
+from torpor.runtime import answers, bodies, metrics
 from torpor.runtime.calls import CURRENT, Call, Calls
-from torpor.runtime.inputs import loader
-from torpor.runtime.invoke import invoker
 from torpor.runtime.memory import resident_bytes
 from torpor.runtime.places import Places
-from torpor.runtime.plan import Plan
 from torpor.runtime.refusals import InvalidReplyError, RefusalError
 from torpor.runtime.workers import MAX_THREADS, Interrupted, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from torpor.runtime.answers import Answer
+    from torpor.runtime.events import Events
     from torpor.runtime.load import Target
     from torpor.settings import RuntimeSettings
 
@@ -52,7 +50,6 @@ class Runtime:
         self.ready = False
         self.on_doom: Callable[[], None] | None = None
         self.on_failure: Callable[[BaseException], None] | None = None
-        self.default_headers: list[tuple[bytes, bytes]] = []
         self.places = Places(settings.container_concurrency)
         self.calls = Calls(settings.timeout_seconds, self._give_up)
         self.workers = Workers(settings.container_concurrency or MAX_THREADS)
@@ -66,117 +63,13 @@ class Runtime:
             {"function": self.name, "namespace": settings.namespace, "revision": settings.revision},
         )
         self.blobs = BlobStore(settings.blobs_url) if settings.blobs_url else None
+        self.events: Events | None = None
+        """The handler, if there is one; :class:`torpor.runtime.app.Application` sets it."""
         self._rescues: set[asyncio.Task[None]] = set()
-        self.plan = target.plan
-        if target.plan is not None:
-            self._prepare(target.plan)
-
-    def _prepare(self, plan: Plan) -> None:
-        self.maker = replies.Maker(self.source, plan.emits or f"{self.name}.replied")
-        self.load = loader(plan)
-        self.invoke = invoker(plan, self.workers, logging.getLogger(self.name), self.blobs)
-
-    # --- events -------------------------------------------------------------------------------------------
-
-    async def serve_event(
-        self, scope: Any, receive: Any, send: Any, headers: dict[bytes, bytes], mode: bytes
-    ) -> None:
-        """Serve a request that says it is one or more events; ``mode`` is its media type."""
-        call = self.begin(scope, headers, send)
-
-        async def work() -> Answer:
-            bodies.check_length(headers, self.settings.max_body_bytes)
-            body = await bodies.read(receive, self.settings.max_body_bytes)
-            batched = mode == BATCH
-            if batched:
-                call.events = decode_batch(body)
-            elif mode == STRUCTURED:
-                call.events = [decode_structured(body)]
-            else:
-                call.events = [decode_binary(scope["headers"], body)]
-            if not call.events:
-                return answers.nothing(metrics.OK)
-            await self.enter(call, receive)
-            return await self._answer_events(call, batched=batched)
-
-        await self.run(call, work)
-
-    async def _answer_events(self, call: Call, *, batched: bool) -> Answer:
-        assert self.plan is not None
-        if self.plan.many:
-            return await self._answer_many(call, batched=batched)
-        if not batched:
-            event = call.events[0]
-            result = await self.invoke(await self.argument(event), call)
-            if result is None:
-                return answers.nothing(metrics.OK)
-            cause = replies.cause_of(event, call.trace.attributes())
-            return self._reply(result, cause)
-        return answers.batch(await self._each(call), metrics.OK)
-
-    async def _answer_many(self, call: Call, *, batched: bool) -> Answer:
-        trace = call.trace.attributes()
-        if batched:
-            events = call.events = replies.in_order(call.events)
-            cause = replies.cause_of_batch(events, trace)
-        else:
-            events = call.events
-            cause = replies.cause_of(events[0], trace)
-        result = await self.invoke([await self.argument(event) for event in events], call)
-        return answers.nothing(metrics.OK) if result is None else self._reply(result, cause)
-
-    async def _each(self, call: Call) -> list[WireEvent]:
-        """Replies of a handler for one event to a batch: it is called for each in turn; all of them or none."""
-        assert self.plan is not None
-        followed: list[WireEvent] = []
-        for event in call.events:
-            result = await self.invoke(await self.argument(event), call)
-            if result is None:
-                continue
-            cause = replies.cause_of(event, call.trace.attributes())
-            if self.plan.yields:
-                followed += replies.many(result, cause, self.maker, replies.now())
-            else:
-                followed.append(replies.single(result, cause, self.maker, replies.now()))
-        return followed
-
-    def _reply(self, result: Any, cause: replies.Cause) -> Answer:
-        assert self.plan is not None
-        if self.plan.yields:
-            return answers.batch(replies.many(result, cause, self.maker, replies.now()), metrics.OK)
-        return answers.event(replies.single(result, cause, self.maker, replies.now()), metrics.OK)
-
-    async def argument(self, event: WireEvent) -> Any:
-        """What the handler gets for ``event``, with its data fetched if it was checked in as a blob."""
-        if event.data is None and "dataref" in event.attributes:
-            event = await self._fetched(event)
-        return self.load(event)
-
-    async def _fetched(self, event: WireEvent) -> WireEvent:
-        reference = event.attributes["dataref"]
-        try:
-            if self.blobs is None:
-                raise BlobNotFoundError("there is no blob store here")
-            data = await self.blobs.get(reference)
-        except BlobNotFoundError as error:
-            raise RefusalError(
-                ProblemType.INVALID_DATA, f"The event's data can't be had: {error}."
-            ) from error
-        except BlobError as error:
-            _LOG.exception("a blob could not be read")
-            raise RefusalError(
-                ProblemType.UNAVAILABLE, "The event's data can't be read at the moment."
-            ) from error
-        attributes = {name: value for name, value in event.attributes.items() if name != "dataref"}
-        return WireEvent(attributes, data)
-
-    # --- one call -----------------------------------------------------------------------------------------
 
     def begin(self, scope: Any, headers: dict[bytes, bytes], send: Any) -> Call:
         """A new call, which is under way from now on."""
-        started = time.monotonic()
-        call = Call(scope, headers, send, started + self.calls.timeout_seconds, started)
-        call.task = asyncio.current_task()
+        call = Call(scope, headers, send, asyncio.current_task())
         CURRENT.set(call)
         self.calls.begin(call)
         return call
@@ -184,70 +77,61 @@ class Runtime:
     async def enter(self, call: Call, receive: Any = None) -> None:
         """Take a place, waiting for it if need be; a caller that leaves while it waits is not served."""
         if self.places.try_take():
-            self.metrics.queue_wait.observe(0.0)
-        else:
-            await self._wait(receive)
-            self.metrics.queue_wait.observe(time.monotonic() - call.started)
-        call.has_place = True
-
-    async def _wait(self, receive: Any) -> None:
+            call.has_place = True
+            self.metrics.queue_wait.observe_none()
+            return
+        waits = time.monotonic()
         if receive is None:
             await self.places.take()
-            return
+        else:
+            await self._wait(receive)
+        call.has_place = True
+        self.metrics.queue_wait.observe(time.monotonic() - waits)
+
+    async def _wait(self, receive: Any) -> None:
+        """Wait for a place, or raise :class:`~torpor.runtime.bodies.GoneError` when the caller leaves."""
         turn = asyncio.ensure_future(self.places.take())
         gone = asyncio.ensure_future(receive())
         try:
             await asyncio.wait((turn, gone), return_when=asyncio.FIRST_COMPLETED)
             if not turn.done():
                 raise bodies.GoneError
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self.places.free()  # it came at the same moment
+            turn.cancel()
+            raise
         finally:
             gone.cancel()
-            if turn.done() and not turn.cancelled():
-                turn.result()
-            else:
-                turn.cancel()
 
-    async def run(self, call: Call, work: Callable[[], Any]) -> None:
-        """Do ``work`` for ``call`` and send the answer that comes of it, or of what went wrong."""
+    async def run(self, call: Call, work: Coroutine[Any, Any, Answer | None]) -> None:
+        """Do ``work`` for ``call`` and send the answer that comes of it, or of what went wrong.
+
+        Work that gives no answer has sent one itself.
+        """
         try:
-            answer: Answer | None = await work()
-            if answer is None and not call.timed_out:
-                return  # it was sent already
-        except (RefusalError, MalformedEventError) as error:
-            answer = refused(error, call)
-        except asyncio.CancelledError:
-            if not call.timed_out:
-                raise
-            if call.task is not None:
-                call.task.uncancel()
-            answer = None
-        except Interrupted:
-            call.timed_out = True  # by the watchdog: the handler had blocked the event loop
-            answer = None
-        except bodies.GoneError:
-            self.metrics.outcomes[metrics.GONE] += 1
-            return
-        except InvalidReplyError as error:
-            answer = self._invalid_reply(error, call)
+            answer = await work
         except BaseException as error:  # noqa: BLE001 - whatever an author's code raises must not end the instance
-            answer = self._failed(error, call)
-        finally:
-            self.left(call)
-        if call.abandoned:
-            return  # the caller has its 504 already
-        if call.timed_out or answer is None:
+            answer = self._answer_to(error, call)
+        self.leave(call)
+        if call.timed_out:
+            if call.abandoned:
+                return  # the caller has its 504 already
             answer = self._timed_out(call)
-        if call.started_response:
-            self.metrics.outcomes[answer.outcome] += 1
-            return  # too late for another: the server ends the connection, so that the caller sees it broken
+        if answer is None:
+            return
         self.metrics.outcomes[answer.outcome] += 1
+        if call.started_response:
+            return  # too late for another: the server ends the connection, so that the caller sees it broken
         self.metrics.duration.observe(time.monotonic() - call.started)
         call.started_response = True
-        await call.send(answer.start)
-        await call.send(answer.body)
+        send = call.send
+        await send(answer.start)
+        await send(answer.body)
 
-    def left(self, call: Call) -> None:
-        """Free the call's place, as soon as its work has really ended."""
+    def leave(self, call: Call) -> None:
+        """The call's task is done with it; its place is freed as soon as its work has really ended."""
+        call.task = None  # no cycle is left for the garbage collector
         job = call.job
         if job is not None and not job.ended:
             job.on_end = lambda: self._end(call)
@@ -260,36 +144,52 @@ class Runtime:
             call.has_place = False
             self.places.free()
 
+    # --- what goes wrong ----------------------------------------------------------------------------------
+
+    def _answer_to(self, error: BaseException, call: Call) -> Answer | None:
+        """The answer to a call in which ``error`` was raised; raises it again if it is nobody's answer."""
+        if isinstance(error, asyncio.CancelledError):
+            if not call.timed_out:
+                self.leave(call)
+                raise error
+            if call.task is not None:
+                call.task.uncancel()
+            return None
+        if isinstance(error, Interrupted):
+            call.timed_out = True  # by the watchdog: the handler had blocked the event loop
+            self.calls.end_blocked(call)
+            return None
+        if isinstance(error, bodies.GoneError):
+            self.metrics.outcomes[metrics.GONE] += 1
+            return None
+        if isinstance(error, RefusalError | MalformedEventError):
+            return _refused(error, call)
+        if isinstance(error, InvalidReplyError):
+            _LOG.error("the handler's reply can't be sent: %s", error)
+            detail = f"What the handler of '{self.name}' gave back can't be sent; its log says why."
+            return answers.problem(ProblemType.INVALID_REPLY, detail, call.request_id, metrics.INVALID_REPLY)
+        if self.on_failure is not None:
+            self.on_failure(error)
+        _LOG.error("the handler failed: %s", _said(error), exc_info=error)
+        detail = f"The handler of '{self.name}' raised an error; its log has the rest."
+        return answers.problem(ProblemType.HANDLER_FAILED, detail, call.request_id, metrics.FAILED)
+
     def _timed_out(self, call: Call) -> Answer:
         _LOG.warning("a call took longer than %g seconds and was ended", self.calls.timeout_seconds)
         detail = f"The function did not answer within {self.calls.timeout_seconds:g} seconds."
         return answers.problem(ProblemType.TIMED_OUT, detail, call.request_id, metrics.TIMED_OUT)
 
-    def _failed(self, error: BaseException, call: Call) -> Answer:
-        if self.on_failure is not None:
-            self.on_failure(error)
-        _LOG.error("the handler failed: %s", error, exc_info=error)
-        detail = f"The handler of '{self.name}' raised an error; its log has the rest."
-        return answers.problem(ProblemType.HANDLER_FAILED, detail, call.request_id, metrics.FAILED)
-
-    def _invalid_reply(self, error: InvalidReplyError, call: Call) -> Answer:
-        _LOG.error("the handler's reply can't be sent: %s", error)
-        detail = f"What the handler of '{self.name}' gave back can't be sent; its log says why."
-        return answers.problem(ProblemType.INVALID_REPLY, detail, call.request_id, metrics.INVALID_REPLY)
-
-    # --- calls that do not end ----------------------------------------------------------------------------
-
     def _give_up(self, call: Call) -> None:
         """A call was told to end and did not: answer its caller, and let the instance be replaced."""
+        first = self.doomed is None
         self.doomed = "a call does not end though its time is up"
         _LOG.error("a call does not end though its time is up: this instance ends and has to be replaced")
         if call.has_place:  # others may go on while the instance ends
             call.has_place = False
             self.places.free()
-        job = call.job
-        if job is None or call.task is None or not call.task.done():
+        if call.task is not None:
             self._rescue(call)
-        if self.on_doom is not None:
+        if first and self.on_doom is not None:
             self.on_doom()
 
     def _rescue(self, call: Call) -> None:
@@ -308,14 +208,37 @@ class Runtime:
         self._rescues.add(task)
         task.add_done_callback(self._rescues.discard)
 
+    # --- blobs --------------------------------------------------------------------------------------------
 
-def refused(error: RefusalError | MalformedEventError, call: Call) -> Answer:
+    async def fetch(self, reference: str) -> bytes:
+        """The data that was checked in at ``reference``. Raises :class:`RefusalError`."""
+        if self.blobs is None:
+            raise RefusalError(
+                ProblemType.INVALID_DATA, "The event's data is a blob, and there is no blob store here."
+            )
+        try:
+            return await self.blobs.get(reference)
+        except BlobNotFoundError as error:
+            raise RefusalError(ProblemType.INVALID_DATA, f"The event's data is not there: {error}.") from error
+        except BlobError as error:
+            _LOG.error("a blob could not be read: %s", error)
+            detail = "The event's data can't be read at the moment."
+            raise RefusalError(ProblemType.UNAVAILABLE, detail) from error
+
+
+def _refused(error: TorporError, call: Call) -> Answer:
     """The answer to a request that can't be served as it is."""
-    if isinstance(error, MalformedEventError):
-        text = str(error)
+    if isinstance(error, RefusalError):
         return answers.problem(
-            ProblemType.MALFORMED_EVENT, f"{text[:1].upper()}{text[1:]}.", call.request_id, metrics.REFUSED
+            error.problem_type, error.detail, call.request_id, metrics.REFUSED, error.extras, error.headers
         )
-    return answers.problem(
-        error.problem_type, error.detail, call.request_id, metrics.REFUSED, error.extras, error.headers
-    )
+    text = str(error)
+    detail = f"{text[:1].upper()}{text[1:]}."
+    return answers.problem(ProblemType.MALFORMED_EVENT, detail, call.request_id, metrics.REFUSED)
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - an author's exception may fail to say what it is
+        return type(error).__name__

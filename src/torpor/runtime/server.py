@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
 import sys
 import time
-from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -83,7 +81,6 @@ class _Instance:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         self._runtime = runtime = self._prepared.app.bind(self._settings)
-        runtime.default_headers = self._state.default_headers
         self._told = asyncio.Event()
         runtime.on_doom = self._told.set
         for number in (signal.SIGTERM, signal.SIGINT):

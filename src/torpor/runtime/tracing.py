@@ -55,7 +55,7 @@ def parse(traceparent: str, tracestate: str) -> Trace | None:
 
 def begin() -> Trace:
     """A new trace, not sampled: nobody records it, but the logs of all that follows share its id."""
-    return Trace(f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00", "")  # noqa: S311
+    return Trace(f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-00", "")
 
 
 def trace_of(headers: Mapping[bytes, bytes], attributes: Mapping[str, str]) -> Trace:

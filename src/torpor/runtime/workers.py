@@ -24,7 +24,7 @@ MAX_THREADS = 64
 """Most threads of a function without ``containerConcurrency``; further calls wait for one, in order."""
 
 
-class Interrupted(BaseException):  # noqa: N818 - it is no error, and no `except Exception` may stop it
+class Interrupted(BaseException):
     """Raised in a thread whose call has taken too long."""
 
 

@@ -1,0 +1,97 @@
+"""What a handler for events makes of a call: from the request to the arguments, and from the result to the replies."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_batch, decode_binary, decode_structured
+from torpor.runtime import answers, bodies, metrics, replies
+from torpor.runtime.inputs import loader
+from torpor.runtime.invoke import invoker
+
+if TYPE_CHECKING:
+    from torpor.runtime.answers import Answer
+    from torpor.runtime.calls import Call
+    from torpor.runtime.plan import Plan
+    from torpor.runtime.runtime import Runtime
+
+_NOTHING = answers.nothing(metrics.OK)
+
+
+class Events:
+    """The handler of ``plan``, in one process."""
+
+    def __init__(self, runtime: Runtime, plan: Plan) -> None:
+        self.plan = plan
+        self.maker = replies.Maker(runtime.source, plan.emits or f"{runtime.name}.replied")
+        self.invoke = invoker(plan, runtime.workers, logging.getLogger(runtime.name), runtime.blobs)
+        self._runtime = runtime
+        self._load = loader(plan)
+        self._many = plan.many
+        self._max_body_bytes = runtime.settings.max_body_bytes
+
+    async def serve(self, call: Call, receive: Any, mode: bytes) -> Answer:
+        """Serve a request that says it is one or more events; ``mode`` is its media type."""
+        message = await receive()
+        body = message.get("body")
+        if body is None or message.get("more_body") or len(body) > self._max_body_bytes:
+            body = await bodies.rest(message, receive, self._max_body_bytes)
+        if mode == BATCH:
+            return await self._serve_batch(call, receive, body)
+        event = decode_structured(body) if mode == STRUCTURED else decode_binary(call.scope["headers"], body)
+        call.events = [event]
+        if not self._runtime.places.try_take():
+            await self._runtime.enter(call, receive)
+        else:
+            call.has_place = True
+            self._runtime.metrics.queue_wait.observe_none()
+        if event.data is None and "dataref" in event.attributes:
+            event = await self.fetched(event)
+        argument = self._load(event)
+        result = await self.invoke([argument] if self._many else argument, call)
+        if result is None:
+            return _NOTHING
+        return self._reply(result, replies.cause_of(event, call.trace.attributes()))
+
+    async def _serve_batch(self, call: Call, receive: Any, body: bytes) -> Answer:
+        events = replies.in_order(decode_batch(body))
+        if not events:
+            return _NOTHING
+        call.events = events
+        await self._runtime.enter(call, receive)
+        if not self._many:
+            return answers.batch(await self._each(call), metrics.OK)
+        cause = replies.cause_of_batch(events, call.trace.attributes())
+        result = await self.invoke([await self.argument(event) for event in events], call)
+        return _NOTHING if result is None else self._reply(result, cause)
+
+    async def _each(self, call: Call) -> list[WireEvent]:
+        """Replies of a handler for one event to a batch: it is called for each in turn; all of them or none."""
+        followed: list[WireEvent] = []
+        for event in call.events:
+            result = await self.invoke(await self.argument(event), call)
+            if result is None:
+                continue
+            cause = replies.cause_of(event, call.trace.attributes())
+            if self.plan.yields:
+                followed += replies.many(result, cause, self.maker, replies.now())
+            else:
+                followed.append(replies.single(result, cause, self.maker, replies.now()))
+        return followed
+
+    def _reply(self, result: Any, cause: replies.Cause) -> Answer:
+        if self.plan.yields:
+            return answers.batch(replies.many(result, cause, self.maker, replies.now()), metrics.OK)
+        return answers.event(replies.single(result, cause, self.maker, replies.now()), metrics.OK)
+
+    async def argument(self, event: WireEvent) -> Any:
+        """What the handler gets for ``event``, with its data fetched if it was checked in as a blob."""
+        if event.data is None and "dataref" in event.attributes:
+            event = await self.fetched(event)
+        return self._load(event)
+
+    async def fetched(self, event: WireEvent) -> WireEvent:
+        """``event`` with the data that its ``dataref`` leads to."""
+        data = await self._runtime.fetch(event.attributes["dataref"])
+        return WireEvent({name: value for name, value in event.attributes.items() if name != "dataref"}, data)
