@@ -6,6 +6,7 @@ platform.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import socket
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from torpor.errors import HandlerError
+from torpor.errors import HandlerError, StartError
 from torpor.providers.process import safety, wire
 from torpor.providers.process.forker import Forker
 from torpor.providers.process.lifeline import set_name, watch
@@ -105,7 +106,15 @@ def _serve(prepared: Prepared, message: Message, descriptors: list[int], lifelin
         os.close(ready)
 
     listener = socket.socket(fileno=descriptors[LISTENER])
-    serve(prepared, RuntimeSettings.from_environment(), listener, on_ready)
+    try:
+        serve(prepared, RuntimeSettings.from_environment(), listener, on_ready)
+    except StartError as error:
+        sys.stderr.write(f"{error}\n")
+        _leave(FAILED)
+    # What the module registered for its end is done, but threads that it left running are not waited for: the
+    # interpreter's own exit would, for ever.
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no public way to do this and not wait
+    _leave(0)
 
 
 def _take_outputs(stdout: int, stderr: int) -> None:
