@@ -189,7 +189,7 @@ def _internal_manager() -> dict[str, Any]:
                 {
                     "name": names.INTERNAL_LISTENER,
                     "domains": ["*"],
-                    "retry_policy": {"retry_on": "connect-failure", "num_retries": 5},
+                    "retry_policy": {"retry_on": "connect-failure", "num_retries": names.CONNECT_RETRIES},
                     "routes": [
                         {
                             "match": {

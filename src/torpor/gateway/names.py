@@ -15,6 +15,7 @@ PREFIX_HEADER = "x-forwarded-prefix"  # what was cut off the path
 OWN_HEADERS = "torpor-"  # how headers begin that nobody outside may set
 
 # A function's cluster is called by its key, which has a "/"; a part of the platform by its name, without one.
+CONNECT_RETRIES = 10  # with Envoy's back-off of up to 250 ms
 HOLD_SECONDS = 60.0  # how long a request may be held while its function starts
 # Envoy closes an idle connection to an instance before the instance would: uvicorn does after 5 s.
 UPSTREAM_IDLE_SECONDS = 4.0

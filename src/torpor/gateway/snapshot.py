@@ -16,9 +16,10 @@ from envoy.config.core.v3 import extension_pb2 as base_extension_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.route.v3 import route_components_pb2 as route_pb2
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.matcher.v3 import http_inputs_pb2, string_pb2
-from envoy.type.v3 import percent_pb2, range_pb2
+from envoy.type.v3 import range_pb2
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import UInt32Value
@@ -78,9 +79,6 @@ def cluster(name: str) -> bytes:
                         max_retries=_NO_LIMIT,
                     )
                 ]
-            ),
-            common_lb_config=cluster_pb2.Cluster.CommonLbConfig(
-                healthy_panic_threshold=percent_pb2.Percent(value=0)
             ),
             typed_extension_protocol_options={
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed,
@@ -207,8 +205,19 @@ def _header(name: str, value: str) -> base_pb2.HeaderValueOption:
 
 @lru_cache(maxsize=1)
 def _retry() -> bytes:
-    """Only what never reached an instance is sent again."""
-    return _bytes(route_pb2.RetryPolicy(retry_on="connect-failure", num_retries=UInt32Value(value=5)))
+    """Only what never reached an instance is sent again, elsewhere, until one that died is withdrawn."""
+    elsewhere = route_pb2.RetryPolicy.RetryHostPredicate(name="envoy.retry_host_predicates.previous_hosts")
+    packed = Any()
+    packed.Pack(previous_hosts_pb2.PreviousHostsPredicate())
+    elsewhere.typed_config.CopyFrom(packed)
+    return _bytes(
+        route_pb2.RetryPolicy(
+            retry_on="connect-failure",
+            num_retries=UInt32Value(value=names.CONNECT_RETRIES),
+            retry_host_predicate=[elsewhere],
+            host_selection_retry_max_attempts=3,
+        )
+    )
 
 
 @lru_cache(maxsize=1)

@@ -60,7 +60,7 @@ def test_what_a_function_sees_of_the_path(
 
 
 def test_hosts_and_paths_lead_to_their_functions(run: Any, declare: Callable[..., Function]) -> None:
-    functions = [
+    functions: list[tuple[str, str, dict[str, Any]]] = [
         ("hello", "default", {}),
         ("hello", "images", {}),
         ("hello-2", "default", {}),
