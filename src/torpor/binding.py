@@ -183,12 +183,22 @@ def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> WireEv
             key, usual = name[3:].decode("latin-1"), False
         if key in attributes and name != b"content-type":
             raise MalformedEventError(f"attribute '{key}' is given twice")
-        text = value.decode("latin-1") if value.isascii() and b"%" not in value else _decode_value(name, value)
+        text = (
+            value.decode("latin-1") if value.isascii() and b"%" not in value else _decode_value(name, value)
+        )
         attributes[key] = text
         usual = usual and text.isprintable() and text != ""
     if not usual or not _is_usual(attributes):
         validate(attributes)
-    return WireEvent(attributes, body if body or "datacontenttype" in attributes else None)
+    return WireEvent(attributes, body if body or says_data(attributes) else None)
+
+
+def says_data(attributes: dict[str, str]) -> bool:
+    """Whether a message without a body has data of no length, and not no data.
+
+    With ``dataref`` the content type is that of the data elsewhere (extension "Dataref").
+    """
+    return "datacontenttype" in attributes and "dataref" not in attributes
 
 
 def _is_usual(attributes: dict[str, str]) -> bool:

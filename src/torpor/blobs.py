@@ -1,9 +1,9 @@
 """Blobs: data too large for an event, kept under a name that is made from its content (claim check).
 
 A store is a place in an object store that ``obstore`` knows, a directory among them. A blob's address, its
-``dataref``, is the store's URL with the blob's name, the SHA-256 of its bytes; so storing the same bytes again
-changes nothing, and a blob never changes. Its content type is in an object of its own beside it, since
-directories keep no attributes of files.
+``dataref``, is the store's URL with the blob's name, the SHA-256 of its bytes; so storing the same bytes
+again changes nothing, and a blob never changes. Its content type is in an object of its own beside it,
+since directories keep no attributes of files.
 
 ``obstore`` is imported when a store is first used: most functions never need it, and it starts threads, which
 must not happen before a process is forked.

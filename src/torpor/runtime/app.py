@@ -26,8 +26,9 @@ _LOG = logging.getLogger("torpor.runtime")
 _MODES = frozenset((STRUCTURED, BATCH))
 LIVE, READY, METRICS = "/healthz/live", "/healthz/ready", "/metrics"
 
+
 class Application:
-    """What the server calls. It is made before the fork; what belongs to one process comes with :meth:`bind`."""
+    """What the server calls, made before the fork; what belongs to one process comes with :meth:`bind`."""
 
     def __init__(self, target: Target) -> None:
         self.target = target

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from torpor.blobs import BlobStore
 from torpor.errors import BlobError
 
 if TYPE_CHECKING:
+    import logging
+    from collections.abc import Mapping
+
     from torpor.binding import WireEvent
+    from torpor.blobs import BlobStore
     from torpor.runtime.calls import Call
 
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 class Caller:
     """Who called, as far as the nearest proxy knows.
 
-    ``address`` is the IP address that the nearest proxy saw (or of the peer, without one); ``scheme`` is the one
-    that the caller used; ``request_id`` is in the logs of all that the request passed.
+    ``address`` is the IP address that the nearest proxy saw (or of the peer, without one); ``scheme`` is
+    the one that the caller used; ``request_id`` is in the logs of all that the request passed.
     """
 
     address: str | None
@@ -79,7 +80,7 @@ class Context:
 
     @property
     def blobs(self) -> BlobStore:
-        """Where large data is kept. Raises :class:`~torpor.errors.BlobError` when there is no place for it."""
+        """Where large data is kept; :class:`~torpor.errors.BlobError` when there is no place for it."""
         if self._blobs is None:
             raise BlobError("there is no blob store; TORPOR_BLOBS_URL says where one is")
         return self._blobs

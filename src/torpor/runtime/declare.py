@@ -36,10 +36,11 @@ def function(handler: _Handler | None = None, /, *, emits: str | None = None) ->
     model, a dataclass, a dict, or any other type that pydantic validates), ``bytes``, ``str``, a ``list`` of
     those for a batch or a joined group, or Starlette's ``Request``. A parameter ``ctx: Context`` is optional.
 
-    What it returns becomes an event of the type ``emits`` (default: ``<name>.replied``), unless it is an event
-    already or ``None``; what it yields becomes a group of events.
+    What it returns becomes an event of the type ``emits`` (default: ``<name>.replied``), unless it is an
+    event already or ``None``; what it yields becomes a group of events.
     """
-    if emits is not None and (not isinstance(emits, str) or not emits.strip() or not emits.isprintable()):
+    given: object = emits
+    if given is not None and not (isinstance(given, str) and given.strip() and given.isprintable()):
         raise TypeError(f"emits is {emits!r}, the type of an event, such as 'image.tile', was expected")
     if handler is None:
         return lambda marked: _mark(marked, Mark(emits))
@@ -47,7 +48,8 @@ def function(handler: _Handler | None = None, /, *, emits: str | None = None) ->
 
 
 def _mark(handler: _Handler, mark: Mark) -> _Handler:
-    if not callable(handler) or inspect.isclass(handler):
+    given: object = handler
+    if not callable(given) or inspect.isclass(given):
         raise TypeError(f"@function marks functions, and {handler!r} is none")
     setattr(handler, _MARK, mark)
     return handler

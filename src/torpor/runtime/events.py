@@ -1,4 +1,4 @@
-"""What a handler for events makes of a call: from the request to the arguments, and from the result to the replies."""
+"""What a handler for events makes of a call: arguments of the request, and replies of the result."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Events:
         return _NOTHING if result is None else self._reply(result, cause)
 
     async def _each(self, call: Call) -> list[WireEvent]:
-        """Replies of a handler for one event to a batch: it is called for each in turn; all of them or none."""
+        """Replies to a batch of a handler for one event, which is called for each in turn."""
         followed: list[WireEvent] = []
         for event in call.events:
             result = await self.invoke(await self.argument(event), call)

@@ -10,8 +10,8 @@ What one call yields is a group. Each part says where it stands in extension att
     The groups that this one is nested in, the nearest first, joined by commas, each as ``index.size.id`` with
     the id percent-encoded. It is missing in a group that is nested in none.
 
-A single reply keeps them all, so a group survives any number of steps. A split puts its input's place in front
-of ``fanoutouter``; a join takes it off again.
+A single reply keeps them all, so a group survives any number of steps. A split puts its input's place in
+front of ``fanoutouter``; a join takes it off again.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def _bytes(event: WireEvent) -> bytes:
 
 
 def _text(event: WireEvent) -> str:
-    """The data as text; a JSON document that is a string gives that string, any other is given as it stands."""
+    """The data as text; a JSON document that is a string gives that string, any other stands as it is."""
     data = event.data or b""
     content_type = event.attributes.get("datacontenttype")
     if is_json(content_type) and data.lstrip()[:1] == b'"':

@@ -1,13 +1,12 @@
 """Runs a handler: on the event loop or in a thread, for one result or for many.
 
-What is made here, once a process, is a function of the argument and the call; how the handler wants to be called
-is decided then, not at each call.
+What is made here, once a process, is a function of the argument and the call; how the handler wants to be
+called is decided then, not at each call.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from torpor.runtime.plan import Style, Takes
 from torpor.runtime.refusals import InvalidReplyError
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Awaitable, Callable
 
     from torpor.blobs import BlobStore

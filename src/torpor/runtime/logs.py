@@ -1,4 +1,4 @@
-"""Logs as JSON, one line a record, on standard output; each says which request, event and trace it belongs to."""
+"""Logs as JSON, one line a record, on standard output; each says which request, event and trace it is of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``/metrics`` shows. Counted in plain numbers on the event loop, and put into form when it is asked for."""
+"""What /metrics shows: counted in plain numbers on the event loop, put into form when it is asked for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Plain HTTP to a function: to the author's app, to a handler that takes the request, or to one that takes data.
+"""Plain HTTP to a function: to the author's app, to a handler of requests, or to one that takes data.
 
-A handler that is made for events can be called without one: POST what it takes, and the answer is what it gave
-back, as JSON.
+A handler that is made for events can be called without one: POST what it takes, and the answer is what it
+gave back, as JSON.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def _apply_forwarded(scope: Any, call: Call) -> None:
 async def serve_websocket(
     runtime: Runtime, scope: Any, receive: Any, send: Any, headers: dict[bytes, bytes]
 ) -> None:
-    """Hand a WebSocket to the author's app; it holds a place, and its time is limited until it is accepted."""
+    """Hand a WebSocket to the author's app; it holds a place, and its time is limited until it is
+    accepted.
+    """
     if runtime.target.app is None:
         await receive()
         await send({"type": "websocket.close", "code": 1000})

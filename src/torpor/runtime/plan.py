@@ -77,7 +77,7 @@ class Plan:
 
 
 def plan(handler: Callable[..., Any], mark: Mark) -> Plan:
-    """The plan of ``handler``. Raises :class:`~torpor.errors.HandlerError` that says what is wrong with it."""
+    """The plan of ``handler``. Raises :class:`~torpor.errors.HandlerError` that says what is wrong."""
     name = getattr(handler, "__name__", type(handler).__name__)
     where = place(handler)
     try:

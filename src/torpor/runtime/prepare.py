@@ -1,7 +1,8 @@
 """Everything about a function that can be done before its process is forked.
 
-After :func:`prepare` there is no event loop, lock, thread or socket that the author's module did not open itself:
-a copy of the process can serve at once. What belongs to one process is made in :mod:`torpor.runtime.server`.
+After :func:`prepare` there is no event loop, lock, thread or socket that the author's module did not open
+itself: a copy of the process can serve at once. What belongs to one process is made in
+:mod:`torpor.runtime.server`.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def prepare(handler: str, folder: Path | None) -> Prepared:
 def _server_config(app: Application) -> Config:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = Config(
-        app,  # type: ignore[arg-type]
+        app,
         loop="uvloop",
         http="httptools",
         ws="websockets-sansio",

@@ -1,10 +1,10 @@
 """From what a handler gave back to the events that follow.
 
-Identities derive from the input's alone, so that a second run of the handler gives the same ones and the broker
-can tell a reply that it has already. The id of a reply is always ``<base>/<index>``, whatever id an event had
-that the author made; its source is the author's, or else the function. The base is the input's id; for a joined
-group, ``<fanoutid>/join/<type of its parts>``, which does not depend on the order in which they came; for any
-other batch, a hash of the identities in it.
+Identities derive from the input's alone, so that a second run of the handler gives the same ones and the
+broker can tell a reply that it has already. The id of a reply is always ``<base>/<index>``, whatever id an
+event had that the author made; its source is the author's, or else the function. The base is the input's
+id; for a joined group, ``<fanoutid>/join/<type of its parts>``, which does not depend on the order in which
+they came; for any other batch, a hash of the identities in it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One function in one process: takes a call in, runs it within its limits, and answers.
 
-This is the way of every event, so nothing is looked up here that could be known before, and a call makes no task,
-timer or log line of its own. What a call's events are and what follows from them is in
+This is the way of every event, so nothing is looked up here that could be known before, and a call makes no
+task, timer or log line of its own. What a call's events are and what follows from them is in
 :mod:`torpor.runtime.events`; plain HTTP is in :mod:`torpor.runtime.plain`.
 """
 
@@ -36,8 +36,8 @@ _LOG = logging.getLogger("torpor.runtime")
 class Runtime:
     """A function, bound to the settings of this process and to its event loop.
 
-    ``on_doom`` is called once when a call can't be ended, so that the instance must be; ``on_failure`` with what
-    a handler raised.
+    ``on_doom`` is called once when a call can't be ended, so that the instance must be; ``on_failure`` with
+    what a handler raised.
     """
 
     def __init__(self, target: Target, settings: RuntimeSettings) -> None:
@@ -94,15 +94,20 @@ class Runtime:
         gone = asyncio.ensure_future(receive())
         try:
             await asyncio.wait((turn, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not turn.done():
-                raise bodies.GoneError
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                self.places.free()  # it came at the same moment
-            turn.cancel()
+        except asyncio.CancelledError:
+            self._turn_down(turn)
             raise
         finally:
             gone.cancel()
+        if not turn.done():
+            self._turn_down(turn)
+            raise bodies.GoneError
+
+    def _turn_down(self, turn: asyncio.Future[None]) -> None:
+        """Wait for a place no more; one that came at the same moment goes to the next."""
+        if turn.done() and not turn.cancelled():
+            self.places.free()
+        turn.cancel()
 
     async def run(self, call: Call, work: Coroutine[Any, Any, Answer | None]) -> None:
         """Do ``work`` for ``call`` and send the answer that comes of it, or of what went wrong.
@@ -219,7 +224,9 @@ class Runtime:
         try:
             return await self.blobs.get(reference)
         except BlobNotFoundError as error:
-            raise RefusalError(ProblemType.INVALID_DATA, f"The event's data is not there: {error}.") from error
+            raise RefusalError(
+                ProblemType.INVALID_DATA, f"The event's data is not there: {error}."
+            ) from error
         except BlobError as error:
             _LOG.error("a blob could not be read: %s", error)
             detail = "The event's data can't be read at the moment."

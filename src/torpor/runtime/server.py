@@ -1,9 +1,9 @@
 """Serves a prepared function until it is told to end, and then ends in the order that loses no request.
 
-On SIGTERM an instance goes on serving until its connections are gone: its endpoint was taken out before, and it is
-for the proxy to close what it no longer uses. Closing an idle connection from this side would lose the request
-that is on its way on it. Answers given meanwhile say ``connection: close``. All of it is bounded by
-``drain_seconds``.
+On SIGTERM an instance goes on serving until its connections are gone: its endpoint was taken out before,
+and it is for the proxy to close what it no longer uses. Closing an idle connection from this side would
+lose the request that is on its way on it. Answers given meanwhile say ``connection: close``. All of it is
+bounded by ``drain_seconds``.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def serve(
 ) -> None:
     """Serve on ``listener``, which is bound and listens, until SIGTERM or SIGINT; then drain and return.
 
-    ``on_ready`` is called once, when requests are accepted. Logging of the process is set up here. An instance
-    in which a call can't be ended leaves the process itself, with status 70. Raises
+    ``on_ready`` is called once, when requests are accepted. Logging of the process is set up here. An
+    instance in which a call can't be ended leaves the process itself, with status 70. Raises
     :class:`~torpor.errors.StartError` when the app's own start fails.
     """
     logs.configure(settings, prepared.target.name)
@@ -115,7 +115,7 @@ class _Instance:
 
     def _protocol(self, state: dict[str, Any]) -> asyncio.Protocol:
         config = self._prepared.config
-        protocol: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg, assignment]
+        protocol: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
             config=config, server_state=self._state, app_state=state
         )
         return protocol

@@ -61,8 +61,8 @@ def begin() -> Trace:
 def trace_of(headers: Mapping[bytes, bytes], attributes: Mapping[str, str]) -> Trace:
     """The trace of a call.
 
-    The event's own goes before the request's, since a proxy that knows nothing of events may begin a trace for
-    each request; where they are the same trace, the request's place in it is the nearer one.
+    The event's own goes before the request's, since a proxy that knows nothing of events may begin a trace
+    for each request; where they are the same trace, the request's place in it is the nearer one.
     """
     of_event = parse(attributes.get("traceparent", ""), attributes.get("tracestate", ""))
     given = headers.get(b"traceparent")

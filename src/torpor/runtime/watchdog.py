@@ -1,7 +1,7 @@
 """A thread that sees when the event loop itself no longer turns: an async handler that blocks it.
 
-Such a call can't be cancelled, since nothing on the loop runs. The watchdog raises an exception in it, and if that
-does not help, ends the process, so that it is replaced.
+Such a call can't be cancelled, since nothing on the loop runs. The watchdog raises an exception in it, and
+if that does not help, ends the process, so that it is replaced.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The threads in which handlers that are not async run, and how one of them is ended.
 
-A thread can't be killed. What can be done is to raise an exception in it: it comes at the next step of Python code,
-so it ends a loop, and not a call that is blocked outside Python, such as waiting for a lock. A job that was
-interrupted and does not end is the caller's to judge (:class:`torpor.runtime.calls.Calls` gives the instance up).
+A thread can't be killed. What can be done is to raise an exception in it: it comes at the next step of
+Python code, so it ends a loop, and not a call that is blocked outside Python, such as waiting for a lock. A
+job that was interrupted and does not end is the caller's to judge (:class:`torpor.runtime.calls.Calls`
+gives the instance up).
 
 The interpreter does not wait for these threads when it ends, as it would for ``concurrent.futures``'.
 """

@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import orjson
-from cloudevents.core.v1.event import CloudEvent
 
-from torpor.binding import BATCH, STRUCTURED, WireEvent, decode, encode_batch, encode_structured, from_sdk, to_sdk
+from torpor.binding import (
+    BATCH,
+    STRUCTURED,
+    WireEvent,
+    decode,
+    encode_batch,
+    encode_structured,
+    from_sdk,
+    to_sdk,
+)
 from torpor.errors import HandlerError
 from torpor.runtime.prepare import prepare
 from torpor.runtime.replies import data_of
@@ -26,6 +34,8 @@ from torpor.settings import RuntimeSettings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType
+
+    from cloudevents.core.v1.event import CloudEvent
 
     from torpor.runtime.prepare import Prepared
 
@@ -82,7 +92,8 @@ class Client:
 
     def request(self, method: str, url: str, **options: Any) -> httpx.Response:
         """Send a request; ``options`` are those of ``httpx.Client.request``."""
-        assert self._http is not None, "use the client in a `with` block"
+        if self._http is None:
+            raise RuntimeError("use the client in a `with` block")
         response = self._runner.run(self._http.request(method, url, **options))
         if self._raised:
             raised = self._raised[:]
@@ -206,12 +217,11 @@ class _Lifespan:
                 await self._task
 
     async def _say(self, kind: str) -> None:
-        assert self._task is not None
+        if self._task is None:
+            return
         await self._inbox.put({"type": kind})
         answer = asyncio.create_task(self._outbox.get())
-        await asyncio.wait(
-            (answer, self._task), timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait((answer, self._task), timeout=_START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             answer.cancel()
             if self._task.done() and self._task.exception() is not None:
@@ -233,8 +243,9 @@ def function_client(
 ) -> Iterator[Client]:
     """A client for the function ``name`` of ``folder``, or for the only one there is.
 
-    ``blobs`` is a folder for its blobs. ``set_variable(name, value)`` sets an environment variable for as long as
-    the client is there. Raises :class:`~torpor.errors.HandlerError` or :class:`~torpor.errors.DeclarationError`.
+    ``blobs`` is a folder for its blobs. ``set_variable(name, value)`` sets an environment variable for as
+    long as the client is there. Raises :class:`~torpor.errors.HandlerError` or
+    :class:`~torpor.errors.DeclarationError`.
     """
     handler, source, settings = _declared(folder, name, set_variable)
     given = {**settings, "blobs_url": blobs.as_uri(), **(overrides or {})}
@@ -276,9 +287,13 @@ def _declared(folder: Path, name: str | None, set_variable: Any) -> tuple[str, P
 
 @contextlib.contextmanager
 def _own_modules(folder: Path) -> Iterator[None]:
-    """Let the modules of ``folder`` be imported though others have the same names, and put those back after."""
+    """Let the modules of ``folder`` be imported though others have the same names, and put those back
+    after.
+    """
     folder = folder.resolve()
-    names = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    names = {path.stem for path in folder.glob("*.py")} | {
+        path.parent.name for path in folder.glob("*/__init__.py")
+    }
     others = {
         module: sys.modules.pop(module)
         for module in list(sys.modules)

@@ -1,4 +1,6 @@
-"""The pytest plugin: fixtures to test functions with. It is loaded in every run of pytest, so it imports nothing.
+"""The pytest plugin: fixtures to test functions with.
+
+It is loaded in every run of pytest, so it imports nothing but pytest.
 
 ``client``
     A client for the function in the test's folder (:class:`torpor.testing.client.Client`). Where a folder
