@@ -94,7 +94,8 @@ class Activator:
     def declare(self, keys: Collection[str]) -> None:
         """Make ``keys`` the functions that there are."""
         gone = [key for key in self._waiting if key not in keys]
-        self.targets.declare(keys)
+        for endpoint in self.targets.declare(keys):
+            self._client.forget(endpoint)
         for key in gone:
             self._stir(key)
 

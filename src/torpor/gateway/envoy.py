@@ -88,6 +88,7 @@ class Envoy:
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
         self._said: deque[str] = deque(maxlen=20)
+        self._ending = False
         self.restarts = 0
         self.ready = False
 
@@ -141,6 +142,7 @@ class Envoy:
         file.write_bytes(orjson.dumps(self._config()))
         self._admin.unlink(missing_ok=True)
         self._said.clear()
+        self._ending = False
         command = [sys.executable, "-I", "-S", str(_TIED), str(os.getpid()), str(binary()), "-c", str(file)]
         options = ["--concurrency", str(self._workers), "--disable-hot-restart", "--log-level", "warning"]
         process = await asyncio.create_subprocess_exec(
@@ -208,6 +210,7 @@ class Envoy:
                 await self._end(process)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
+        self._ending = True
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
@@ -236,7 +239,8 @@ class Envoy:
             text = line.decode("utf-8", "replace").rstrip()
             match = _LINE.match(text)
             self._said.append(match[2] if match else text)
-            _LOG.log(_LEVELS.get(match[1], logging.INFO) if match else logging.INFO, "%s", text)
+            level = _LEVELS.get(match[1], logging.INFO) if match else logging.INFO
+            _LOG.log(logging.DEBUG if self._ending else level, "%s", text)  # its end is no news
 
     def _last_words(self) -> str:
         return " | ".join(list(self._said)[-3:])[-500:] or "it said nothing"

@@ -63,12 +63,13 @@ class Targets:
     def __init__(self) -> None:
         self._functions: dict[str, _Function] = {}
 
-    def declare(self, keys: Collection[str]) -> None:
-        """Make ``keys`` the functions that there are; what is known of those that stay, stays."""
-        for key in [key for key in self._functions if key not in keys]:
-            del self._functions[key]
+    def declare(self, keys: Collection[str]) -> Sequence[Endpoint]:
+        """Make ``keys`` the functions that there are; returns the instances of the others."""
+        gone = [key for key in self._functions if key not in keys]
+        removed = [endpoint for key in gone for endpoint in self._functions.pop(key).loads]
         for key in keys:
             self._functions.setdefault(key, _Function())
+        return removed
 
     def __contains__(self, key: str) -> bool:
         return key in self._functions
@@ -76,10 +77,13 @@ class Targets:
     def publish(self, key: str, endpoints: Iterable[Endpoint]) -> Sequence[Endpoint]:
         """Make ``endpoints`` the instances of a function; returns the ones that are no longer.
 
-        An instance proves that the function starts, so that what kept it from starting is forgotten.
+        An instance proves that the function starts, so that what kept it from starting is forgotten. That
+        a function has none is nothing new if it is not declared.
         """
-        function = self._functions.setdefault(key, _Function())
+        function = self._functions.get(key) or _Function()
         loads = {endpoint: function.loads.get(endpoint, 0) for endpoint in endpoints}
+        if loads:
+            self._functions[key] = function
         removed = [endpoint for endpoint in function.loads if endpoint not in loads]
         function.loads = loads
         if loads:
@@ -90,10 +94,6 @@ class Targets:
         """The instances of a function."""
         function = self._functions.get(key)
         return () if function is None else tuple(function.loads)
-
-    def serving(self) -> Iterable[str]:
-        """The functions with at least one instance."""
-        return [key for key, function in self._functions.items() if function.loads]
 
     def fail(self, key: str, problem: str | None) -> None:
         """Say why a function can't start, or that nothing is known to keep it from that."""
