@@ -2,8 +2,9 @@
 
 A resampling filter looks at neighbours. So a tile carries, beside what it will show, as many pixels around it
 as the filter reaches; the resize is then told which part of the tile to map onto the output (Pillow's
-``box``). Each output pixel is computed from the same input pixels, with the same weights, as in one resize of
-the whole picture.
+``box``). Pillow resizes one direction after the other and rounds in between, so it shows which comes first:
+tiles take the order that the whole picture would. Each output pixel is then computed from the same input
+pixels, with the same weights and rounding, as in one resize of the whole.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Cut(BaseModel):
     """The place of the outcome in the resized picture, in pixels of that."""
     whole: Size
     """Width and height of the whole resized picture."""
+    upright_first: bool
+    """Whether its height is resized before its width."""
 
 
 def fit(size: Size, longest_side: int) -> Size:
@@ -43,10 +46,24 @@ def fit(size: Size, longest_side: int) -> Size:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
+def upright_first(size: Size, whole: Size) -> bool:
+    """Whether Pillow (13) begins with the height: it does for tall pictures that are made smaller."""
+    return size[1] > 2 * size[0] and whole[1] < size[1]
+
+
+def side_of_tiles(whole: Size, longest: int, fewest: int) -> int:
+    """The side of tiles that gives at least ``fewest``: ``longest``, or less for a narrow picture."""
+    side = longest
+    while side > 1 and ceil(whole[0] / side) * ceil(whole[1] / side) < fewest:
+        side //= 2
+    return side
+
+
 def cuts(size: Size, whole: Size, tile_side: int) -> Iterator[Cut]:
     """The tiles of at most ``tile_side`` output pixels a side that together make the picture of size
     ``whole``.
     """
+    order = upright_first(size, whole)
     columns = list(_spans(size[0], whole[0], tile_side))
     rows = list(_spans(size[1], whole[1], tile_side))
     for top, bottom, crop_top, crop_bottom, box_top, box_bottom in rows:
@@ -56,6 +73,7 @@ def cuts(size: Size, whole: Size, tile_side: int) -> Iterator[Cut]:
                 box=(box_left, box_top, box_right, box_bottom),
                 target=(left, top, right, bottom),
                 whole=whole,
+                upright_first=order,
             )
 
 
@@ -73,4 +91,10 @@ def _spans(length: int, target: int, step: int) -> Iterator[tuple[int, int, int,
 def shrink(tile: Image.Image, cut: Cut) -> Image.Image:
     """The part of the resized picture that ``tile`` was cut for."""
     left, top, right, bottom = cut.target
-    return tile.resize((right - left, bottom - top), FILTER, box=cut.box)
+    width, height = right - left, bottom - top
+    box_left, box_top, box_right, box_bottom = cut.box
+    if cut.upright_first:
+        tile = tile.resize((tile.width, height), FILTER, box=(0, box_top, tile.width, box_bottom))
+        return tile.resize((width, height), FILTER, box=(box_left, 0, box_right, height))
+    tile = tile.resize((width, tile.height), FILTER, box=(box_left, 0, box_right, tile.height))
+    return tile.resize((width, height), FILTER, box=(0, box_top, width, box_bottom))

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from torpor.binding import WireEvent, encode_value
+from torpor.binding import WireEvent, encode_value, says_data
 from torpor.errors import EventLogError
 from torpor.events.log import Stored
 
@@ -71,7 +71,7 @@ def event_of(headers: Mapping[str, str], payload: bytes) -> WireEvent:
             attributes[name[len(_PREFIX) :]] = text
         elif name == _CONTENT_TYPE:
             attributes["datacontenttype"] = value
-    return WireEvent(attributes, payload if payload or "datacontenttype" in attributes else None)
+    return WireEvent(attributes, payload if payload or says_data(attributes) else None)
 
 
 def size_bytes(headers: Mapping[str, str], payload: bytes | None) -> int:

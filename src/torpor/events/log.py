@@ -6,7 +6,7 @@ and an event. Consumers are durable and are named; each record that matches a co
 it until it is acknowledged.
 
 An event is given back as it was appended, but for one thing that no transport of CloudEvents tells apart:
-data of no length without a ``datacontenttype`` may come back as no data.
+data of no length without a ``datacontenttype``, or with a ``dataref``, may come back as no data.
 """
 
 from __future__ import annotations

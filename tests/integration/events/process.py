@@ -12,10 +12,10 @@ import orjson
 import uvicorn
 
 from torpor.binding import WireEvent, decode, encode_batch
+from torpor.children import die_with_parent
 from torpor.endpoint import Endpoint
 from torpor.events.control import ControlClient
 from torpor.events.declaration import ServiceConfig
-from torpor.events.nats_server import die_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

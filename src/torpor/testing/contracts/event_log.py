@@ -311,6 +311,7 @@ async def events_come_back_as_they_were(rig: Rig) -> None:
         event(" spaces ", subject="  inner   and around  "),
         event("odd type", b"x", datacontenttype='text/plain; name="é"'),
         event("extensions", b"x", partitionkey="k", traceparent="00-1-2-01", torporerror="it's: bad; really"),
+        WireEvent({**event("elsewhere").attributes, "dataref": "file:///a/b"}, None),
         event("colons:", dataref="file:///a/b?c=d&e=f#g"),
         WireEvent(
             {"specversion": "1.0", "id": "bare", "source": "urn:x:y", "type": "t.\U0001f600"}, b"no type"
