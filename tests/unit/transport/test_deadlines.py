@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torpor.testing.clock import MovableClock
+from torpor.transport.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    from torpor.transport.deadlines import Deadline
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_they_pass_in_their_order() -> None:
+    async def check() -> None:
+        clock = MovableClock()
+        deadlines = Deadlines(clock)
+        passed: list[str] = []
+        deadlines.after(3, lambda: passed.append("c"))
+        deadlines.after(1, lambda: passed.append("a"))
+        deadlines.at(2, lambda: passed.append("b"))
+        await clock.advance(1.5, settle)
+        assert passed == ["a"]
+        await clock.advance(2, settle)
+        assert passed == ["a", "b", "c"]
+        deadlines.after(1, lambda: passed.append("d"))
+        await clock.advance(1, settle)
+        assert passed == ["a", "b", "c", "d"]
+        await deadlines.close()
+
+    asyncio.run(check())
+
+
+def test_one_that_is_cancelled_does_not_pass() -> None:
+    async def check() -> None:
+        clock = MovableClock()
+        deadlines = Deadlines(clock)
+        passed: list[str] = []
+        first = deadlines.after(1, lambda: passed.append("a"))
+        deadlines.after(1, lambda: passed.append("b"))
+        first.cancel()
+        first.cancel()
+        assert not first.pending
+        await clock.advance(1, settle)
+        assert passed == ["b"]
+        await deadlines.close()
+
+    asyncio.run(check())
+
+
+def test_one_may_set_and_cancel_others() -> None:
+    async def check() -> None:
+        clock = MovableClock()
+        deadlines = Deadlines(clock)
+        passed: list[str] = []
+        later = deadlines.after(5, lambda: passed.append("never"))
+
+        def first() -> None:
+            passed.append("first")
+            later.cancel()
+            deadlines.after(1, lambda: passed.append("second"))
+
+        deadlines.after(1, first)
+        await clock.advance(10, settle)
+        assert passed == ["first", "second"]
+        await deadlines.close()
+
+    asyncio.run(check())
+
+
+def test_the_heap_is_swept_of_what_was_cancelled() -> None:
+    async def check() -> None:
+        deadlines = Deadlines(MovableClock())
+        kept = deadlines.after(1000, lambda: None)
+        for _ in range(10_000):
+            deadlines.after(300, lambda: None).cancel()
+        assert len(deadlines) < 1000
+        assert kept.pending
+        await deadlines.close()
+
+    asyncio.run(check())
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=30))
+def test_each_passes_once_at_its_time_unless_cancelled(planned: list[tuple[int, bool]]) -> None:
+    async def check() -> None:
+        clock = MovableClock()
+        deadlines = Deadlines(clock)
+        passed: list[tuple[int, float]] = []
+        handles: list[tuple[Deadline, bool]] = []
+        for delay, cancel in planned:
+
+            def act(delay: int = delay) -> None:
+                passed.append((delay, clock.monotonic()))
+
+            handles.append((deadlines.after(delay, act), cancel))
+        for handle, cancel in handles:
+            if cancel:
+                handle.cancel()
+        await clock.advance(30, settle)
+        assert sorted(delay for delay, _ in passed) == sorted(
+            delay for delay, cancel in planned if not cancel
+        )
+        assert all(when == delay for delay, when in passed)
+        await deadlines.close()
+
+    asyncio.run(check())
