@@ -147,7 +147,7 @@ def _panic(rules: Rules, state: State, observed: Observed, now: float) -> State:
 def _delay(rules: Rules, state: State, replicas: int, now: float) -> tuple[State, int]:
     """The largest number within the delay; ``recent`` keeps only what can still be it."""
     if rules.scale_down_delay_seconds <= 0:
-        return replace(state, recent=()), replicas
+        return replace(state, recent=()) if state.recent else state, replicas
     since = now - rules.scale_down_delay_seconds
     recent = (
         *((at, number) for at, number in state.recent if at > since and number > replicas),

@@ -47,6 +47,7 @@ class Scaler:
         if self.replicas == 0:
             self._state = State(initial_reached=True)
             self._sampled_at = now
+            self._make_windows()  # what was before the rest would make what waits look smaller
             woken = self.rules.bounded(1)
             self._decided(Decision(woken, "woken by a request", panicking=False, observed=None))
         return self.replicas

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class MemoryPublisher:
     """Keeps :class:`torpor.providers.base.EndpointPublisher`.
 
-    ``endpoints`` is what is published now, by function; ``history`` all of it, in order. While ``open`` is cleared,
-    what is published is not taken in.
+    ``endpoints`` is what is published now, by function; ``history`` all of it, in order. While ``open`` is
+    cleared, what is published is not taken in.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A process provider with real processes and a data path that only remembers; functions are written by each test."""
+"""A process provider with real processes and a data path that only remembers; each test writes functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How instances are started: by fork where the module allows it, with an environment and descriptors of their own."""
+"""How instances are started: by fork where that is safe, with variables and descriptors of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import os
 import statistics
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -41,7 +42,10 @@ def test_instances_are_forked_from_a_template(run: Callable[..., None]) -> None:
 @pytest.mark.parametrize(
     ("code", "why"),
     [
-        ("import threading\nthreading.Thread(target=threading.Event().wait, name='ticker').start()", "ticker"),
+        (
+            "import threading\nthreading.Thread(target=threading.Event().wait, name='ticker').start()",
+            "ticker",
+        ),
         ("import socket\nCONNECTION = socket.socket()", "a socket"),
         ("import asyncio\nLOOP = asyncio.new_event_loop()", "an event loop"),
         ("FILE = open('log.txt', 'w')", "log.txt"),
@@ -61,7 +65,9 @@ def test_a_module_that_can_not_be_forked_is_imported_by_each_instance(
         assert why in method
         assert rig.provider.template_pid(KEY) is None
         await rig.scale(2)
-        assert {int(await rig.call(number=n)) for n in (0, 1)} == {one.pid for one in rig.provider.instances(KEY)}
+        assert {int(await rig.call(number=n)) for n in (0, 1)} == {
+            one.pid for one in rig.provider.instances(KEY)
+        }
         await rig.scale(0)
 
     run(test)
@@ -108,7 +114,9 @@ def test_a_function_gets_its_own_variables_and_none_of_the_platforms_secrets(
     monkeypatch.setenv("OTEL_SERVICE_NAME", "handed-through")
 
     async def test(rig: Any) -> None:
-        code = "AT_IMPORT = dict(os.environ)\nasync def answer(path): return repr((AT_IMPORT, dict(os.environ)))"
+        code = (
+            "AT_IMPORT = dict(os.environ)\nasync def answer(path): return repr((AT_IMPORT, dict(os.environ)))"
+        )
         variables = ({"name": "COLOUR", "value": "red"}, {"name": "HOME", "value": "/elsewhere"})
         await rig.apply(rig.write(code), env=variables, container_concurrency=7, timeout_seconds=9)
         await rig.scale(1)
@@ -116,25 +124,28 @@ def test_a_function_gets_its_own_variables_and_none_of_the_platforms_secrets(
         assert "CLOUD_SECRET_KEY" not in {*at_import, *now}
         assert now.items() >= at_import.items()
         (instance,) = rig.provider.instances(KEY)
-        assert now.items() >= {
-            "PATH": os.environ["PATH"],
-            "HOME": "/elsewhere",
-            "COLOUR": "red",
-            "OTEL_SERVICE_NAME": "handed-through",
-            "PORT": str(instance.endpoint.port),
-            "K_SERVICE": "echo",
-            "K_REVISION": "echo-00001",
-            "TORPOR_NAMESPACE": "default",
-            "TORPOR_INSTANCE": instance.id,
-            "TORPOR_CONTAINER_CONCURRENCY": "7",
-            "TORPOR_TIMEOUT_SECONDS": "9.0",
-            "TORPOR_BLOBS_URL": f"file://{rig.folder}/blobs",
-        }.items()
+        assert (
+            now.items()
+            >= {
+                "PATH": os.environ["PATH"],
+                "HOME": "/elsewhere",
+                "COLOUR": "red",
+                "OTEL_SERVICE_NAME": "handed-through",
+                "PORT": str(instance.endpoint.port),
+                "K_SERVICE": "echo",
+                "K_REVISION": "echo-00001",
+                "TORPOR_NAMESPACE": "default",
+                "TORPOR_INSTANCE": instance.id,
+                "TORPOR_CONTAINER_CONCURRENCY": "7",
+                "TORPOR_TIMEOUT_SECONDS": "9.0",
+                "TORPOR_BLOBS_URL": f"file://{rig.folder}/blobs",
+            }.items()
+        )
 
     run(test)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="descriptors are read from /proc")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are read from /proc")
 @pytest.mark.parametrize("code", ["", "import socket\nCONNECTION = socket.socket()"])
 def test_an_instance_has_no_descriptor_of_another(run: Callable[..., None], code: str) -> None:
     listing = """
@@ -187,7 +198,7 @@ def test_what_an_instance_writes_is_read_to_its_last_line(run: Callable[..., Non
         await rig.scale(1)
         await rig.call("/x")
         await rig.until(lambda: {"imported", "out /x", "error /x"} <= set(rig.texts()))
-        with pytest.raises(OSError, match="closed connection|reset"):
+        with pytest.raises(OSError, match=r"closed connection|reset"):
             await rig.call("/end")
         await rig.until(lambda: "no end of line" in rig.texts())
         stream = {line.text: line.stream for _, line in rig.lines}

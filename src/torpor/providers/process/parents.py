@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 class WarmParent:
     """A process with the runtime imported. ``packages``: the folder of its environment, if any.
 
-    It belongs to the thread that made it: when that ends, it does (:mod:`~torpor.providers.process.lifeline`).
+    It belongs to the thread that made it: it ends with that (:mod:`~torpor.providers.process.lifeline`).
     """
 
     def __init__(self, packages: Path | None, variables: Mapping[str, str]) -> None:
