@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from torpor.children import locate
 from torpor.cli import FAILED, findings
 from torpor.cli.findings import Finding
 from torpor.cli.output import output_option, plural, print_json
@@ -96,17 +97,6 @@ def binary(name: str, distribution: str) -> Finding:
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding(name, "problem", f"{path} does not run: {error}", reinstall)
     return Finding(name, "ok", " ".join(ran.stdout.split()).removeprefix(str(path)).strip()[:120])
-
-
-def locate(name: str, distribution: str) -> Path | None:
-    """The path of the program ``name`` that the wheel ``distribution`` brought, ``None`` without it."""
-    try:
-        files = metadata.distribution(distribution).files or []
-    except metadata.PackageNotFoundError:
-        return None
-    # A wheel may have the program itself in a package, and a script of the same name that starts it.
-    found = sorted((file for file in files if file.name == name), key=lambda file: ".." in file.parts)
-    return Path(str(found[0].locate())) if found else None
 
 
 # --- the platform -------------------------------------------------------------------------------------------
