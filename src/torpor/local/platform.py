@@ -22,7 +22,13 @@ from torpor.local.logs import LogBook
 from torpor.local.ports import require_free
 from torpor.local.reload import Reloader
 from torpor.local.reports import News, Report
-from torpor.local.views import Facts, broker_status, function_status, trigger_status
+from torpor.local.views import (
+    Facts,
+    broker_status,
+    function_status,
+    scale_in_words,
+    trigger_status,
+)
 from torpor.local.watch import changes
 from torpor.providers.process.provider import ProcessProvider
 from torpor.scaling.loop import Autoscaler
@@ -162,9 +168,9 @@ class LocalPlatform:
             return
         self._gateway.fail(key, state.problem)
         ready = self._provider.ready(key)
-        if self._shown.get(key) != (ready, state.desired):
+        if self._shown.get(key, (0, 0)) != (ready, state.desired):
             self._shown[key] = (ready, state.desired)
-            self._tell(Report(News.SCALED, key, f"{ready} of {state.desired}"))
+            self._tell(Report(News.SCALED, key, scale_in_words(ready, state.desired)))
 
     # --- what the reloader asks of the data path --------------------------------------------------------
 

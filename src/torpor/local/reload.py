@@ -124,7 +124,7 @@ class Reloader:
             self._data_path.fail(key, broken.get(key) if self._provider.state(key) is None else None)
         self._prints = prints
         if steps.apply or steps.remove or now.faults or declared.triggers != now.triggers:
-            text = f"{len(running)} functions, {len(declared.triggers)} triggers"
+            text = f"{_count(len(running), 'function')}, {_count(len(declared.triggers), 'trigger')}"
             self._tell(Report(News.LOADED, "declarations", text))
         self.current = Current(
             functions=running,
@@ -145,3 +145,7 @@ class Reloader:
             return str(error)
         self._tell(Report(News.APPLIED, key, f"revision {function.metadata.name}-{number:05d}"))
         return None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

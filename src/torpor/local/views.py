@@ -104,6 +104,13 @@ def _scaling(function: Function, seen: ScalingState | None) -> ScalingStatus:
     )
 
 
+def scale_in_words(ready: int, desired: int) -> str:
+    """How many instances there are, and should be."""
+    if ready == desired == 0:
+        return "at rest"
+    return f"{ready} of {desired}" if ready != desired else str(ready)
+
+
 def trigger_status(trigger: Trigger, counts: EventCounts | None, problem: str) -> TriggerStatus:
     """The view of ``trigger``; ``counts`` is ``None`` while the dispatcher says nothing of it."""
     return TriggerStatus(

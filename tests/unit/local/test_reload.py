@@ -160,7 +160,7 @@ def test_a_fault_that_is_put_right_is_gone(tmp_path: Path) -> None:
     bench.write("one")
     bench.reload()
     assert bench.reloader.current.faults == ()
-    assert bench.news(News.LOADED) == ["1 functions, 0 triggers"]
+    assert bench.news(News.LOADED) == ["1 function, 0 triggers"]
 
 
 def test_a_broken_function_keeps_the_version_before(tmp_path: Path) -> None:
