@@ -44,10 +44,8 @@ def test_it_is_started_again_when_it_ends_by_itself() -> None:
         assert await told.get() is None
         assert child.pid not in (None, first)
         assert (child.restarts, child.problem) == (1, None)
-        last = child.pid
+        last = child.pid or 0
         await child.close()
-        assert child.pid is None
-        assert last is not None
         with pytest.raises(ProcessLookupError):
             os.kill(last, 0)
 

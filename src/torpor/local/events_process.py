@@ -165,7 +165,7 @@ class EventsProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C in the terminal is for the platform, which ends this in order
+                start_new_session=True,  # Ctrl-C is for the platform, which ends this in order
                 preexec_fn=die_with_parent(),
             )
         try:
