@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING
 
 from torpor.clock import SystemClock
-from torpor.errors import BrokenError, ConnectError, TimedOutError
+from torpor.errors import BrokenError, ConnectError
 from torpor.transport.deadlines import Deadlines
 from torpor.transport.exchange import Exchange, Whole
 from torpor.transport.message import Headers, Response, encode_head, framed
@@ -53,6 +52,7 @@ class Client:
         self._pools: dict[Endpoint, Pool] = {}
         self._all: set[Pool] = set()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop
 
     async def request(
         self,
@@ -72,20 +72,19 @@ class Client:
         :class:`~torpor.errors.TimedOutError` or :class:`~torpor.errors.AnswerTooLargeError`, and
         ``ValueError`` for headers that would break the framing.
         """
-        head = encode_head(method, target, framed(method, headers, body), _authority(endpoint))
+        pool = self._pools.get(endpoint) or self._new_pool(endpoint)
+        head = encode_head(method, target, framed(method, headers, body), pool.authority)
         deadline = self._clock.monotonic() + timeout_seconds
-        connection = await self._connection(endpoint, deadline)
-        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        sink = Whole(connection, future, max_response_bytes)
-        connection.start(sink, head, body, head_only=method == b"HEAD", upgrade=False)
-        late = partial(_time_out, connection, future, timeout_seconds)
-        alarm = self._deadlines.at(deadline, late)
+        connection = pool.take() or await self._connection(endpoint, deadline)
+        future: asyncio.Future[Response] = self._loop.create_future()
+        whole = Whole(connection, future, max_response_bytes, timeout_seconds)
+        connection.start(whole, head, body, head_only=method == b"HEAD", upgrade=False)
+        self._deadlines.add(deadline, whole)
         try:
             return await future
-        finally:
-            alarm.cancel()
-            if future.cancelled():
-                connection.abort()
+        except asyncio.CancelledError:
+            whole.cancel()
+            raise
 
     async def open(self, endpoint: Endpoint, *, timeout_seconds: float | None = None) -> Exchange:
         """A connection for one streamed exchange; nothing is sent before :meth:`Exchange.start`.
@@ -128,6 +127,7 @@ class Client:
     def _new_pool(self, endpoint: Endpoint) -> Pool:
         if self._closed:
             raise ConnectError("the client was closed")
+        self._loop = asyncio.get_running_loop()
         pool = Pool(
             endpoint,
             clock=self._clock,
@@ -146,15 +146,3 @@ class Client:
         self._all.discard(pool)
         if self._pools.get(pool.endpoint) is pool:
             del self._pools[pool.endpoint]
-
-
-def _authority(endpoint: Endpoint) -> bytes:
-    host, port = endpoint
-    if host.startswith("/"):
-        return b"localhost"
-    return f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
-
-
-def _time_out(connection: Connection, future: asyncio.Future[Response], timeout_seconds: float) -> None:
-    if not future.done():
-        connection.abort(TimedOutError(f"no answer within {timeout_seconds:g} s"))

@@ -57,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._on_rest = on_rest
         self._on_gone = on_gone
         self._transport: asyncio.Transport | None = None
+        self._open = False
         self._parser = httptools.HttpResponseParser(self)
         self._sink: Sink | None = None
         self.rested_at = 0.0
@@ -78,50 +79,54 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request may be written: it is open and at rest."""
-        return self._transport is not None and self._sink is None and not self._transport.is_closing()
+        return self._open and self._sink is None
 
     def start(self, sink: Sink, head: bytes, body: bytes | None, *, head_only: bool, upgrade: bool) -> None:
         """Write a request. ``body`` is all of it, or ``None`` when :meth:`write` brings it piece by piece."""
         self._reset(head_only=head_only, upgrade=upgrade)
         self._sink = sink
-        transport = cast("asyncio.Transport", self._transport)
+        self._sent_all = body is not None
+        transport = self._transport
+        if transport is None:
+            raise RuntimeError("a request on a connection that is not usable")
         if not body:
             transport.write(head)
         elif len(body) < _JOIN_BYTES:
             transport.write(head + body)
         else:
             transport.writelines((head, body))
-        self._sent_all = body is not None
 
     def write(self, data: bytes) -> None:
         """Write a piece of the request's body, framed already, or of the tunnel."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._open and self._transport is not None:
             self._transport.write(data)
 
     def finish(self) -> None:
         """The request's body was written; in a tunnel: nothing more will be."""
         self._sent_all = True
-        if self._tunnel and self._transport is not None and not self._transport.is_closing():
+        if self._tunnel and self._open and self._transport is not None:
             self._transport.write_eof()
 
     def pause(self) -> None:
         """Read no more until :meth:`resume`."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._open and self._transport is not None:
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._open and self._transport is not None:
             self._transport.resume_reading()
 
     def close(self) -> None:
         """Close a connection that is at rest."""
+        self._open = False
         if self._transport is not None:
             self._transport.close()
 
     def abort(self, error: TransportError | None = None) -> None:
         """Close at once; an exchange under way fails with ``error``, if one is given."""
         sink, self._sink = self._sink, None
+        self._open = False
         if self._transport is not None:
             self._transport.abort()
         if sink is not None and error is not None:
@@ -132,7 +137,13 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self._transport = cast("asyncio.Transport", transport)
+        self._open = True
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH_WATER_BYTES)
+
+    def eof_received(self) -> bool:
+        """Called by the loop, which closes the connection then."""
+        self._open = False
+        return False
 
     def pause_writing(self) -> None:
         """Called by the loop."""
@@ -169,6 +180,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
         sink, self._sink = self._sink, None
+        self._open = False
         self._transport = None
         if sink is not None:
             if exc is None and (self._tunnel or (self._head_done and self._until_close)):
@@ -237,7 +249,7 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         sink, self._sink = self._sink, None
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or not self._open:
             if sink is not None:
                 sink.on_end()
             return
@@ -247,7 +259,7 @@ class Connection(asyncio.Protocol):
         if self._keep_alive and self._sent_all and transport.get_write_buffer_size() == 0:
             self._on_rest(self)
         else:
-            transport.close()
+            self.close()
         if sink is not None:
             sink.on_end()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from torpor.errors import AnswerTooLargeError, BrokenError, TransportError
+from torpor.errors import AnswerTooLargeError, BrokenError, TimedOutError, TransportError
 from torpor.transport.message import LAST_CHUNK, Head, Headers, Response, chunk
 from torpor.transport.pieces import Pieces
 
@@ -14,18 +14,36 @@ if TYPE_CHECKING:
 
 
 class Whole:
-    """Collects one answer, up to a number of bytes, for a future."""
+    """Collects one answer, up to a number of bytes, for a future; it is its own deadline."""
 
-    __slots__ = ("_chunks", "_connection", "_headers", "_max_bytes", "_size", "_status", "future")
+    __slots__ = (
+        "_chunks",
+        "_connection",
+        "_headers",
+        "_max_bytes",
+        "_size",
+        "_status",
+        "_timeout_seconds",
+        "future",
+        "pending",
+    )
 
-    def __init__(self, connection: Connection, future: asyncio.Future[Response], max_bytes: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        future: asyncio.Future[Response],
+        max_bytes: int,
+        timeout_seconds: float,
+    ) -> None:
         self._connection = connection
         self.future = future
         self._max_bytes = max_bytes
+        self._timeout_seconds = timeout_seconds
         self._status = 0
         self._headers: Headers = []
         self._chunks: list[bytes] = []
         self._size = 0
+        self.pending = True
 
     def on_head(self, status: int, headers: Headers) -> None:
         """See :class:`~torpor.transport.connection.Sink`."""
@@ -43,16 +61,27 @@ class Whole:
 
     def on_end(self) -> None:
         """See :class:`~torpor.transport.connection.Sink`."""
+        self.pending = False
         if not self.future.done():
             self.future.set_result(Response(self._status, self._headers, b"".join(self._chunks)))
 
     def on_failure(self, error: TransportError) -> None:
         """See :class:`~torpor.transport.connection.Sink`."""
+        self.pending = False
         if not self.future.done():
             self.future.set_exception(error)
 
     def on_writable(self) -> None:
         """See :class:`~torpor.transport.connection.Sink`; the loop buffers what a whole request has."""
+
+    def expire(self) -> None:
+        """See :class:`~torpor.transport.deadlines.Expiring`."""
+        self._connection.abort(TimedOutError(f"no answer within {self._timeout_seconds:g} s"))
+
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        self.pending = False
+        self._connection.abort()
 
 
 class Exchange:

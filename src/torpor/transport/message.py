@@ -50,27 +50,20 @@ def encode_head(method: bytes, target: bytes, headers: Headers, host: bytes) -> 
 
     Raises ``ValueError`` for a part that would break the message's framing.
     """
-    lines = [b"%b %b HTTP/1.1\r\n" % (method, target)]
-    named = False
-    for name, value in headers:
-        lines.append(b"%b: %b\r\n" % (name, value))
-        if name == b"host":
-            named = True
-    if not named:
-        lines.insert(1, b"host: %b\r\n" % host)
-    count = len(lines)
-    lines.append(b"\r\n")
-    head = b"".join(lines)
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, lines)
+    count = len(headers) + 2
+    if b"\r\nhost: " not in head:
+        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (method, target, host, lines)
+        count += 1
     if (
-        head.count(b"\n") != count + 1
-        or head.count(b"\r") != count + 1
+        head.count(b"\n") != count
+        or head.count(b"\r") != count
         or b"\0" in head
         or b" " in target
         or not target
     ):
-        raise ValueError(
-            f"the head of a request has a line break or a blank where none may be: {head[:200]!r}"
-        )
+        raise ValueError(f"a request's head has a line break or a blank where none may be: {head[:200]!r}")
     return head
 
 

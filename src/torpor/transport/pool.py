@@ -37,6 +37,7 @@ class Pool:
         on_empty: Callable[[Pool], None],
     ) -> None:
         self.endpoint = endpoint
+        self.authority = _authority(endpoint)
         self._clock = clock
         self._deadlines = deadlines
         self._max_connections = max_connections
@@ -214,6 +215,13 @@ class Pool:
     def _report_empty(self) -> None:
         if not self._open and not self._making and not self._waiting:
             self._on_empty(self)
+
+
+def _authority(endpoint: Endpoint) -> bytes:
+    host, port = endpoint
+    if host.startswith("/"):
+        return b"localhost"
+    return f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
 
 
 def _fail(waiter: asyncio.Future[Connection], error: TransportError) -> None:

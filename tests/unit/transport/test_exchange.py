@@ -17,6 +17,8 @@ from torpor.transport.message import encode_head
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from torpor.transport import Exchange
+
 HEAD = encode_head(b"POST", b"/x", [(b"transfer-encoding", b"chunked")], b"host")
 GET = encode_head(b"GET", b"/x", [], b"host")
 UPGRADE = encode_head(b"GET", b"/x", [(b"connection", b"upgrade"), (b"upgrade", b"websocket")], b"host")
@@ -51,11 +53,11 @@ async def serving(
         await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
 
 
-async def read_all(exchange: object) -> bytes:
-    whole = b""
-    while data := await exchange.read():  # type: ignore[attr-defined]
-        whole += data
-    return whole
+async def read_all(exchange: Exchange) -> bytes:
+    pieces = []
+    while data := await exchange.read():
+        pieces.append(data)
+    return b"".join(pieces)
 
 
 def test_a_request_is_sent_in_pieces_and_an_answer_read_in_pieces() -> None:
