@@ -276,3 +276,20 @@ def test_nothing_outlives_a_platform_that_is_killed(
         await rig.until(lambda: not any(map(alive, pids)))
 
     run(test)
+
+
+def test_a_function_that_is_removed_and_comes_back_is_published(run: Callable[..., None]) -> None:
+    async def test(rig: Any) -> None:
+        folder = rig.write()
+        await rig.apply(folder)
+        await rig.scale(1)
+        rig.publisher.open.clear()
+        removing = asyncio.create_task(rig.provider.remove(KEY))
+        await rig.until(lambda: rig.provider.state(KEY) is None)
+        applying = asyncio.create_task(rig.apply(folder))
+        rig.publisher.open.set()
+        await asyncio.gather(removing, applying)
+        await rig.scale(1)
+        assert await rig.call()
+
+    run(test)

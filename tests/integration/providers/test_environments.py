@@ -109,3 +109,21 @@ def test_requirements_that_would_break_the_runtime_are_refused(tmp_path: Path) -
 def test_a_folder_that_can_not_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentBuildError, match="can't be read"):
         asyncio.run(Environments(tmp_path).packages(tmp_path / "none.txt"))
+
+
+def test_ending_ends_what_is_being_built(run: Callable[..., None]) -> None:
+    async def test(rig: Any) -> None:
+        folder = rig.write()
+        requirements = folder / "requirements.txt"
+        requirements.write_text(wheel(folder, "tiny", "1.0", "SIZE = 3"))
+        environments = rig.provider._around.environments
+        applying = asyncio.create_task(rig.apply(folder, requirements=requirements))
+        await rig.until(lambda: environments._running)
+        (process,) = environments._running
+        rig.provider._close_seconds = 0.0
+        await rig.provider.close()
+        with pytest.raises(EnvironmentBuildError):
+            await applying
+        assert process.returncode is not None
+
+    run(test)

@@ -41,6 +41,7 @@ class Environments:
     def __init__(self, cache_dir: Path) -> None:
         self._folder = cache_dir / "environments"
         self._locks: dict[str, asyncio.Lock] = {}
+        self._running: set[asyncio.subprocess.Process] = set()
 
     async def packages(self, requirements: Path) -> Path | None:
         """The folder of packages that meets the file ``requirements``; ``None`` when the platform's own do.
@@ -61,6 +62,12 @@ class Environments:
                 await self._build(requirements, folder)
         return folder
 
+    def close(self) -> None:
+        """End what is being built; whoever waits for it gets the error."""
+        for process in self._running:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
     async def _build(self, requirements: Path, folder: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._folder / f"{folder.name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
@@ -80,12 +87,35 @@ class Environments:
             pip = await self._pip()
             options = ["--disable-pip-version-check", "--no-input", "--quiet", "--no-warn-script-location"]
             command = [*pip, "install", *options, "--target", str(unfinished)]
-            await _run([*command, "-r", str(requirements), "-c", str(constraints)], requirements)
+            await self._run([*command, "-r", str(requirements), "-c", str(constraints)], requirements)
             unfinished.mkdir(exist_ok=True)  # pip makes none when there is nothing to install
             unfinished.rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
             constraints.unlink(missing_ok=True)
+
+    async def _run(self, command: list[str], requirements: Path) -> None:
+        """Run pip beside the requirements file, from where its relative paths count."""
+        process = await asyncio.create_subprocess_exec(
+            *[sys.executable, "-P", "-m", "torpor.providers.process.lifeline", str(os.getpid()), *command],
+            cwd=requirements.parent,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        self._running.add(process)
+        try:
+            output, _ = await process.communicate()
+        except asyncio.CancelledError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        finally:
+            self._running.discard(process)
+        if process.returncode != 0:
+            tail = "\n".join(output.decode("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:])
+            raise EnvironmentBuildError(f"{requirements}: pip could not install it:\n{tail}")
 
     async def _pip(self) -> list[str]:
         """The command of a pip for this interpreter: its own, or one made aside when it has none."""
@@ -96,27 +126,6 @@ class Environments:
         if not python.exists():
             await asyncio.to_thread(venv.create, aside, with_pip=True, symlinks=True)
         return [str(python), "-m", "pip"]
-
-
-async def _run(command: list[str], requirements: Path) -> None:
-    """Run pip beside the requirements file, from where its relative paths count."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=requirements.parent,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        output, _ = await process.communicate()
-    except asyncio.CancelledError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        tail = "\n".join(output.decode("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:])
-        raise EnvironmentBuildError(f"{requirements}: pip could not install it:\n{tail}")
 
 
 def _installed(name: str) -> importlib.metadata.Distribution | None:

@@ -47,7 +47,7 @@ class ProcessProvider:
         self._parents = Parents(clock, variables)
         self._subscribers: list[Callable[[str], None]] = []
         self._supervisors: dict[str, Supervisor] = {}
-        self._removing: set[Supervisor] = set()
+        self._removing: dict[str, Supervisor] = {}
         self._close_seconds = close_seconds
         self._closed = False
         self._around = Surroundings(
@@ -67,6 +67,8 @@ class ProcessProvider:
         if self._closed:
             raise HandlerError("the platform is ending")
         key = revision.function.key
+        while key in self._removing:  # its last word to the data path must not come after ours
+            await self._removing[key].removed.wait()
         supervisor = self._supervisors.get(key)
         if supervisor is None:
             supervisor = self._supervisors[key] = Supervisor(key, self._around)
@@ -78,11 +80,12 @@ class ProcessProvider:
         supervisor = self._supervisors.pop(key, None)
         if supervisor is None:
             return
-        self._removing.add(supervisor)
+        self._removing[key] = supervisor
         try:
             await supervisor.remove()
         finally:
-            self._removing.discard(supervisor)
+            del self._removing[key]
+            supervisor.removed.set()
         self._parents.keep(self._used())
         self._changed(key)
 
@@ -125,7 +128,7 @@ class ProcessProvider:
         if self._closed:
             return
         self._closed = True
-        supervisors = [*self._supervisors.values(), *self._removing]
+        supervisors = [*self._supervisors.values(), *self._removing.values()]
         removals = [asyncio.create_task(supervisor.remove()) for supervisor in supervisors]
         limit = asyncio.create_task(self._around.clock.sleep(self._close_seconds))
         drained: asyncio.Future[list[None]] = asyncio.gather(*removals)
@@ -134,12 +137,13 @@ class ProcessProvider:
         limit.cancel()
         for supervisor in supervisors:
             supervisor.kill_all()
+        self._around.environments.close()
         self._parents.close()  # what was still being started fails by it
         await drained
         self._supervisors.clear()
 
     def _used(self) -> set[Path | None]:
-        supervisors = [*self._supervisors.values(), *self._removing]
+        supervisors = [*self._supervisors.values(), *self._removing.values()]
         return {packages for supervisor in supervisors for packages in supervisor.packages}
 
     def _changed(self, key: str) -> None:

@@ -72,6 +72,7 @@ class Supervisor:
         self._around = around
         self._clock = around.clock
         self._launcher: Launcher | None = None
+        self._candidate: Launcher | None = None  # of the revision that is being applied
         self._retired: set[Launcher] = set()
         self._instances: dict[str, InstanceProcess] = {}
         self._publication = Publication(around.publisher, around.clock, key)
@@ -85,6 +86,7 @@ class Supervisor:
         self._preparing: asyncio.Task[None] | None = None
         self._start_limits: dict[str, Timer] = {}
         self._removed = False
+        self.removed = asyncio.Event()  # and nothing of it is left
 
     # --- what is asked of it --------------------------------------------------------------------------------
 
@@ -93,13 +95,15 @@ class Supervisor:
         async with self._applying:
             requirements = revision.function.spec.source.requirements
             packages = await self._around.environments.packages(requirements) if requirements else None
-            launcher = self._new_launcher(revision, packages)
+            launcher = self._candidate = self._new_launcher(revision, packages)
             try:
                 await launcher.prepare()
                 proof = await self._prove(launcher)
             except BaseException:
                 launcher.close()
                 raise
+            finally:
+                self._candidate = None
             if self._removed:
                 launcher.close()
                 raise HandlerError(f"{self.key} was removed while {revision.name} was started")
@@ -139,8 +143,8 @@ class Supervisor:
     @property
     def packages(self) -> set[Path | None]:
         """The environments in use."""
-        launchers = {*self._retired, *([self._launcher] if self._launcher else [])}
-        return {launcher.packages for launcher in launchers}
+        launchers = {*self._retired, self._launcher, self._candidate}
+        return {launcher.packages for launcher in launchers if launcher is not None}
 
     @property
     def template_pid(self) -> int | None:
