@@ -110,21 +110,29 @@ class Groups:
         """Whether the part's group is open or can be opened."""
         return part.group in self._open or len(self._open) < self._max_open
 
+    def reserve(self, part: Part, at: float) -> bool:
+        """Open the part's group, which fixes its size, before the part is stored; false without room."""
+        if not self.has_room(part):
+            return False
+        group = self._open.get(part.group)
+        due = at + self._timeout
+        if group is None:
+            group = self._open[part.group] = _Group(part.size, due)
+            heapq.heappush(self._dues, (due, part.group))
+        elif due < group.due:
+            group.due = due
+            heapq.heappush(self._dues, (due, part.group))
+        return True
+
     def observe(self, part: Part, at: float) -> Seen:
         """Take in that ``part`` is stored since ``at`` (seconds since the epoch).
 
         A part that was seen before changes nothing; a group says that it is whole each time until it is
         closed.
         """
-        if not self.has_room(part):
+        if not self.reserve(part, at):
             return Seen.FULL
-        group = self._open.get(part.group)
-        if group is None:
-            group = self._open[part.group] = _Group(part.size, at + self._timeout)
-            heapq.heappush(self._dues, (group.due, part.group))
-        elif at + self._timeout < group.due:
-            group.due = at + self._timeout
-            heapq.heappush(self._dues, (group.due, part.group))
+        group = self._open[part.group]
         group.indexes.add(part.index)
         return Seen.WHOLE if len(group.indexes) >= group.size else Seen.WAITING
 

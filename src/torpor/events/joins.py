@@ -110,16 +110,20 @@ class JoinSubscription:
             await delivery.ack()
             return
         part = part_of(event.attributes)
-        unfit = part if isinstance(part, Unfit) else self._groups.check(part)
-        if unfit is not None or isinstance(part, Unfit):
-            reason = unfit.reason if unfit is not None else ""
-            await self._bury(event, delivery, f"the event cannot be joined: {reason}")
+        if isinstance(part, Unfit):
+            await self._refuse(event, delivery, part)
         elif not self._groups.knows(part.group) and (ending := await self._ending(part.group)) is not None:
             await self._late(event, part, delivery, ending)
-        elif not self._groups.has_room(part):
+        elif (unfit := self._groups.check(part)) is not None:
+            await self._refuse(event, delivery, unfit)
+        elif not self._groups.reserve(part, self._clock.now()):
             await delivery.retry(_PAUSE_SECONDS)
         else:
+            self._news.set()
             await self._store(event, part, delivery)
+
+    async def _refuse(self, event: WireEvent, delivery: Delivery, unfit: Unfit) -> None:
+        await self._bury(event, delivery, f"the event cannot be joined: {unfit.reason}")
 
     async def _store(self, event: WireEvent, part: Part, delivery: Delivery) -> None:
         key = f"part.{names.token(part.group)}.{part.index}"
@@ -218,6 +222,9 @@ class JoinSubscription:
                 self._news.set()
 
     async def _end_overdue(self, overdue: Overdue) -> None:
+        if not overdue.present:  # its parts could not be stored, and come again
+            self._groups.close(overdue.group)
+            return
         reason = f"{overdue.present} of {overdue.size} parts came in time"
         _LOG.warning(
             "a group is incomplete at its time-out",

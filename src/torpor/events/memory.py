@@ -287,10 +287,11 @@ class MemoryLog:
             self._changed.set_result(None)
         self._changed = None
 
-    async def _change(self) -> None:
+    def _change(self) -> asyncio.Future[None]:
+        """Done with the next change after this call."""
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._changed)
+        return asyncio.shield(self._changed)
 
     async def change_or(self, delay_seconds: float | None) -> None:
         """Return after the next change of the log, or after ``delay_seconds``."""

@@ -39,6 +39,7 @@ class Pump:
         self._consumer: Consumer | None = None
         self._held: dict[asyncio.Task[None], Delivery] = {}
         self._freed = asyncio.Event()
+        self._taken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -96,6 +97,7 @@ class Pump:
                 task = asyncio.create_task(self._run(delivery))
                 self._held[task] = delivery
                 task.add_done_callback(self._done)
+            self._taken.set()
 
     async def _reopen(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -122,6 +124,9 @@ class Pump:
     async def _keep(self) -> None:
         """Keep the log from delivering again what is still being handled."""
         while True:
+            while not self._held:
+                self._taken.clear()
+                await self._taken.wait()
             await self._clock.sleep(self._spec.ack_wait_seconds / 3)
             for delivery in list(self._held.values()):
                 try:

@@ -1,0 +1,108 @@
+"""The state of groups: which are whole, which overdue."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torpor.events.join import MAX_PARTS, Groups, Overdue, Part, Seen, Unfit, part_of
+
+
+def _attributes(**given: str) -> dict[str, str]:
+    return {"fanoutid": "g", "fanoutindex": "0", "fanoutsize": "2", **given}
+
+
+def test_a_part() -> None:
+    assert part_of(_attributes(fanoutindex="1")) == Part("g", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({}, "no attribute 'fanoutid'"),
+        (_attributes(fanoutid=""), "no attribute 'fanoutid'"),
+        ({"fanoutid": "g", "fanoutsize": "2"}, "whole numbers"),
+        ({"fanoutid": "g", "fanoutindex": "0"}, "whole numbers"),
+        (_attributes(fanoutindex="-1"), "whole numbers"),
+        (_attributes(fanoutindex="1.0"), "whole numbers"),
+        (_attributes(fanoutindex="٣"), "whole numbers"),
+        (_attributes(fanoutsize="9999999999"), "whole numbers"),
+        (_attributes(fanoutindex="2"), "below 'fanoutsize' (2)"),
+        (_attributes(fanoutsize="0"), "'fanoutsize' is 0"),
+        (_attributes(fanoutsize=str(MAX_PARTS + 1)), "1 to 10000 was expected"),
+    ],
+)
+def test_what_is_no_part(attributes: dict[str, str], says: str) -> None:
+    found = part_of(attributes)
+    assert isinstance(found, Unfit)
+    assert says in found.reason
+
+
+def test_a_group_is_whole_with_its_last_part() -> None:
+    groups = Groups(10.0)
+    assert groups.observe(Part("g", 0, 2), 0.0) is Seen.WAITING
+    assert groups.observe(Part("g", 0, 2), 1.0) is Seen.WAITING
+    assert groups.observe(Part("g", 1, 2), 2.0) is Seen.WHOLE
+    assert groups.observe(Part("g", 1, 2), 3.0) is Seen.WHOLE
+    assert groups.whole() == ["g"]
+    groups.close("g")
+    assert (len(groups), groups.next_due(), groups.whole()) == (0, None, [])
+
+
+def test_a_group_of_one_is_whole_at_once() -> None:
+    assert Groups(10.0).observe(Part("g", 0, 1), 0.0) is Seen.WHOLE
+
+
+def test_the_time_counts_from_the_first_part() -> None:
+    groups = Groups(10.0)
+    groups.observe(Part("g", 0, 3), 5.0)
+    groups.observe(Part("g", 1, 3), 9.0)
+    assert groups.next_due() == 15.0
+    assert groups.overdue(14.9) == []
+    assert groups.overdue(15.0) == [Overdue("g", 2, 3)]
+
+
+def test_parts_may_be_observed_out_of_order() -> None:
+    groups = Groups(10.0)  # as when the log is read after a start, and a clock was put back
+    groups.observe(Part("g", 0, 3), 9.0)
+    groups.observe(Part("g", 1, 3), 5.0)
+    assert groups.next_due() == 15.0
+
+
+def test_sizes_must_agree() -> None:
+    groups = Groups(10.0)
+    groups.observe(Part("g", 0, 3), 0.0)
+    assert groups.check(Part("g", 1, 3)) is None
+    unfit = groups.check(Part("g", 1, 4))
+    assert unfit is not None
+    assert "earlier parts of the group say 3" in unfit.reason
+
+
+def test_open_groups_are_bounded() -> None:
+    groups = Groups(10.0, max_open=1)
+    groups.observe(Part("g", 0, 2), 0.0)
+    assert not groups.has_room(Part("h", 0, 2))
+    assert groups.observe(Part("h", 0, 2), 0.0) is Seen.FULL
+    assert groups.has_room(Part("g", 1, 2))
+    groups.close("g")
+    assert groups.has_room(Part("h", 0, 2))
+
+
+_parts = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.integers(0, 100)), min_size=1, max_size=40
+)
+
+
+@given(_parts)
+def test_any_order_and_any_repetition_makes_the_same_groups(parts: list[tuple[str, int, int]]) -> None:
+    groups = Groups(10.0)
+    for group, index, at in parts:
+        groups.observe(Part(group, index, 4), at)
+    seen = {group: {i for g, i, _ in parts if g == group} for group in {g for g, _, _ in parts}}
+    assert sorted(groups.whole()) == sorted(group for group, indexes in seen.items() if len(indexes) == 4)
+    firsts = {group: min(at for g, _, at in parts if g == group) for group in seen}
+    assert groups.next_due() == min(firsts.values()) + 10.0
+    overdue = groups.overdue(60.0)
+    assert {each.group for each in overdue} == {group for group, at in firsts.items() if at + 10.0 <= 60.0}
+    assert [firsts[each.group] for each in overdue] == sorted(firsts[each.group] for each in overdue)

@@ -1,0 +1,195 @@
+"""Dispatcher and ingress on the log in memory, with functions that answer as a test tells them to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from torpor.binding import WireEvent, decode, encode_batch
+from torpor.errors import BrokenError, EventLogError
+from torpor.events import names
+from torpor.events.courier import publish
+from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.memory import MemoryLog
+from torpor.events.sender import Response
+from torpor.spec.models import Delivery, Filter, Join, Metadata, Subscriber, Trigger, TriggerSpec
+from torpor.testing.clock import MovableClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from torpor.binding import Headers
+
+BROKER = "default/default"
+BATCH = [(b"content-type", b"application/cloudevents-batch+json")]
+
+
+def event(event_id: str, event_type: str = "a", data: bytes | None = None, **attributes: str) -> WireEvent:
+    return WireEvent(
+        {"specversion": "1.0", "id": event_id, "source": "/s", "type": event_type, **attributes}, data
+    )
+
+
+def part(group: str, index: int, size: int, **attributes: str) -> WireEvent:
+    place = {"fanoutid": group, "fanoutindex": str(index), "fanoutsize": str(size)}
+    return event(
+        f"{group}/{index}", "part", b"%d" % index, datacontenttype="application/json", **place, **attributes
+    )
+
+
+def trigger(
+    name: str = "t",
+    *types: str,
+    delivery: Delivery | None = None,
+    join: Join | None = None,
+    parallelism: int = 32,
+    function: str = "f",
+) -> Trigger:
+    filters = (Filter(any=tuple(Filter(exact={"type": each}) for each in types)),) if types else ()
+    return Trigger(
+        metadata=Metadata(name=name),
+        spec=TriggerSpec(
+            filters=filters,
+            subscriber=Subscriber(function=function),
+            delivery=delivery or Delivery(retry=3, backoff_policy="linear", backoff_delay_seconds=1.0),
+            parallelism=parallelism,
+            join=join,
+        ),
+    )
+
+
+def answer(status: int = 204, events: Sequence[WireEvent] = (), **headers: str) -> Response:
+    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    if events:
+        return Response(200, [*BATCH, *given], encode_batch(events))
+    return Response(status, given, b"")
+
+
+class Functions:
+    """Keeps :class:`torpor.events.sender.Sender`; ``behave`` says what a call answers, or raises it."""
+
+    def __init__(self, clock: MovableClock) -> None:
+        self._clock = clock
+        self.behave: Callable[[list[WireEvent], int], Response | Exception] = lambda *_: answer()
+        self.calls: list[tuple[float, str, list[str], int]] = []
+        """When, which function, the ids of the events, the attempt."""
+        self.headers: list[Headers] = []
+        self.timeouts: list[float] = []
+        self.under_way = self.most_under_way = 0
+        self.gate: asyncio.Event | None = None
+        """Where it is given, calls wait for it."""
+
+    async def send(
+        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
+    ) -> Response:
+        events = decode(headers, body) or []
+        attempt = int(dict(headers)[b"torpor-attempt"])
+        self.calls.append((self._clock.monotonic(), function_key, [each.id for each in events], attempt))
+        self.headers.append(headers)
+        self.timeouts.append(timeout_seconds)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+            result = self.behave(events, attempt)
+        finally:
+            self.under_way -= 1
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def times(self) -> list[float]:
+        return [round(at, 6) for at, *_ in self.calls]
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = MovableClock()
+        self.log = MemoryLog(self.clock)
+        self.functions = Functions(self.clock)
+        self.dispatcher = self._dispatcher()
+        self.declared = Declared()
+
+    def _dispatcher(self) -> Dispatcher:
+        return Dispatcher(self.log, self.functions, self.clock)
+
+    async def declare(self, *triggers: Trigger, **timeouts_seconds: float) -> None:
+        timeouts = {f"default/{name}": value for name, value in timeouts_seconds.items()}
+        self.declared = Declared(triggers, [BROKER], timeouts)
+        await self.dispatcher.apply(self.declared)
+
+    async def crash(self) -> None:
+        """The dispatcher dies where it stands, and another one begins."""
+        for subscription in self.dispatcher._subscriptions.values():
+            await subscription.stop(0.0)
+        if self.dispatcher._housekeeper is not None:
+            self.dispatcher._housekeeper.cancel()
+        self.functions.under_way = 0
+        self.dispatcher = self._dispatcher()
+        await self.dispatcher.apply(self.declared)
+
+    async def publish(self, *events: WireEvent) -> None:
+        await publish(self.log, self.dispatcher.stats, BROKER, events)
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(40):
+            await asyncio.sleep(0)
+
+    async def advance(self, seconds: float) -> None:
+        await self.clock.advance(seconds, self.settle)
+
+    async def stream(self, name: str) -> list[WireEvent]:
+        return [stored.event async for stored in self.log.read(name, ">")]
+
+    async def events(self, event_type: str) -> list[WireEvent]:
+        return [each for each in await self.stream(names.broker_stream(BROKER)) if each.type == event_type]
+
+    async def dead(self) -> list[WireEvent]:
+        return await self.stream(names.dead_stream(BROKER))
+
+    async def pending(self) -> int:
+        return sum(state.pending for state in (await self.dispatcher.states()).values())
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    made = World()
+    try:
+        yield made
+    finally:
+        if made.functions.gate is not None:
+            made.functions.gate.set()
+        closing = asyncio.ensure_future(made.dispatcher.close())
+        while not closing.done():
+            await made.advance(1.0)
+        await closing
+
+
+class CrashingLog:
+    """A log whose calls fail at a chosen one, before or after it took effect; then it is well again."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self.fail_at: int | None = None
+        self.after = False
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    async def append(self, stream: str, records: object) -> list[bool]:
+        self.calls["append"] += 1
+        failing = self.calls["append"] == self.fail_at
+        if failing and not self.after:
+            raise EventLogError("the log is out")
+        new = await self._log.append(stream, records)  # type: ignore[arg-type]
+        if failing:
+            raise EventLogError("the answer was lost")
+        return new
+
+
+BROKEN = BrokenError("the connection broke")
