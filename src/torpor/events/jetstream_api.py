@@ -70,6 +70,7 @@ class Api:
         self._client = client
         self._clock = clock
         self._patience_seconds = patience_seconds
+        self._attempt_seconds = min(_ATTEMPT_SECONDS, patience_seconds)
         self._inbox = client.new_inbox()
         self._numbers = itertools.count()
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
@@ -153,7 +154,9 @@ class Api:
         deadline = self._clock.monotonic() + patience
         while True:
             try:
-                return await self.answer(await self.post(subject, payload), min(_ATTEMPT_SECONDS, patience))
+                return await self.answer(
+                    await self.post(subject, payload), min(self._attempt_seconds, patience)
+                )
             except UnansweredError as error:
                 await self.pause(deadline, error)
 
@@ -183,7 +186,7 @@ class Api:
             raise UnansweredError(_text(error)) from error
         try:
             await self.publish(subject, payload, inbox)
-            yield _answers(arrived)
+            yield _answers(arrived, self._attempt_seconds)
         finally:
             with contextlib.suppress(Error, OSError):
                 await subscription.unsubscribe()
@@ -203,10 +206,10 @@ class Api:
         except (ConnectionReconnectingError, OSError) as error:
             raise UnansweredError(_text(error)) from None
 
-    async def answer(self, future: asyncio.Future[Msg], timeout_seconds: float = _ATTEMPT_SECONDS) -> Msg:
+    async def answer(self, future: asyncio.Future[Msg], timeout_seconds: float | None = None) -> Msg:
         """The answer to what :meth:`post` sent, in one attempt's time."""
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with asyncio.timeout(timeout_seconds or self._attempt_seconds):
                 message = await future
         except TimeoutError:
             raise UnansweredError("NATS did not answer in time") from None
@@ -248,10 +251,10 @@ class Api:
                 future.exception()  # who waits for it sees it, who has gone away need not
 
 
-async def _answers(arrived: asyncio.Queue[Msg]) -> AsyncIterator[Msg]:
+async def _answers(arrived: asyncio.Queue[Msg], timeout_seconds: float) -> AsyncIterator[Msg]:
     while True:
         try:
-            async with asyncio.timeout(_ATTEMPT_SECONDS):
+            async with asyncio.timeout(timeout_seconds):
                 message = await arrived.get()
         except TimeoutError:
             return

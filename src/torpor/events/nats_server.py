@@ -32,6 +32,8 @@ MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.02
+_SAID_LINES, _SAID_CHARACTERS = 50, 500
+_HARMLESS = ("[INF]", "[DBG]", "[TRC]", "[WRN]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +162,12 @@ class NatsServer:
             await asyncio.to_thread(self._write_config)
 
     def _said(self) -> str:
-        texts = []
+        lines: list[str] = []
         for name in ("nats-server.err", "nats-server.log"):
             with contextlib.suppress(OSError):
-                texts.append((self._dir / name).read_text(errors="replace")[-500:].strip())
-        return " ".join(text for text in texts if text) or "it said nothing"
+                lines += (self._dir / name).read_text(errors="replace").splitlines()[-_SAID_LINES:]
+        wrong = [line for line in lines if not any(level in line for level in _HARMLESS)]
+        return " ".join(wrong or lines[-1:])[-_SAID_CHARACTERS:] or "it said nothing"
 
 
 def _config(work_dir: Path, port: int, token: str, sync: str) -> str:

@@ -15,7 +15,7 @@ from torpor.binding import WireEvent, decode, encode_batch
 from torpor.children import die_with_parent
 from torpor.endpoint import Endpoint
 from torpor.events.control import ControlClient
-from torpor.events.declaration import ServiceConfig
+from torpor.events.declaration import Declaration, ServiceConfig
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,6 +47,7 @@ class EventsProcess:
         self._control.listen(64)
         self.url = f"http://127.0.0.1:{self._ingress.getsockname()[1]}"
         self.client = ControlClient(self._control_path)
+        self.declaration = Declaration()
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
