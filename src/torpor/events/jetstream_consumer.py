@@ -57,7 +57,10 @@ class Puller:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._place}"
         self._what = f"consumer {nats_consumer!r} of stream {stream!r}"
         self._arrived: deque[Msg] = deque()
-        self._asked = 0
+        self.asked = 0
+        """How many messages are still to come of what was asked for."""
+        self.ended = 0
+        """How many requests ended without being filled."""
         self._news = asyncio.Event()
         self._subscription: Subscription | None = None
         self._gone = False
@@ -79,8 +82,8 @@ class Puller:
                     continue
                 if self._stale:
                     await self._renew()
-                if self._asked < limit:
-                    await self._ask(limit - self._asked)
+                if self.asked < limit:
+                    await self._ask(limit - self.asked)
             except UnansweredError:
                 self._stale = True
                 await self._api.pause(float("inf"), UnansweredError())
@@ -122,7 +125,7 @@ class Puller:
         except Error as error:
             raise EventLogError(f"{self._what} can't be read: {error}") from error
         self._inbox = inbox
-        self._asked = 0
+        self.asked = 0
         self._stale = False
 
     async def _unsubscribe(self) -> None:
@@ -137,7 +140,7 @@ class Puller:
             "expires": int(_EXPIRES_SECONDS * 1e9),
             "idle_heartbeat": int(_HEARTBEAT_SECONDS * 1e9),
         }
-        self._asked += batch
+        self.asked += batch
         await self._api.publish(self._subject, orjson.dumps(request), self._inbox)
 
     def _mark_stale(self) -> None:
@@ -149,7 +152,7 @@ class Puller:
         if status is None:
             if message.subject == self._inbox or not message.reply:
                 return  # no record
-            self._asked = max(0, self._asked - 1)
+            self.asked = max(0, self.asked - 1)
             self._arrived.append(message)
         elif status == "100":
             pass  # a heartbeat
@@ -157,8 +160,9 @@ class Puller:
             await self._api.pause(float("inf"), UnansweredError())
             self._doubtful = self._stale = True
         else:
+            self.ended += 1
             headers = message.headers or {}
-            self._asked = max(0, self._asked - int(headers.get("Nats-Pending-Messages", "0")))
+            self.asked = max(0, self.asked - int(headers.get("Nats-Pending-Messages", "0")))
             said = str(headers.get("Description", "")).lower()
             if any(word in said for word in _GONE):
                 self._gone = True

@@ -12,6 +12,7 @@ import pytest
 from tests.integration.events.process import until
 from torpor.binding import WireEvent
 from torpor.errors import EventLogError, StartError
+from torpor.events import jetstream_consumer
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.log import ConsumerSpec, Record, StreamSpec
 from torpor.events.nats_server import NatsServer
@@ -51,6 +52,36 @@ def test_a_killed_server_comes_back_with_everything(tmp_path: Path) -> None:
             await log.close()
             await server.close()
         assert server.pid is None
+
+    asyncio.run(run())
+
+
+def test_a_reader_outlasts_its_pull_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jetstream_consumer, "_EXPIRES_SECONDS", 0.5)
+    monkeypatch.setattr(jetstream_consumer, "_HEARTBEAT_SECONDS", 0.2)
+
+    async def run() -> None:
+        server = NatsServer(tmp_path)
+        await server.start()
+        log = await JetStreamLog.connect(server.url, token=server.token)
+        try:
+            await log.ensure_stream(StreamSpec("s"))
+            consumer = await log.consumer(ConsumerSpec("s", "c"))
+            for number in range(3):
+                fetching = asyncio.ensure_future(consumer.fetch(5))
+                ended = consumer._puller.ended
+
+                async def expired(ended: int = ended) -> bool:
+                    return consumer._puller.ended > ended
+
+                await until(expired)
+                assert consumer._puller.asked <= 5
+                await log.append("s", [_record(number)])
+                [delivery] = await fetching
+                assert delivery.record.event.id == str(number)
+        finally:
+            await log.close()
+            await server.close()
 
     asyncio.run(run())
 
