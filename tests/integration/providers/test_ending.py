@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from torpor.errors import HandlerError
 from torpor.providers.base import InstanceState
 from torpor.providers.process import supervisor
 from torpor.spec.models import Scaling
@@ -291,5 +293,38 @@ def test_a_function_that_is_removed_and_comes_back_is_published(run: Callable[..
         await asyncio.gather(removing, applying)
         await rig.scale(1)
         assert await rig.call()
+
+    run(test)
+
+
+def test_a_template_or_parent_that_does_not_answer_is_replaced(run: Callable[..., None]) -> None:
+    async def test(rig: Any) -> None:
+        rig.provider._around = dataclasses.replace(rig.provider._around, start_seconds=1.0)
+        await rig.apply(rig.write())
+        template, (parent,) = rig.provider.template_pid(KEY), rig.provider.parent_pids()
+        os.kill(template, signal.SIGSTOP)
+        await rig.scale(1)
+        assert rig.provider.template_pid(KEY) not in (None, template)
+        old = rig.endpoints
+        os.kill(parent, signal.SIGSTOP)
+        os.kill(rig.provider.template_pid(KEY), signal.SIGKILL)
+        await rig.until(lambda: len(rig.endpoints) == 1 and rig.endpoints != old)
+        assert rig.provider.parent_pids() not in ([], [parent])
+
+    run(test)
+
+
+def test_a_module_that_never_ends_its_import_is_told_and_ended(
+    run: Callable[..., None], alive: Callable[[int], bool]
+) -> None:
+    async def test(rig: Any) -> None:
+        rig.provider._around = dataclasses.replace(rig.provider._around, start_seconds=1.0)
+        folder = rig.write(
+            "import pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(600)"
+        )
+        with pytest.raises(HandlerError, match="was not done after 1 s"):
+            await rig.apply(folder)
+        pid = int((folder / "pid").read_text())
+        await rig.until(lambda: not alive(pid))
 
     run(test)

@@ -13,6 +13,7 @@ import pytest
 
 from torpor.errors import HandlerError
 from torpor.providers.base import InstanceState
+from torpor.providers.process.supervisor import MAX_STARTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,5 +219,23 @@ def test_waking_is_measured(run: Callable[..., None]) -> None:
             waits.append((time.perf_counter() - began) * 1000)
             await rig.scale(0)
         print(f"fork to ready: p50 {statistics.median(waits):.1f} ms, most {max(waits):.1f} ms")  # noqa: T201
+
+    run(test)
+
+
+def test_many_instances_start_a_few_at_a_time(run: Callable[..., None]) -> None:
+    async def test(rig: Any) -> None:
+        await rig.apply(rig.write())
+        most = 0
+
+        def count(_: str) -> None:
+            nonlocal most
+            states = [one.state for one in rig.provider.instances(KEY)]
+            most = max(most, states.count(InstanceState.STARTING))
+
+        rig.provider.subscribe(count)
+        await rig.scale(25)
+        assert 1 < most <= MAX_STARTING
+        await rig.scale(0)
 
     run(test)

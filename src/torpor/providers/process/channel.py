@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections import deque
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torpor.providers.process.wire import Message
+
+BUSY_SECONDS = 0.01
 
 
 class Channel:
@@ -65,22 +68,26 @@ class Channel:
         self.close()
 
     def _flush(self) -> None:
-        while self._unsent:
+        while self.open and self._unsent:
             data, descriptors = self._unsent[0]
             try:
                 sent = wire.send_some(self._socket, data, descriptors)
             except (BlockingIOError, InterruptedError):
                 self._loop.add_writer(self._socket, self._flush)
                 return
-            except OSError:  # told a turn later, so that no caller of send() is called back by it
-                self._loop.call_soon(self.close)
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:  # descriptors in flight: the other end has to catch up
+                    self._loop.call_later(BUSY_SECONDS, self._flush)
+                    return
+                self._loop.call_soon(self.close)  # not now: no caller of send() is called back by it
                 return
             _close(descriptors)
             if sent < len(data):
                 self._unsent[0] = (data[sent:], ())
             else:
                 self._unsent.popleft()
-        self._loop.remove_writer(self._socket)
+        if self.open:
+            self._loop.remove_writer(self._socket)
 
     def _readable(self) -> bool:
         """Whether there was something."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torpor.endpoint import Endpoint
 from torpor.providers.base import Instance, InstanceState
+from torpor.providers.process.handle import Handle
 from torpor.providers.process.memory import private_bytes
 from torpor.providers.process.output import Output
 
@@ -53,13 +54,12 @@ class InstanceProcess:
         self._kill_reason: str | None = None
         self.end_reason: str | None = None
         self.gone = asyncio.Event()
-        self.pid: int | None = None
         self.last_errors: deque[str] = deque(maxlen=TAIL_LINES)
         self._clock = clock
         self._on_line = on_line
         self._on_ready = on_ready
         self._on_ended = on_ended
-        self._pidfd: int | None = None
+        self._handle: Handle | None = None
         self._signal_at_start: signal.Signals | None = None
         self._memory: tuple[float, int | None] = (float("-inf"), None)
         self._loop = asyncio.get_running_loop()
@@ -93,6 +93,11 @@ class InstanceProcess:
             Output(stderr_read, self._error_line),
         ]
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, once it was forked."""
+        return self._handle.pid if self._handle is not None else None
+
     def hand_over(self) -> list[int]:
         """The descriptors that are the process's: listening socket, readiness, standard output and error."""
         handed_over, self._handed_over = self._handed_over, []
@@ -109,12 +114,7 @@ class InstanceProcess:
 
     def started(self, pid: int) -> None:
         """It runs as process ``pid``."""
-        self.pid = pid
-        if hasattr(os, "pidfd_open"):
-            try:
-                self._pidfd = os.pidfd_open(pid)
-            except OSError:  # it has ended; that is told next
-                return
+        self._handle = Handle(pid)
         if self._signal_at_start is not None:
             self.signal(self._signal_at_start)
 
@@ -124,9 +124,8 @@ class InstanceProcess:
         self._forget_readiness()
         for output in self._outputs:
             output.finish()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        if self._handle is not None:
+            self._handle.close()
         for descriptor in self.hand_over():
             os.close(descriptor)
         self.gone.set()
@@ -136,18 +135,10 @@ class InstanceProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to its process, as soon as there is one, and to no later one of its number."""
-        if self.gone.is_set():
-            return
-        if self.pid is None:
+        if self._handle is None:
             self._signal_at_start = number
-            return
-        try:
-            if self._pidfd is not None:
-                signal.pidfd_send_signal(self._pidfd, number)
-            elif not hasattr(os, "pidfd_open"):
-                os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
+        else:
+            self._handle.signal(number)
 
     def kill(self, reason: str | None = None) -> None:
         """End it now; ``reason`` completes "it ..." where "was killed" would say too little."""

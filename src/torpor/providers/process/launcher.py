@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import signal
 import socket
 from collections import deque
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from torpor.clock import happens_within
 from torpor.errors import HandlerError
 from torpor.providers.process import variables
+from torpor.providers.process.handle import Handle
 from torpor.providers.process.nursery import Nursery
 from torpor.providers.process.output import Output
 
@@ -35,7 +37,8 @@ class Template:
         self, identity: str, parent: WarmParent, request: Message, on_line: Callable[..., None]
     ) -> None:
         self.id = identity
-        self.pid: int | None = None
+        self._parent = parent
+        self._handle: Handle | None = None
         self.reasons: list[str] = []
         self.on_end: Callable[[], None] = lambda: None
         self._known = asyncio.Event()  # how the preparation went
@@ -60,25 +63,44 @@ class Template:
     async def prepared(self, clock: Clock, within_seconds: float) -> list[str]:
         """Wait until it is; the reasons against forking it. Raises :class:`~torpor.errors.HandlerError`."""
         if not await happens_within(clock, within_seconds, self._known):
-            self.close()
+            self.kill_wedged()
             raise HandlerError(f"importing the module was not done after {within_seconds:g} s")
         if self._error is not None:
             raise HandlerError(self._error)
         return self.reasons
 
+    @property
+    def pid(self) -> int | None:
+        """Its process, while it runs."""
+        return self._handle.pid if self._handle is not None else None
+
     def close(self) -> None:
         """End it, and its instances with it."""
+        self.nursery.close()
+        if self._handle is not None and not self._known.is_set():
+            self._handle.signal(signal.SIGKILL)  # it imports, and does not look at its channel
+
+    def kill_wedged(self) -> None:
+        """End it though it does not answer; or its parent, if that does not even fork."""
+        if self._handle is not None:
+            self._handle.signal(signal.SIGKILL)
+        else:
+            self._parent.close()
         self.nursery.close()
 
     # --- what its parent tells ------------------------------------------------------------------------------
 
     def started(self, pid: int) -> None:
         """It runs as process ``pid``."""
-        self.pid = pid
+        self._handle = Handle(pid)
+        if not self.nursery.open:  # closed before it was there
+            self._handle.signal(signal.SIGKILL)
 
     def ended(self, reason: str) -> None:
         """It has ended."""
-        self.pid = None
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
         for output in self._outputs:
             output.finish()
         self.nursery.finish()  # how the preparation went may not have been read yet
@@ -208,6 +230,13 @@ class Launcher:
         if self._template is not None:
             template, self._template = self._template, None
             template.close()
+
+    def kill_wedged(self) -> None:
+        """What should have started an instance does not answer: end it, so that another is made."""
+        if self._template is not None:
+            self._template.kill_wedged()
+        elif self._parent is not None:
+            self._parent.close()
 
     def _lost(self, template: Template) -> None:
         if self._template is template:

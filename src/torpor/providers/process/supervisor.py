@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 WITHDRAW_SECONDS = 30.0
 # An instance that ends itself in time is ahead of this; the rest is killed.
 KILL_MARGIN_SECONDS = DRAIN_MARGIN_SECONDS + 4.0
+# Instances of one function that start at once: more only get in each other's way.
+MAX_STARTING = 16
 # Deaths before readiness, in a row, from which on the function counts as one that can't start.
 PROBLEM_AFTER_FAILED_STARTS = 2
 
@@ -250,14 +252,15 @@ class Supervisor:
             if self._preparing is None:
                 self._preparing = self._spawn(self._prepare(launcher))
             return
-        for _ in range(count):
+        starting = len(self._start_limits)
+        for _ in range(min(count, MAX_STARTING - starting)):  # the rest when one of these is ready
             try:
                 instance = self._make(launcher, self._instance_ready, self._instance_ended)
             except OSError as error:
                 self._failed_to_start(f"no socket or pipe could be made for an instance: {error}")
                 return
             self._instances[instance.id] = instance
-            limit = Timer(self._clock, functools.partial(instance.kill, self._too_late()))
+            limit = Timer(self._clock, functools.partial(self._end_late_start, instance))
             limit.start(self._around.start_seconds)
             self._start_limits[instance.id] = limit
             launcher.start(instance)
@@ -341,6 +344,11 @@ class Supervisor:
             prepared_at = self._launcher.prepared_monotonic
             self._backoff = self._backoff.died(self._clock.monotonic(), prepared_at, prepared_at)
         asyncio.get_running_loop().call_soon(self._reconcile)  # after its instances are told to have ended
+
+    def _end_late_start(self, instance: InstanceProcess) -> None:
+        instance.kill(self._too_late())
+        if instance.pid is None:
+            instance.launcher.kill_wedged()
 
     def _end_start_limit(self, instance: InstanceProcess) -> None:
         limit = self._start_limits.pop(instance.id, None)
