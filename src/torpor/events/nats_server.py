@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+_MAX_STORE_BYTES = 1 << 50  # a limit of a stream reserves nothing of the disk: each broker has its own
 _START_SECONDS = 20.0
 _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.02
@@ -182,7 +183,11 @@ def _config(work_dir: Path, port: int, token: str, sync: str) -> str:
         "logfile_max_num": 2,
         "max_payload": MAX_PAYLOAD_BYTES,
         "authorization": {"token": token},
-        "jetstream": {"store_dir": str(work_dir), "sync_interval": "always" if sync == "always" else "2m"},
+        "jetstream": {
+            "store_dir": str(work_dir),
+            "max_file_store": _MAX_STORE_BYTES,
+            "sync_interval": "always" if sync == "always" else "2m",
+        },
     }
     return orjson.dumps(settings, option=orjson.OPT_INDENT_2).decode()  # JSON is a form of its format
 

@@ -86,6 +86,23 @@ def test_a_reader_outlasts_its_pull_requests(tmp_path: Path, monkeypatch: pytest
     asyncio.run(run())
 
 
+def test_limits_of_streams_reserve_nothing(tmp_path: Path) -> None:
+    """Many brokers that may hold 8 GiB each fit on any disk, as long as they don't."""
+
+    async def run() -> None:
+        server = NatsServer(tmp_path)
+        await server.start()
+        log = await JetStreamLog.connect(server.url, token=server.token)
+        try:
+            for number in range(100):
+                await log.ensure_stream(StreamSpec(f"broker.n.b{number}", max_bytes=8 * 1024**3))
+        finally:
+            await log.close()
+            await server.close()
+
+    asyncio.run(run())
+
+
 def test_only_who_knows_the_token_may_publish(tmp_path: Path) -> None:
     async def run() -> None:
         server = NatsServer(tmp_path)
