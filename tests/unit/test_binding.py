@@ -29,6 +29,8 @@ from torpor.binding import (
 )
 from torpor.errors import MalformedEventError
 
+few = settings(max_examples=40, deadline=None)
+
 REQUIRED = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
 
 _TEXT = st.text(
@@ -83,31 +85,31 @@ def _same(one: WireEvent, other: WireEvent) -> bool:
 # --- there and back ---------------------------------------------------------------------------------------
 
 
-@settings(max_examples=40)
+@few
 @given(wire_events())
-def test_binary_there_and_back(event):
+def test_binary_there_and_back(event: Any) -> None:
     headers, body = encode_binary(event)
     assert decode(headers, body) == [event]
     assert all(value.isascii() for name, value in headers if name != b"content-type")
 
 
-@settings(max_examples=40)
+@few
 @given(wire_events())
-def test_structured_there_and_back(event):
+def test_structured_there_and_back(event: Any) -> None:
     assert _same(decode_structured(encode_structured(event)), event)
 
 
-@settings(max_examples=30)
+@few
 @given(st.lists(wire_events(), max_size=3))
-def test_batch_there_and_back(events):
+def test_batch_there_and_back(events: Any) -> None:
     again = decode_batch(encode_batch(events))
     assert len(again) == len(events)
     assert all(_same(one, other) for one, other in zip(again, events, strict=True))
 
 
-@settings(max_examples=40)
+@few
 @given(wire_events())
-def test_the_sdks_event_there_and_back(event):
+def test_the_sdks_event_there_and_back(event: Any) -> None:
     again = from_sdk(to_sdk(event))
     if event.data is not None and event.data.strip() == b"null" and again.data is None:
         event = WireEvent(event.attributes, None)  # the SDK's event does not tell null from nothing
@@ -133,9 +135,9 @@ def _without_time(event: Any) -> tuple[dict[str, Any], Any]:
     return attributes, event.get_data()
 
 
-@settings(max_examples=40)
+@few
 @given(wire_events())
-def test_the_sdk_reads_our_binary_mode_as_we_do(event):
+def test_the_sdk_reads_our_binary_mode_as_we_do(event: Any) -> None:
     theirs = from_binary(_message(event), JSONFormat(), CloudEvent)
     ours = to_sdk(event)
     assert _without_time(theirs)[0] == _without_time(ours)[0]
@@ -145,17 +147,17 @@ def test_the_sdk_reads_our_binary_mode_as_we_do(event):
         assert theirs.get_time() == ours.get_time()
 
 
-@settings(max_examples=40)
+@few
 @given(wire_events())
-def test_the_sdk_reads_our_structured_mode(event):
+def test_the_sdk_reads_our_structured_mode(event: Any) -> None:
     content = {"content-type": "application/cloudevents+json"}
     theirs = from_structured(HTTPMessage(content, encode_structured(event)), JSONFormat(), CloudEvent)
     assert _without_time(theirs)[0] == _without_time(to_sdk(event))[0]
 
 
-@settings(max_examples=40)
+@few
 @given(wire_events())
-def test_we_read_the_sdks_messages(event):
+def test_we_read_the_sdks_messages(event: Any) -> None:
     made = to_sdk(event)
     for message in (to_binary(made, JSONFormat()), to_structured(made, JSONFormat())):
         headers = [(name.lower().encode(), value.encode()) for name, value in message.headers.items()]
@@ -194,19 +196,19 @@ def _headers(**attributes: str) -> list[tuple[bytes, bytes]]:
         ({"partitionkey": "%0A"}, "control character"),
     ],
 )
-def test_malformed_attributes_are_named(attributes, reason):
+def test_malformed_attributes_are_named(attributes: Any, reason: Any) -> None:
     with pytest.raises(MalformedEventError, match=reason):
         decode_binary(_headers(**attributes), b"")
 
 
 @pytest.mark.parametrize("missing", list(REQUIRED))
-def test_a_missing_attribute_is_named(missing):
+def test_a_missing_attribute_is_named(missing: Any) -> None:
     headers = [pair for pair in _headers() if pair[0] != f"ce-{missing}".encode()]
     with pytest.raises(MalformedEventError, match=f"'{missing}' is missing"):
         decode_binary(headers, b"")
 
 
-def test_an_attribute_given_twice_is_refused():
+def test_an_attribute_given_twice_is_refused() -> None:
     for name in (b"ce-id", b"ce-color"):
         with pytest.raises(MalformedEventError, match="twice"):
             decode_binary([*_headers(color="red"), (name, b"2")], b"")
@@ -225,19 +227,20 @@ def test_an_attribute_given_twice_is_refused():
         ('{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}', "'x' is {}, a text"),
     ],
 )
-def test_malformed_documents_are_explained(document, reason):
+def test_malformed_documents_are_explained(document: Any, reason: Any) -> None:
     with pytest.raises(MalformedEventError, match=reason):
         decode_structured(document.encode())
 
 
-def test_a_batch_says_which_event_is_wrong():
+def test_a_batch_says_which_event_is_wrong() -> None:
     good = encode_structured(WireEvent(REQUIRED, None)).decode()
     with pytest.raises(MalformedEventError, match="event 1 of the batch"):
         decode_batch(f"[{good},{{}}]".encode())
 
 
+@few
 @given(st.binary(max_size=80))
-def test_no_bytes_raise_anything_else(body):
+def test_no_bytes_raise_anything_else(body: Any) -> None:
     for content_type in (b"application/cloudevents+json", b"application/cloudevents-batch+json"):
         try:
             decode([(b"content-type", content_type)], body)
@@ -245,8 +248,13 @@ def test_no_bytes_raise_anything_else(body):
             continue
 
 
-@given(st.lists(st.tuples(st.sampled_from([b"ce-id", b"ce-time", b"ce-x", b"content-type"]), st.binary()), max_size=5))
-def test_no_headers_raise_anything_else(headers):
+@few
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"ce-id", b"ce-time", b"ce-x", b"content-type"]), st.binary()), max_size=5
+    )
+)
+def test_no_headers_raise_anything_else(headers: Any) -> None:
     try:
         decode([*_headers(), *headers], b"{}")
     except MalformedEventError:
@@ -256,7 +264,7 @@ def test_no_headers_raise_anything_else(headers):
 # --- details of the specification -------------------------------------------------------------------------
 
 
-def test_what_is_no_event_is_none():
+def test_what_is_no_event_is_none() -> None:
     assert decode([(b"content-type", b"application/json")], b"{}") is None
 
 
@@ -264,29 +272,29 @@ def test_what_is_no_event_is_none():
     ("value", "header"),
     [("Euro € 😀", b"Euro%20%E2%82%AC%20%F0%9F%98%80"), ('a"b%c', b"a%22b%25c"), ("a-b_c~!", b"a-b_c~!")],
 )
-def test_values_are_percent_encoded_as_the_binding_says(value, header):
+def test_values_are_percent_encoded_as_the_binding_says(value: Any, header: Any) -> None:
     assert encode_value(value) == header
     [pair] = [(b"ce-x", header)]
     assert decode_binary([*_headers(), pair], b"").attributes["x"] == value
 
 
-def test_data_of_no_length_is_data_where_it_has_a_type():
+def test_data_of_no_length_is_data_where_it_has_a_type() -> None:
     assert decode_binary(_headers(), b"").data is None
     assert decode_binary([*_headers(), (b"content-type", b"text/plain")], b"").data == b""
 
 
 @pytest.mark.parametrize(("value", "text"), [(True, "true"), (False, "false"), (-7, "-7")])
-def test_attributes_of_other_types_become_text(value, text):
+def test_attributes_of_other_types_become_text(value: Any, text: Any) -> None:
     document = json.dumps({**REQUIRED, "x": value, "y": None}).encode()
     assert decode_structured(document).attributes == {**REQUIRED, "x": text}
 
 
-def test_a_leap_second_is_a_time():
+def test_a_leap_second_is_a_time() -> None:
     event = decode_binary(_headers(time="2016-12-31T23:59:60z"), b"")
     assert to_sdk(event).get_time() == datetime(2016, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
-def test_data_that_says_it_is_json_must_be():
+def test_data_that_says_it_is_json_must_be() -> None:
     event = WireEvent({**REQUIRED, "datacontenttype": "application/json"}, b"{")
     with pytest.raises(MalformedEventError, match="not JSON"):
         to_sdk(event)

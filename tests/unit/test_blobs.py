@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from torpor.blobs import BlobStore
 from torpor.errors import BlobError, BlobNotFoundError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 DATA = b"a photograph"
 NAME = hashlib.sha256(DATA).hexdigest()
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(tmp_path: Path) -> Any:
     return BlobStore(f"{(tmp_path / 'blobs').as_uri()}/")
 
 
-def _files(tmp_path):
+def _files(tmp_path: Path) -> Any:
     return sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
 
 
-def test_gives_back_what_was_put(store, tmp_path):
-    async def run():
+def test_gives_back_what_was_put(store: Any, tmp_path: Path) -> None:
+    async def run() -> None:
         reference = await store.put(DATA, "image/jpeg")
         assert reference == f"{(tmp_path / 'blobs').as_uri()}/{NAME}"
         assert await store.put(DATA, "image/jpeg") == reference
@@ -36,12 +40,12 @@ def test_gives_back_what_was_put(store, tmp_path):
     asyncio.run(run())
 
 
-def test_takes_a_stream(store):
-    async def chunks():
+def test_takes_a_stream(store: Any) -> None:
+    async def chunks() -> Any:
         for _ in range(64):
             yield b"x" * 65_536
 
-    async def run():
+    async def run() -> None:
         reference = await store.put_stream(chunks(), None)
         assert await store.get(reference) == b"x" * 64 * 65_536
         blob = await store.open(reference.rpartition("/")[2])
@@ -50,12 +54,12 @@ def test_takes_a_stream(store):
     asyncio.run(run())
 
 
-def test_a_stream_that_breaks_leaves_nothing(store, tmp_path):
-    async def chunks():
+def test_a_stream_that_breaks_leaves_nothing(store: Any, tmp_path: Path) -> None:
+    async def chunks() -> Any:
         yield b"x" * 5_000_000
         raise LookupError("the caller left")
 
-    async def run():
+    async def run() -> None:
         with pytest.raises(LookupError):
             await store.put_stream(chunks(), "image/jpeg")
 
@@ -63,12 +67,12 @@ def test_a_stream_that_breaks_leaves_nothing(store, tmp_path):
     assert _files(tmp_path) == []
 
 
-def test_an_empty_blob_is_one(store):
-    async def nothing():
-        return
-        yield b""
+def test_an_empty_blob_is_one(store: Any) -> None:
+    async def nothing() -> Any:
+        for chunk in ():
+            yield chunk
 
-    async def run():
+    async def run() -> None:
         assert await store.get(await store.put(b"")) == b""
         assert await store.get(await store.put_stream(nothing(), None)) == b""
 
@@ -88,10 +92,10 @@ def test_an_empty_blob_is_one(store):
         "{base}x/" + NAME,
     ],
 )
-def test_reads_nothing_but_its_own(store, tmp_path, reference):
+def test_reads_nothing_but_its_own(store: Any, tmp_path: Path, reference: Any) -> None:
     (tmp_path / "secret").write_text("secret")
 
-    async def run():
+    async def run() -> None:
         await store.put(DATA, "text/plain")
         with pytest.raises(BlobNotFoundError):
             await store.get(reference.replace("{base}", (tmp_path / "blobs").as_uri()))
@@ -100,8 +104,8 @@ def test_reads_nothing_but_its_own(store, tmp_path, reference):
 
 
 @pytest.mark.parametrize("name", ["", "..", "../secret", "0" * 64, "uploads/x", NAME.upper()])
-def test_opens_nothing_else(store, name):
-    async def run():
+def test_opens_nothing_else(store: Any, name: Any) -> None:
+    async def run() -> None:
         await store.put(DATA)
         with pytest.raises(BlobNotFoundError):
             await store.open(name)
@@ -109,8 +113,8 @@ def test_opens_nothing_else(store, name):
     asyncio.run(run())
 
 
-def test_notices_that_a_blob_is_damaged(store, tmp_path):
-    async def run():
+def test_notices_that_a_blob_is_damaged(store: Any, tmp_path: Path) -> None:
+    async def run() -> None:
         reference = await store.put(DATA)
         (tmp_path / "blobs" / NAME).write_bytes(b"other bytes!")
         with pytest.raises(BlobError, match="damaged"):
@@ -119,10 +123,10 @@ def test_notices_that_a_blob_is_damaged(store, tmp_path):
     asyncio.run(run())
 
 
-def test_says_why_a_store_cannot_be_used(tmp_path):
+def test_says_why_a_store_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
 
-    async def run():
+    async def run() -> None:
         for url in (f"{(tmp_path / 'file').as_uri()}/x", "nonsense://x"):
             with pytest.raises(BlobError, match="can't"):
                 await BlobStore(url).put(DATA)

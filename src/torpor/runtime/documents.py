@@ -95,7 +95,10 @@ def _input(plan: Plan, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _output(plan: Plan, schemas: dict[str, Any]) -> dict[str, Any]:
-    annotation = typing.get_type_hints(plan.function).get("return", Any)
+    try:
+        annotation = typing.get_type_hints(plan.function).get("return", Any)
+    except (NameError, TypeError, AttributeError):
+        return {}  # known to type checkers alone
     arguments = typing.get_args(annotation)
     if plan.style in (Style.GENERATOR, Style.ASYNC_GENERATOR):
         annotation = list[arguments[0]] if arguments else list[Any]  # type: ignore[valid-type]

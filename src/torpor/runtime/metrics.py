@@ -22,7 +22,8 @@ FAILED = "failed"
 TIMED_OUT = "timed-out"
 INVALID_REPLY = "invalid-reply"
 GONE = "caller-gone"
-OUTCOMES = (OK, REFUSED, FAILED, TIMED_OUT, INVALID_REPLY, GONE)
+CUT = "cut"
+OUTCOMES = (OK, REFUSED, FAILED, TIMED_OUT, INVALID_REPLY, GONE, CUT)
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Upper bounds of the buckets of all durations, in seconds."""

@@ -10,6 +10,7 @@ import typing
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from cloudevents.core.v1.event import CloudEvent
@@ -82,7 +83,7 @@ def plan(handler: Callable[..., Any], mark: Mark) -> Plan:
     where = place(handler)
     try:
         signature = inspect.signature(handler)
-        hints = typing.get_type_hints(_annotated(handler), include_extras=True)
+        hints = _hints(handler)
     except (NameError, TypeError, ValueError, AttributeError) as error:
         raise HandlerError(f"{where}: the annotations of {name} can't be read: {error}") from error
     first, context = _parameters(signature, hints, f"{where}: {name}")
@@ -104,8 +105,12 @@ def place(value: object) -> str:
         return getattr(value, "__module__", None) or "?"
 
 
-def _annotated(handler: Callable[..., Any]) -> Any:
-    return handler if inspect.isroutine(handler) else type(handler).__call__
+def _hints(handler: Callable[..., Any]) -> dict[str, Any]:
+    """The types of the parameters; what a function returns may be known to type checkers alone."""
+    annotated: Any = inspect.unwrap(handler if inspect.isroutine(handler) else type(handler).__call__)
+    given = {name: hint for name, hint in annotated.__annotations__.items() if name != "return"}
+    names = getattr(inspect.unwrap(annotated), "__globals__", {})
+    return typing.get_type_hints(SimpleNamespace(__annotations__=given), names, include_extras=True)
 
 
 def _parameters(

@@ -154,12 +154,7 @@ class Runtime:
     def _answer_to(self, error: BaseException, call: Call) -> Answer | None:
         """The answer to a call in which ``error`` was raised; raises it again if it is nobody's answer."""
         if isinstance(error, asyncio.CancelledError):
-            if not call.timed_out:
-                self.leave(call)
-                raise error
-            if call.task is not None:
-                call.task.uncancel()
-            return None
+            return self._answer_to_cancelled(error, call)
         if isinstance(error, Interrupted):
             call.timed_out = True  # by the watchdog: the handler had blocked the event loop
             self.calls.end_blocked(call)
@@ -178,6 +173,17 @@ class Runtime:
         _LOG.error("the handler failed: %s", _said(error), exc_info=error)
         detail = f"The handler of '{self.name}' raised an error; its log has the rest."
         return answers.problem(ProblemType.HANDLER_FAILED, detail, call.request_id, metrics.FAILED)
+
+    def _answer_to_cancelled(self, error: asyncio.CancelledError, call: Call) -> Answer | None:
+        if not (call.timed_out or self.draining):
+            self.leave(call)
+            raise error
+        if call.task is not None:
+            call.task.uncancel()
+        if call.timed_out:
+            return None
+        detail = "The instance had to end before the function answered."
+        return answers.problem(ProblemType.DRAINING, detail, call.request_id, metrics.CUT)
 
     def _timed_out(self, call: Call) -> Answer:
         _LOG.warning("a call took longer than %g seconds and was ended", self.calls.timeout_seconds)

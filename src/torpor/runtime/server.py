@@ -163,8 +163,11 @@ class _Instance:
         runtime = self._runtime
         runtime.calls.cancel_all()
         runtime.workers.close()
-        for task in list(self._state.tasks):
+        cut = list(self._state.tasks)
+        for task in cut:
             task.cancel()
+        if cut:
+            await asyncio.wait(cut, timeout=_LAST_SECONDS)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(lifespan.shutdown(), _LAST_SECONDS)
         for connection in list(self._state.connections):

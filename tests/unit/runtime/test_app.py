@@ -53,8 +53,8 @@ async def handler(data: bytes) -> bytes:
     return data[::-1]
 
 
-def test_http_goes_to_the_app_and_events_to_the_handler(serve):
-    async def run():
+def test_http_goes_to_the_app_and_events_to_the_handler(serve: Any) -> None:
+    async def run() -> None:
         served = serve(handler, _app())
         assert (await served.request("GET")).json == {"scheme": "http", "client": "10.0.0.9"}
         [reply] = (await served.event(b"abc", datacontenttype="text/plain")).events
@@ -64,15 +64,15 @@ def test_http_goes_to_the_app_and_events_to_the_handler(serve):
     asyncio.run(run())
 
 
-def test_an_app_alone_takes_events_as_the_http_that_they_are(serve):
-    async def run():
+def test_an_app_alone_takes_events_as_the_http_that_they_are(serve: Any) -> None:
+    async def run() -> None:
         assert (await serve(app=_app()).request(path="/echo", headers=BINARY, body=b"abc")).json == 3
 
     asyncio.run(run())
 
 
-def test_the_app_sees_what_the_caller_used(serve):
-    async def run():
+def test_the_app_sees_what_the_caller_used(serve: Any) -> None:
+    async def run() -> None:
         headers = {"x-forwarded-proto": "https", "x-forwarded-for": "8.8.8.8, 192.0.2.7"}
         answer = await serve(app=_app()).request("GET", headers=headers)
         assert answer.json == {"scheme": "https", "client": "192.0.2.7"}
@@ -84,8 +84,8 @@ def test_the_app_sees_what_the_caller_used(serve):
 
 @pytest.mark.parametrize("path", ["/echo", "/typed"])
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_body_over_the_limit_gets_413(serve, path, declared):
-    async def run():
+def test_a_body_over_the_limit_gets_413(serve: Any, path: Any, declared: Any) -> None:
+    async def run() -> None:
         headers = {"content-type": "application/json", **({"content-length": "80"} if declared else {})}
         body = [b'{"a":"' + b"x" * 40, b"x" * 32 + b'"}']
         served = serve(app=_app(), max_body_bytes=64)
@@ -95,8 +95,8 @@ def test_a_body_over_the_limit_gets_413(serve, path, declared):
     asyncio.run(run())
 
 
-def test_an_app_that_fails_tells_its_log_alone(serve, caplog):
-    async def run():
+def test_an_app_that_fails_tells_its_log_alone(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
         served = serve(app=_app())
         answer = await served.request("GET", "/fail")
         assert answer.status == 500
@@ -107,19 +107,19 @@ def test_an_app_that_fails_tells_its_log_alone(serve, caplog):
     assert "hunter2" in caplog.text
 
 
-def test_a_raw_app_that_fails_is_answered_for(serve):
+def test_a_raw_app_that_fails_is_answered_for(serve: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         raise LookupError("hunter2")
 
-    async def run():
+    async def run() -> None:
         answer = await serve(app=app).request("GET")
         assert (answer.status, answer.json["type"]) == (500, "https://torpor.dev/problems/handler-failed")
 
     asyncio.run(run())
 
 
-def test_the_time_is_limited(serve):
-    async def run():
+def test_the_time_is_limited(serve: Any) -> None:
+    async def run() -> None:
         served = serve(app=_app(), timeout_seconds=0.05)
         answer = await served.request("GET", "/slow")
         assert (answer.status, answer.json["type"]) == (504, "https://torpor.dev/problems/timed-out")
@@ -131,8 +131,8 @@ def test_the_time_is_limited(serve):
     asyncio.run(run())
 
 
-def test_outcomes_are_counted_by_status(serve):
-    async def run():
+def test_outcomes_are_counted_by_status(serve: Any) -> None:
+    async def run() -> None:
         served = serve(app=_app())
         for path in ("/", "/nowhere"):
             await served.request("GET", path)
@@ -141,8 +141,8 @@ def test_outcomes_are_counted_by_status(serve):
     asyncio.run(run())
 
 
-def test_the_runtimes_own_addresses_come_first(serve):
-    async def run():
+def test_the_runtimes_own_addresses_come_first(serve: Any) -> None:
+    async def run() -> None:
         served = serve(handler, _app())
         assert (await served.request("GET", "/healthz/live")).status == 200
         assert (await served.request("GET", "/healthz/ready")).status == 503
@@ -167,7 +167,7 @@ def test_the_runtimes_own_addresses_come_first(serve):
     asyncio.run(run())
 
 
-def test_a_websocket_goes_to_the_app_or_is_closed(serve):
+def test_a_websocket_goes_to_the_app_or_is_closed(serve: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
@@ -182,13 +182,19 @@ def test_a_websocket_goes_to_the_app_or_is_closed(serve):
         async def send(message: Any) -> None:
             sent.append(message["type"])
 
-        scope = {"type": "websocket", "path": "/", "headers": [], "scheme": "ws", "client": None}
+        scope: dict[str, Any] = {
+            "type": "websocket",
+            "path": "/",
+            "headers": [],
+            "scheme": "ws",
+            "client": None,
+        }
         await served.app(scope, receive, send)
         assert served.runtime.places.taken == 0
         assert len(served.runtime.calls) == 0
         return sent
 
-    async def run():
+    async def run() -> None:
         assert await talk(serve(app=app)) == ["websocket.accept", "websocket.send"]
         assert await talk(serve(handler)) == ["websocket.close"]
 

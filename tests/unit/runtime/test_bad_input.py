@@ -1,8 +1,9 @@
-"""Whatever comes in is answered with a problem that says what is wrong, and never with the insides of the code."""
+"""Whatever comes in is answered with a problem that says what is wrong, and not with a stack."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import orjson
@@ -52,8 +53,8 @@ async def greet(person: Person) -> str:
         ({"content-type": "application/x-www-form-urlencoded"}, b"a=1", 415, "unsupported-media-type", ""),
     ],
 )
-def test_says_what_is_wrong(serve, headers, body, status, slug, detail):
-    async def run():
+def test_says_what_is_wrong(serve: Any, headers: Any, body: Any, status: Any, slug: Any, detail: Any) -> None:
+    async def run() -> None:
         served = serve(greet)
         answer = await served.request(headers={**headers, "x-request-id": "r-1"}, body=body)
         assert answer.status == status
@@ -70,16 +71,16 @@ def test_says_what_is_wrong(serve, headers, body, status, slug, detail):
     asyncio.run(run())
 
 
-def test_names_every_field_at_fault(serve):
-    async def run():
+def test_names_every_field_at_fault(serve: Any) -> None:
+    async def run() -> None:
         answer = await serve(greet).request(headers=JSON, body=b'{"age":"x"}')
         assert {fault["field"] for fault in answer.json["errors"]} == {"name", "age"}
 
     asyncio.run(run())
 
 
-def test_takes_only_post(serve):
-    async def run():
+def test_takes_only_post(serve: Any) -> None:
+    async def run() -> None:
         answer = await serve(greet).request("GET")
         assert (answer.status, answer.header(b"allow")) == (405, b"POST")
 
@@ -88,16 +89,16 @@ def test_takes_only_post(serve):
 
 @pytest.mark.parametrize("body", [b"x" * 65, [b"x" * 40, b"x" * 25]])
 @pytest.mark.parametrize("headers", [BINARY, JSON, STRUCTURED])
-def test_refuses_a_body_that_is_too_large(serve, headers, body):
-    async def run():
+def test_refuses_a_body_that_is_too_large(serve: Any, headers: Any, body: Any) -> None:
+    async def run() -> None:
         answer = await serve(greet, max_body_bytes=64).request(headers=headers, body=body)
         assert (answer.status, answer.json["type"]) == (413, "https://torpor.dev/problems/too-large")
 
     asyncio.run(run())
 
 
-def test_an_attribute_given_twice_is_refused(serve):
-    async def run():
+def test_an_attribute_given_twice_is_refused(serve: Any) -> None:
+    async def run() -> None:
         pairs = [(name.encode(), value.encode()) for name, value in [*BINARY.items(), ("ce-id", "2")]]
         answer = await serve(greet).request(headers=pairs)
         assert answer.status == 400
@@ -107,7 +108,9 @@ def test_an_attribute_given_twice_is_refused(serve):
 
 
 @pytest.mark.parametrize("style", ["async", "sync", "generator", "async generator"])
-def test_a_handler_that_fails_tells_its_log_and_not_its_caller(serve, style, caplog):
+def test_a_handler_that_fails_tells_its_log_and_not_its_caller(
+    serve: Any, style: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     @function
     async def coroutine(data: bytes) -> None:
         raise LookupError("password=hunter2")
@@ -128,7 +131,7 @@ def test_a_handler_that_fails_tells_its_log_and_not_its_caller(serve, style, cap
 
     handlers = {"async": coroutine, "sync": plain, "generator": generator, "async generator": async_generator}
 
-    async def run():
+    async def run() -> None:
         served = serve(handlers[style])
         answer = await served.event(b"x")
         assert (answer.status, answer.json["type"]) == (500, "https://torpor.dev/problems/handler-failed")
@@ -146,12 +149,12 @@ def test_a_handler_that_fails_tells_its_log_and_not_its_caller(serve, style, cap
     "value",
     [object(), {"a": object()}, "\ud800", [CloudEvent({"type": "t", "source": "/s"}, None)]],
 )
-def test_a_reply_that_cannot_be_sent(serve, value):
+def test_a_reply_that_cannot_be_sent(serve: Any, value: Any) -> None:
     @function
     async def handler(data: bytes) -> Any:
         return value
 
-    async def run():
+    async def run() -> None:
         served = serve(handler)
         for answer in (await served.event(b"x"), await served.request(body=b"x")):
             assert (answer.status, answer.json["type"]) == (500, "https://torpor.dev/problems/invalid-reply")
@@ -159,12 +162,12 @@ def test_a_reply_that_cannot_be_sent(serve, value):
     asyncio.run(run())
 
 
-def test_a_handler_that_raises_what_ends_processes_ends_none(serve):
+def test_a_handler_that_raises_what_ends_processes_ends_none(serve: Any) -> None:
     @function
     async def handler(data: bytes) -> None:
         raise SystemExit(3)
 
-    async def run():
+    async def run() -> None:
         assert (await serve(handler).event(b"x")).status == 500
 
     asyncio.run(run())
@@ -230,7 +233,11 @@ _TEXTS = st.one_of(
     st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=20),
 )
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
@@ -249,8 +256,6 @@ _EVENTS = st.fixed_dictionaries(
 
 
 def _dump(value: Any) -> bytes:
-    import json
-
     return json.dumps(value).encode()
 
 
@@ -267,10 +272,12 @@ _BODIES = st.one_of(
     whole=st.booleans(),
     body=_BODIES,
 )
-def test_no_bytes_make_it_fail(serve, handler, method, headers, whole, body):
+def test_no_bytes_make_it_fail(
+    serve: Any, handler: Any, method: Any, headers: Any, whole: Any, body: Any
+) -> None:
     sent = {**BINARY, **headers} if whole else headers
 
-    async def run():
+    async def run() -> None:
         served = serve(handler)
         answer = await served.request(method, "/", sent, body)
         assert 200 <= answer.status < 500, (answer.status, answer.body)

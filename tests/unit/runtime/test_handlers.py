@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator  # noqa: TC003 - what a handler takes is read from them
 from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003
 from typing import Any
 
 import orjson
 import pytest
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.requests import Request  # noqa: TC002
 from starlette.responses import PlainTextResponse, Response
 
 from torpor import CloudEvent, Context, function
@@ -92,8 +93,10 @@ async def takes_context_alone(ctx: Context) -> int:
         (takes_context_alone, None, "application/json", b"1"),
     ],
 )
-def test_gets_what_its_annotation_says(serve, handler, data, content_type, reply):
-    async def run():
+def test_gets_what_its_annotation_says(
+    serve: Any, handler: Any, data: Any, content_type: Any, reply: Any
+) -> None:
+    async def run() -> None:
         answer = await serve(handler).event(data, datacontenttype=content_type)
         assert (answer.status, answer.body) == (200, reply)
 
@@ -101,10 +104,10 @@ def test_gets_what_its_annotation_says(serve, handler, data, content_type, reply
 
 
 @pytest.mark.parametrize("mode", ["binary", "structured", "batch"])
-def test_takes_all_modes(serve, mode):
+def test_takes_all_modes(serve: Any, mode: Any) -> None:
     event = {"specversion": "1.0", "id": "e1", "source": "/s", "type": "t", "data": {"name": "n"}}
 
-    async def run():
+    async def run() -> None:
         served = serve(takes_model)
         if mode == "binary":
             answer = await served.event({"name": "n"})
@@ -121,16 +124,16 @@ def test_takes_all_modes(serve, mode):
     asyncio.run(run())
 
 
-def test_a_batch_calls_a_handler_for_one_event_for_each(serve):
-    async def run():
+def test_a_batch_calls_a_handler_for_one_event_for_each(serve: Any) -> None:
+    async def run() -> None:
         answer = await serve(takes_model).batch([{"id": i, "data": {"name": i}} for i in ("a", "b")])
         assert [(event.id, event.data) for event in answer.events] == [("a/0", b"a 0"), ("b/0", b"b 0")]
 
     asyncio.run(run())
 
 
-def test_an_empty_batch_is_no_call(serve):
-    async def run():
+def test_an_empty_batch_is_no_call(serve: Any) -> None:
+    async def run() -> None:
         assert (await serve(takes_model).batch([])).status == 204
 
     asyncio.run(run())
@@ -139,24 +142,24 @@ def test_an_empty_batch_is_no_call(serve):
 # --- what it gives back -----------------------------------------------------------------------------------
 
 
-def test_none_is_no_reply(serve):
+def test_none_is_no_reply(serve: Any) -> None:
     @function
     async def handler(data: bytes) -> None:
         return None
 
-    async def run():
+    async def run() -> None:
         answer = await serve(handler).event(b"x")
         assert (answer.status, answer.body) == (204, b"")
 
     asyncio.run(run())
 
 
-def test_a_value_becomes_an_event_of_the_declared_type(serve):
+def test_a_value_becomes_an_event_of_the_declared_type(serve: Any) -> None:
     @function(emits="image.tile")
     def handler(data: bytes) -> Tile:
         return Tile(name="n", x=2)
 
-    async def run():
+    async def run() -> None:
         answer = await serve(handler, namespace="pics").event(b"x", partitionkey="k")
         [reply] = answer.events
         assert reply.data == b'{"name":"n","x":2}'
@@ -169,13 +172,13 @@ def test_a_value_becomes_an_event_of_the_declared_type(serve):
     asyncio.run(run())
 
 
-def test_an_event_keeps_what_its_author_said_but_its_id(serve):
+def test_an_event_keeps_what_its_author_said_but_its_id(serve: Any) -> None:
     @function
     async def handler(event: CloudEvent) -> CloudEvent:
         attributes = {"type": "mine", "source": "/mine", "id": "mine", "partitionkey": "own", "color": "red"}
         return CloudEvent(attributes, {"a": 1})
 
-    async def run():
+    async def run() -> None:
         [reply] = (await serve(handler).event({"b": 2}, partitionkey="k")).events
         assert (reply.id, reply.source, reply.type) == ("e1/0", "/mine", "mine")
         assert reply.attributes["partitionkey"] == "own"
@@ -197,8 +200,8 @@ async def async_generator(data: dict[str, int]) -> AsyncIterator[int]:
 
 
 @pytest.mark.parametrize("handler", [generator, async_generator])
-def test_what_is_yielded_is_one_batch_and_one_group(serve, handler):
-    async def run():
+def test_what_is_yielded_is_one_batch_and_one_group(serve: Any, handler: Any) -> None:
+    async def run() -> None:
         answer = await serve(handler).event({"count": 3}, id="in")
         assert answer.header(b"content-type") == b"application/cloudevents-batch+json"
         assert [event.id for event in answer.events] == ["in/0", "in/1", "in/2"]
@@ -213,15 +216,15 @@ def test_what_is_yielded_is_one_batch_and_one_group(serve, handler):
 
 
 @pytest.mark.parametrize("handler", [generator, async_generator])
-def test_nothing_yielded_is_no_reply(serve, handler):
-    async def run():
+def test_nothing_yielded_is_no_reply(serve: Any, handler: Any) -> None:
+    async def run() -> None:
         assert (await serve(handler).event({"count": 0})).status == 204
 
     asyncio.run(run())
 
 
-def test_a_single_reply_stays_in_its_group(serve, parts):
-    async def run():
+def test_a_single_reply_stays_in_its_group(serve: Any, parts: Any) -> None:
+    async def run() -> None:
         [_, event] = parts(["a", "b"], fanoutouter="0.2.first")
         answer = await serve(takes_text).event("x", **{k: v for k, v in event.items() if k != "data"})
         [reply] = answer.events
@@ -237,8 +240,8 @@ async def joins(items: list[str]) -> str:
     return "+".join(items)
 
 
-def test_a_join_gets_the_parts_in_order_and_ends_the_group(serve, parts):
-    async def run():
+def test_a_join_gets_the_parts_in_order_and_ends_the_group(serve: Any, parts: Any) -> None:
+    async def run() -> None:
         events = parts(["a", "b", "c"])
         answer = await serve(joins).batch(list(reversed(events)))
         [reply] = answer.events
@@ -249,8 +252,8 @@ def test_a_join_gets_the_parts_in_order_and_ends_the_group(serve, parts):
     asyncio.run(run())
 
 
-def test_a_join_restores_the_group_around_it(serve, parts):
-    async def run():
+def test_a_join_restores_the_group_around_it(serve: Any, parts: Any) -> None:
+    async def run() -> None:
         events = parts(["a", "b"], fanoutouter="3.16.up%2Cload,0.4.x")
         [reply] = (await serve(joins).batch(events)).events
         assert reply.attributes["fanoutid"] == "up,load"
@@ -261,8 +264,8 @@ def test_a_join_restores_the_group_around_it(serve, parts):
     asyncio.run(run())
 
 
-def test_fan_outs_within_each_other_come_back_one_by_one(serve):
-    async def run():
+def test_fan_outs_within_each_other_come_back_one_by_one(serve: Any) -> None:
+    async def run() -> None:
         split, join = serve(generator), serve(sums)
         outer = (await split.event({"count": 2}, id="in")).events
         rejoined = []
@@ -290,8 +293,8 @@ async def sums(items: list[int]) -> int:
     return sum(items)
 
 
-def test_a_list_of_one_event_that_is_no_batch_keeps_the_group(serve, parts):
-    async def run():
+def test_a_list_of_one_event_that_is_no_batch_keeps_the_group(serve: Any, parts: Any) -> None:
+    async def run() -> None:
         event = parts(["a"])[0]
         answer = await serve(joins).event("x", **{k: v for k, v in event.items() if k != "data"})
         [reply] = answer.events
@@ -300,8 +303,8 @@ def test_a_list_of_one_event_that_is_no_batch_keeps_the_group(serve, parts):
     asyncio.run(run())
 
 
-def test_replies_to_any_other_batch_do_not_depend_on_its_order(serve):
-    async def run():
+def test_replies_to_any_other_batch_do_not_depend_on_its_order(serve: Any) -> None:
+    async def run() -> None:
         events = [{"id": "b", "data": "b"}, {"id": "a", "data": "a"}]
         served = serve(joins)
         [one] = (await served.batch(events)).events
@@ -318,8 +321,8 @@ def test_replies_to_any_other_batch_do_not_depend_on_its_order(serve):
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def test_hands_the_trace_on(serve):
-    async def run():
+def test_hands_the_trace_on(serve: Any) -> None:
+    async def run() -> None:
         [reply] = (await serve(takes_text).event("x", traceparent=TRACE, tracestate="a=1")).events
         assert reply.attributes["traceparent"] == TRACE
         assert reply.attributes["tracestate"] == "a=1"
@@ -327,7 +330,7 @@ def test_hands_the_trace_on(serve):
     asyncio.run(run())
 
 
-def test_the_context_says_who_calls_and_how_long_there_is(serve, tmp_path):
+def test_the_context_says_who_calls_and_how_long_there_is(serve: Any, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
 
     @function
@@ -342,10 +345,13 @@ def test_the_context_says_who_calls_and_how_long_there_is(serve, tmp_path):
             blob=await ctx.blobs.get(await ctx.blobs.put(b"large")),
         )
 
-    async def run():
+    async def run() -> None:
         served = serve(handler, timeout_seconds=60, blobs_url=tmp_path.as_uri())
         headers = {
-            **{f"ce-{k}": v for k, v in {"specversion": "1.0", "id": "7", "source": "/s", "type": "t"}.items()},
+            **{
+                f"ce-{k}": v
+                for k, v in {"specversion": "1.0", "id": "7", "source": "/s", "type": "t"}.items()
+            },
             "torpor-attempt": "3",
             "x-request-id": "r-1",
             "x-forwarded-for": "1.2.3.4, 192.0.2.7",
@@ -368,7 +374,7 @@ def test_the_context_says_who_calls_and_how_long_there_is(serve, tmp_path):
     assert seen["blob"] == b"large"
 
 
-def test_sync_handlers_run_in_threads_with_the_calls_own_context(serve):
+def test_sync_handlers_run_in_threads_with_the_calls_own_context(serve: Any) -> None:
     threads: set[int] = set()
 
     @function
@@ -376,7 +382,7 @@ def test_sync_handlers_run_in_threads_with_the_calls_own_context(serve):
         threads.add(threading.get_ident())
         return ctx.attributes["id"]
 
-    async def run():
+    async def run() -> None:
         served = serve(handler)
         answers = await asyncio.gather(*(served.event(b"x", id=str(index)) for index in range(5)))
         assert [answer.body for answer in answers] == [b"%d" % index for index in range(5)]
@@ -385,8 +391,8 @@ def test_sync_handlers_run_in_threads_with_the_calls_own_context(serve):
     asyncio.run(run())
 
 
-def test_fetches_data_that_was_checked_in(serve, tmp_path):
-    async def run():
+def test_fetches_data_that_was_checked_in(serve: Any, tmp_path: Path) -> None:
+    async def run() -> None:
         store = BlobStore(tmp_path.as_uri())
         reference = await store.put(b'{"name":"large"}', "application/json")
         served = serve(takes_model, blobs_url=tmp_path.as_uri())
@@ -400,12 +406,12 @@ def test_fetches_data_that_was_checked_in(serve, tmp_path):
     asyncio.run(run())
 
 
-def test_an_event_that_is_passed_on_does_not_claim_the_old_blob(serve, tmp_path):
+def test_an_event_that_is_passed_on_does_not_claim_the_old_blob(serve: Any, tmp_path: Path) -> None:
     @function
     async def handler(event: CloudEvent) -> CloudEvent:
         return event
 
-    async def run():
+    async def run() -> None:
         reference = await BlobStore(tmp_path.as_uri()).put(b'"large"')
         served = serve(handler, blobs_url=tmp_path.as_uri())
         [reply] = (await served.event(None, dataref=reference)).events
@@ -429,8 +435,10 @@ def test_an_event_that_is_passed_on_does_not_claim_the_old_blob(serve, tmp_path)
         (takes_nothing, b"", 200, b"called"),
     ],
 )
-def test_a_plain_body_is_answered_with_the_value(serve, handler, body, status, answer):
-    async def run():
+def test_a_plain_body_is_answered_with_the_value(
+    serve: Any, handler: Any, body: Any, status: Any, answer: Any
+) -> None:
+    async def run() -> None:
         reply = await serve(handler).request(headers={"content-type": "application/json"}, body=body)
         assert (reply.status, reply.body) == (status, answer)
         assert reply.events == []
@@ -438,20 +446,20 @@ def test_a_plain_body_is_answered_with_the_value(serve, handler, body, status, a
     asyncio.run(run())
 
 
-def test_a_plain_body_stands_for_an_event(serve):
-    async def run():
+def test_a_plain_body_stands_for_an_event(serve: Any) -> None:
+    async def run() -> None:
         reply = await serve(takes_event).request(headers={"content-type": "application/json"}, body=b"[1]")
         assert reply.json == {"type": "fn.called", "data": [1], "subject": None}
 
     asyncio.run(run())
 
 
-def test_an_event_given_back_to_a_plain_call_is_sent_as_one(serve):
+def test_an_event_given_back_to_a_plain_call_is_sent_as_one(serve: Any) -> None:
     @function
     async def handler(data: bytes) -> CloudEvent:
         return CloudEvent({"type": "mine", "source": "/mine"}, {"a": 1})
 
-    async def run():
+    async def run() -> None:
         reply = await serve(handler).request(headers={"x-request-id": "r"}, body=b"x")
         [event] = reply.events
         assert (event.id, event.type, reply.body) == ("r/0", "mine", b'{"a":1}')
@@ -466,8 +474,8 @@ async def takes_request(request: Request) -> Response | dict[str, str]:
     return {"scheme": request.url.scheme, "client": request.client.host if request.client else ""}
 
 
-def test_a_handler_can_take_the_request(serve):
-    async def run():
+def test_a_handler_can_take_the_request(serve: Any) -> None:
+    async def run() -> None:
         served = serve(takes_request)
         text = await served.request("PUT", "/text", body=b"hello")
         assert (text.status, text.body) == (201, b"hello")
@@ -478,8 +486,8 @@ def test_a_handler_can_take_the_request(serve):
     asyncio.run(run())
 
 
-def test_documents_itself(serve):
-    async def run():
+def test_documents_itself(serve: Any) -> None:
+    async def run() -> None:
         served = serve(takes_model)
         document = (await served.request("GET", "/openapi.json")).json
         body = document["paths"]["/"]["post"]["requestBody"]["content"]["application/json"]["schema"]

@@ -16,7 +16,7 @@ from torpor.runtime.workers import Interrupted
 BRIEF_SECONDS = 0.05
 
 
-def test_no_more_calls_run_than_there_are_places_and_the_rest_comes_in_order(serve):
+def test_no_more_calls_run_than_there_are_places_and_the_rest_comes_in_order(serve: Any) -> None:
     running = most = 0
     order: list[bytes] = []
     gate = asyncio.Event()
@@ -30,7 +30,7 @@ def test_no_more_calls_run_than_there_are_places_and_the_rest_comes_in_order(ser
         await gate.wait()
         running -= 1
 
-    async def run():
+    async def run() -> None:
         served = serve(handler, container_concurrency=2)
         sent = [asyncio.create_task(served.event(b"%d" % index)) for index in range(6)]
         while served.runtime.places.waiting < 4:
@@ -44,7 +44,7 @@ def test_no_more_calls_run_than_there_are_places_and_the_rest_comes_in_order(ser
     assert order == [b"%d" % index for index in range(6)]
 
 
-def test_who_leaves_while_waiting_is_not_served(serve):
+def test_who_leaves_while_waiting_is_not_served(serve: Any) -> None:
     served_calls: list[bytes] = []
     gate = asyncio.Event()
 
@@ -53,13 +53,15 @@ def test_who_leaves_while_waiting_is_not_served(serve):
         served_calls.append(data)
         await gate.wait()
 
-    async def run():
+    async def run() -> None:
         served = serve(handler, container_concurrency=1)
         first = asyncio.create_task(served.event(b"first"))
         while not served_calls:
             await asyncio.sleep(0)
         leaves = asyncio.Event()
-        headers = {f"ce-{k}": v for k, v in (("id", "2"), ("source", "/s"), ("type", "t"), ("specversion", "1.0"))}
+        headers = {
+            f"ce-{k}": v for k, v in (("id", "2"), ("source", "/s"), ("type", "t"), ("specversion", "1.0"))
+        }
         second = asyncio.create_task(served.request(headers=headers, body=b"second", leaves=leaves))
         while served.runtime.places.waiting < 1:
             await asyncio.sleep(0)
@@ -75,8 +77,8 @@ def test_who_leaves_while_waiting_is_not_served(serve):
     assert served_calls == [b"first"]
 
 
-def test_a_place_given_to_somebody_who_leaves_goes_to_the_next():
-    async def run():
+def test_a_place_given_to_somebody_who_leaves_goes_to_the_next() -> None:
+    async def run() -> None:
         places = Places(1)
         assert places.try_take()
         waiting = [asyncio.create_task(places.take()) for _ in range(3)]
@@ -96,7 +98,7 @@ def test_a_place_given_to_somebody_who_leaves_goes_to_the_next():
     asyncio.run(run())
 
 
-def test_an_async_handler_is_cancelled_when_its_time_is_up(serve):
+def test_an_async_handler_is_cancelled_when_its_time_is_up(serve: Any) -> None:
     ended: list[str] = []
 
     @function
@@ -106,7 +108,7 @@ def test_an_async_handler_is_cancelled_when_its_time_is_up(serve):
         finally:
             ended.append("cancelled")
 
-    async def run():
+    async def run() -> None:
         served = serve(handler, timeout_seconds=BRIEF_SECONDS, container_concurrency=1)
         answers = await asyncio.gather(served.event(b"x"), served.event(b"y"))
         for answer in answers:
@@ -121,7 +123,7 @@ def test_an_async_handler_is_cancelled_when_its_time_is_up(serve):
     assert ended, "the one that ran was cancelled; the other may have waited all the while"
 
 
-def test_a_sync_handler_that_loops_is_interrupted_and_only_then_frees_its_place(serve):
+def test_a_sync_handler_that_loops_is_interrupted_and_only_then_frees_its_place(serve: Any) -> None:
     ended = threading.Event()
 
     @function
@@ -133,7 +135,7 @@ def test_a_sync_handler_that_loops_is_interrupted_and_only_then_frees_its_place(
             ended.set()
             raise
 
-    async def run():
+    async def run() -> None:
         served = serve(handler, timeout_seconds=BRIEF_SECONDS, container_concurrency=1)
         answer = await served.event(b"x")
         assert answer.status == 504
@@ -145,7 +147,7 @@ def test_a_sync_handler_that_loops_is_interrupted_and_only_then_frees_its_place(
     asyncio.run(run())
 
 
-def test_a_thread_serves_no_second_call_after_it_was_interrupted(serve):
+def test_a_thread_serves_no_second_call_after_it_was_interrupted(serve: Any) -> None:
     @function
     def handler(data: bytes) -> str:
         if data == b"loop":
@@ -153,7 +155,7 @@ def test_a_thread_serves_no_second_call_after_it_was_interrupted(serve):
                 pass
         return threading.current_thread().name
 
-    async def run():
+    async def run() -> None:
         served = serve(handler, timeout_seconds=0.5, container_concurrency=1)
         assert (await served.event(b"loop")).status == 504
         await until(lambda: served.runtime.places.taken == 0)
@@ -163,7 +165,9 @@ def test_a_thread_serves_no_second_call_after_it_was_interrupted(serve):
     asyncio.run(run())
 
 
-def test_an_instance_with_a_call_that_is_blocked_outside_python_is_given_up(serve, monkeypatch):
+def test_an_instance_with_a_call_that_is_blocked_outside_python_is_given_up(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(calls, "GRACE_SECONDS", 0.1)
     lock = threading.Lock()
     lock.acquire()
@@ -175,7 +179,7 @@ def test_an_instance_with_a_call_that_is_blocked_outside_python_is_given_up(serv
                 return "unblocked"
         return "served"
 
-    async def run():
+    async def run() -> None:
         served = serve(handler, timeout_seconds=BRIEF_SECONDS, container_concurrency=1)
         told: list[str] = []
         served.runtime.on_doom = lambda: told.append("doomed")
@@ -193,7 +197,9 @@ def test_an_instance_with_a_call_that_is_blocked_outside_python_is_given_up(serv
     asyncio.run(run())
 
 
-def test_an_async_handler_that_will_not_be_cancelled_is_answered_for_and_given_up(serve, monkeypatch):
+def test_an_async_handler_that_will_not_be_cancelled_is_answered_for_and_given_up(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(calls, "GRACE_SECONDS", 0.1)
     stop = asyncio.Event()
 
@@ -205,7 +211,7 @@ def test_an_async_handler_that_will_not_be_cancelled_is_answered_for_and_given_u
             except asyncio.CancelledError:
                 continue
 
-    async def run():
+    async def run() -> None:
         served = serve(handler, timeout_seconds=BRIEF_SECONDS)
         request = asyncio.create_task(served.event(b"x"))
         await until(lambda: served.runtime.doomed is not None)
@@ -217,12 +223,12 @@ def test_an_async_handler_that_will_not_be_cancelled_is_answered_for_and_given_u
     asyncio.run(run())
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(serve):
+def test_a_body_that_does_not_come_is_not_waited_for(serve: Any) -> None:
     @function
     async def handler(data: bytes) -> None:
         return None
 
-    async def run():
+    async def run() -> None:
         served = serve(handler, timeout_seconds=BRIEF_SECONDS)
         scope = {
             "type": "http",
@@ -246,7 +252,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve):
     asyncio.run(run())
 
 
-def test_sync_handlers_wait_for_a_thread_in_order(serve, monkeypatch):
+def test_sync_handlers_wait_for_a_thread_in_order(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torpor.runtime.runtime.MAX_THREADS", 2)
     order: list[bytes] = []
     gate = threading.Event()
@@ -256,7 +262,7 @@ def test_sync_handlers_wait_for_a_thread_in_order(serve, monkeypatch):
         gate.wait(20)
         order.append(data)
 
-    async def run():
+    async def run() -> None:
         served = serve(handler)
         sent = [asyncio.create_task(served.event(b"%d" % index)) for index in range(6)]
         await until(lambda: served.runtime.places.taken == 6)

@@ -17,7 +17,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.fixture
-def lines():
+def lines() -> Any:
     """A logger called `x` that writes as functions do, and what was written."""
     output = io.StringIO()
     handler = logging.StreamHandler(output)
@@ -32,12 +32,12 @@ def lines():
         logger.setLevel(logging.NOTSET)
 
 
-def test_a_line_says_what_it_belongs_to(serve, lines):
+def test_a_line_says_what_it_belongs_to(serve: Any, lines: Any) -> None:
     @function
     def handler(data: bytes, ctx: Context) -> None:
         ctx.logger.info("greeting %s", "Ada", extra={"size": 3})
 
-    async def run():
+    async def run() -> None:
         headers = {
             "ce-specversion": "1.0",
             "ce-id": "7",
@@ -65,11 +65,9 @@ def test_a_line_says_what_it_belongs_to(serve, lines):
     }
 
 
-def test_a_failure_is_one_line_with_its_stack(lines):
-    try:
-        raise LookupError("gone\nfor good")
-    except LookupError:
-        logging.getLogger("x").exception("failed")
+def test_a_failure_is_one_line_with_its_stack(lines: Any) -> None:
+    error = LookupError("gone\nfor good")
+    logging.getLogger("x").error("failed", exc_info=error)
     [line] = lines()
     assert line["message"] == "failed"
     assert "LookupError: gone\nfor good" in line["exception"]
@@ -80,19 +78,20 @@ def test_a_failure_is_one_line_with_its_stack(lines):
     "extra",
     [{"a": object()}, {"a": 2**80}, {"a": "\ud800"}, {"a": {1: b"x"}}, {"level": "mine"}, {"a": {2**70}}],
 )
-def test_nothing_that_is_logged_breaks_the_line(lines, extra: dict[str, Any]):
+def test_nothing_that_is_logged_breaks_the_line(lines: Any, extra: dict[str, Any]) -> None:
     logging.getLogger("x").warning("odd", extra=extra)
     [line] = lines()
     assert (line["message"], line["level"]) == ("odd", "warning")
 
 
 @pytest.mark.parametrize(("message", "arguments"), [("%d", ("x",)), ("%s %s", ("x",)), ("\ud800", ())])
-def test_messages_that_do_not_fit_are_shown_all_the_same(lines, message, arguments):
-    logging.getLogger("x").warning(message, *arguments)
-    assert len(lines()) == 1
+def test_messages_that_do_not_fit_are_shown_all_the_same(message: Any, arguments: Any) -> None:
+    record = logging.LogRecord("x", logging.WARNING, __file__, 1, message, arguments, None)
+    line = json.loads(logs.JsonFormatter({}).format(record))
+    assert message.encode("utf-8", "backslashreplace").decode() in line["message"]
 
 
-def test_a_very_long_message_is_cut(lines):
+def test_a_very_long_message_is_cut(lines: Any) -> None:
     logging.getLogger("x").warning("x" * 100_000)
     [line] = lines()
     assert len(line["message"]) < 40_000
