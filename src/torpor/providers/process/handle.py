@@ -10,7 +10,7 @@ import sys
 class Handle:
     """Process ``pid``, as long as it is known to run. To be closed.
 
-    Where the kernel has no descriptors of processes (macOS), the number is all there is.
+    Where the kernel has no descriptors of processes, as on macOS, the number is all there is.
     """
 
     def __init__(self, pid: int) -> None:
@@ -22,6 +22,8 @@ class Handle:
                 self._descriptor = os.pidfd_open(pid)
             except ProcessLookupError:  # it has ended: that is told next
                 self._open = False
+            except OSError:  # a kernel or sandbox without them
+                self._descriptor = None
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; nothing happens if the process has ended."""
