@@ -69,7 +69,8 @@ def test_a_stream_that_breaks_leaves_nothing(store: Any, tmp_path: Path) -> None
 
 def test_an_empty_blob_is_one(store: Any) -> None:
     async def nothing() -> Any:
-        for chunk in ():
+        chunks: list[bytes] = []
+        for chunk in chunks:
             yield chunk
 
     async def run() -> None:

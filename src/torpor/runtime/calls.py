@@ -41,8 +41,10 @@ class Call:
         "job",
         "scope",
         "send",
+        "span",
         "started",
         "started_response",
+        "status",
         "task",
         "timed_out",
     )
@@ -54,9 +56,11 @@ class Call:
         self.headers = headers
         self.send = send
         self.task = task
+        self.status = 0  # of an answer that an app gave itself
         self.started = self.due = 0.0  # monotonic seconds; Calls sets them
         self.events: list[WireEvent] = []
         self.job: Job | None = None
+        self.span: Any = None
         self.has_place = self.timed_out = self.started_response = self.abandoned = False
         self._request_id: str | None = None
         self._trace: Trace | None = None

@@ -33,6 +33,7 @@ class Events:
 
     async def serve(self, call: Call, receive: Any, mode: bytes) -> Answer:
         """Serve a request that says it is one or more events; ``mode`` is its media type."""
+        runtime = self._runtime
         message = await receive()
         body = message.get("body")
         if body is None or message.get("more_body") or len(body) > self._max_body_bytes:
@@ -41,11 +42,11 @@ class Events:
             return await self._serve_batch(call, receive, body)
         event = decode_structured(body) if mode == STRUCTURED else decode_binary(call.scope["headers"], body)
         call.events = [event]
-        if not self._runtime.places.try_take():
-            await self._runtime.enter(call, receive)
-        else:
+        if runtime.spans is None and runtime.places.try_take():
             call.has_place = True
-            self._runtime.metrics.queue_wait.observe_none()
+            runtime.metrics.queue_wait.observe_none()
+        else:
+            await runtime.enter(call, receive)
         if event.data is None and "dataref" in event.attributes:
             event = await self.fetched(event)
         argument = self._load(event)

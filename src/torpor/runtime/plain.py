@@ -65,7 +65,7 @@ class _Exchange:
             return
         kind = message["type"]
         if kind == "http.response.start":
-            self.status = message["status"]
+            self.status = self._call.status = message["status"]
             self._call.started_response = True
         elif kind == "http.response.body" and not message.get("more_body", False):
             self.complete = True

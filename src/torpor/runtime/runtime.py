@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torpor.runtime.answers import Answer
     from torpor.runtime.events import Events
     from torpor.runtime.load import Target
+    from torpor.runtime.spans import Spans
     from torpor.settings import RuntimeSettings
 
 _LOG = logging.getLogger("torpor.runtime")
@@ -63,6 +64,8 @@ class Runtime:
             {"function": self.name, "namespace": settings.namespace, "revision": settings.revision},
         )
         self.blobs = BlobStore(settings.blobs_url) if settings.blobs_url else None
+        self.spans: Spans | None = None
+        """Where traces are exported; :mod:`torpor.runtime.server` sets it."""
         self.events: Events | None = None
         """The handler, if there is one; :class:`torpor.runtime.app.Application` sets it."""
         self._rescues: set[asyncio.Task[None]] = set()
@@ -76,6 +79,8 @@ class Runtime:
 
     async def enter(self, call: Call, receive: Any = None) -> None:
         """Take a place, waiting for it if need be; a caller that leaves while it waits is not served."""
+        if self.spans is not None:
+            self.spans.begin(call)
         if self.places.try_take():
             call.has_place = True
             self.metrics.queue_wait.observe_none()
@@ -124,7 +129,11 @@ class Runtime:
                 return  # the caller has its 504 already
             answer = self._timed_out(call)
         if answer is None:
+            if self.spans is not None:
+                self.spans.end(call, "", call.status)
             return
+        if self.spans is not None:
+            self.spans.end(call, answer.outcome, answer.start["status"])
         self.metrics.outcomes[answer.outcome] += 1
         if call.started_response:
             return  # too late for another: the server ends the connection, so that the caller sees it broken

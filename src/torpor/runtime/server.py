@@ -83,6 +83,10 @@ class _Instance:
         self._runtime = runtime = self._prepared.app.bind(self._settings)
         self._told = asyncio.Event()
         runtime.on_doom = self._told.set
+        if self._settings.otlp_endpoint or self._settings.otlp_traces_endpoint:
+            from torpor.runtime.spans import Spans  # noqa: PLC0415 - imports OpenTelemetry
+
+            runtime.spans = Spans(self._settings, runtime.name)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         watchdog = Watchdog(runtime.calls)
@@ -170,6 +174,8 @@ class _Instance:
             await asyncio.wait(cut, timeout=_LAST_SECONDS)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(lifespan.shutdown(), _LAST_SECONDS)
+        if runtime.spans is not None:
+            runtime.spans.close(_LAST_SECONDS)
         for connection in list(self._state.connections):
             transport = getattr(connection, "transport", None)
             if transport is not None:

@@ -59,7 +59,12 @@ def begin() -> Trace:
 
 
 def trace_of(headers: Mapping[bytes, bytes], attributes: Mapping[str, str]) -> Trace:
-    """The trace of a call.
+    """The trace of a call, handed in or begun here."""
+    return handed_in(headers, attributes) or begin()
+
+
+def handed_in(headers: Mapping[bytes, bytes], attributes: Mapping[str, str]) -> Trace | None:
+    """The trace that a call comes with.
 
     The event's own goes before the request's, since a proxy that knows nothing of events may begin a trace
     for each request; where they are the same trace, the request's place in it is the nearer one.
@@ -71,4 +76,4 @@ def trace_of(headers: Mapping[bytes, bytes], attributes: Mapping[str, str]) -> T
         of_request = parse(given.decode("latin-1"), state if state.isprintable() else "")
         if of_request is not None and (of_event is None or of_event.trace_id == of_request.trace_id):
             return of_request
-    return of_event or begin()
+    return of_event
