@@ -1,7 +1,7 @@
 """How records are written as NATS messages, and read again. Pure.
 
 Source: the CloudEvents NATS protocol binding, binary mode: attributes are headers ``ce-<name>``, data is the
-payload; so other programs on the same NATS can read and write a broker's events. A stream's records have the
+payload; so other programs that may use the same NATS can read a broker's events. A stream's records have the
 subjects ``torpor.<stream>.<key>``, where ``.`` in a stream's or a consumer's name is ``+``.
 """
 

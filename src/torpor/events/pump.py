@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from torpor.errors import TorporError
+from torpor.errors import EventLogError, TorporError
 from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog
 
 if TYPE_CHECKING:
@@ -51,9 +51,17 @@ class Pump:
         """Open the consumer, so that from now on no record passes it by, and begin to read."""
         self._consumer = await self._log.consumer(self._spec)
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._keep())]
+        for task in self._tasks:
+            task.add_done_callback(self._fell)
 
     async def pending(self) -> int:
-        """How many records wait to be delivered or acknowledged."""
+        """How many records wait to be delivered or acknowledged.
+
+        Raises :class:`~torpor.errors.EventLogError` when it can't be known, or when reading has ended by a
+        fault.
+        """
+        if any(task.done() for task in self._tasks):
+            raise EventLogError("reading events has ended unexpectedly; the log has the cause")
         return await self._consumer.pending() if self._consumer is not None else 0
 
     async def stop(self, grace_seconds: float) -> None:
@@ -120,6 +128,10 @@ class Pump:
         if not task.cancelled() and (error := task.exception()) is not None:
             # A fault in Torpor itself: the record stays unacknowledged and so comes again.
             _LOG.error("handling an event failed unexpectedly", exc_info=error, extra=self._about(error))
+
+    def _fell(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("reading events ended unexpectedly", exc_info=error, extra=self._about(error))
 
     async def _keep(self) -> None:
         """Keep the log from delivering again what is still being handled."""
