@@ -173,48 +173,52 @@ def decode(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[WireEven
 
 def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> WireEvent:
     """The event of a message in binary mode (HTTP binding, section 3.1)."""
+    pairs = headers if isinstance(headers, list) else list(headers)
+    attributes = _usual(pairs)
+    if attributes is None:
+        attributes = _unusual(pairs)
+        validate(attributes)
+    return WireEvent(attributes, body if body or "datacontenttype" in attributes else None)
+
+
+def _usual(headers: list[tuple[bytes, bytes]]) -> dict[str, str] | None:
+    """The attributes where all have known names and plain values, the short way; ``None`` where not."""
     attributes: dict[str, str] = {}
-    usual = True
+    count = 0
     for name, value in headers:
         key = _KEYS.get(name)
-        if key is None:
-            if name[:3] != b"ce-":
-                continue
-            key, usual = name[3:].decode("latin-1"), False
-        if key in attributes and name != b"content-type":
-            raise MalformedEventError(f"attribute '{key}' is given twice")
-        text = (
-            value.decode("latin-1") if value.isascii() and b"%" not in value else _decode_value(name, value)
-        )
-        attributes[key] = text
-        usual = usual and text.isprintable() and text != ""
-    if not usual or not _is_usual(attributes):
-        validate(attributes)
-    return WireEvent(attributes, body if body or says_data(attributes) else None)
-
-
-def says_data(attributes: dict[str, str]) -> bool:
-    """Whether a message without a body has data of no length, and not no data.
-
-    With ``dataref`` the content type is that of the data elsewhere (extension "Dataref").
-    """
-    return "datacontenttype" in attributes and "dataref" not in attributes
-
-
-def _is_usual(attributes: dict[str, str]) -> bool:
-    """Whether attributes with known names and printable values are right as they are: the short way."""
-    if attributes.get("specversion") != "1.0":
-        return False
+        if key is not None:
+            attributes[key] = value.decode("latin-1")
+            count += 1
+        elif name[:3] == b"ce-":
+            return None
+    if count != len(attributes) or "" in attributes.values():
+        return None
+    values = "".join(attributes.values())
+    if not values.isascii() or not values.isprintable() or "%" in values:
+        return None
     if "id" not in attributes or "source" not in attributes or "type" not in attributes:
-        return False
+        return None
+    if attributes.get("specversion") != "1.0":
+        return None
     time = attributes.get("time")
-    return time is None or _is_time(time)
+    return attributes if time is None or _is_time(time) else None
 
 
-def _decode_value(header: bytes, value: bytes) -> str:
-    if header == b"content-type":
-        return value.decode("latin-1")
-    name = header[3:].decode("latin-1")
+def _unusual(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    attributes: dict[str, str] = {}
+    for name, value in headers:
+        if name[:3] == b"ce-":
+            key = name[3:].decode("latin-1")
+            if key in attributes:
+                raise MalformedEventError(f"attribute '{key}' is given twice")
+            attributes[key] = _decode_value(key, value)
+        elif name == b"content-type":
+            attributes["datacontenttype"] = value.decode("latin-1")
+    return attributes
+
+
+def _decode_value(name: str, value: bytes) -> str:
     try:
         if b"%" in value:
             value = unquote_to_bytes(value)

@@ -16,15 +16,11 @@ from uvicorn import Config
 
 from torpor.runtime.app import LIVE, Application
 from torpor.runtime.load import Target, load
+from torpor.runtime.protocol import Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEEP_ALIVE_SECONDS = 660
-"""How long an idle connection is kept: longer than any proxy in front keeps it, so that the proxy closes it.
-
-Envoy here closes after 60 seconds, and Google's load balancer, the longest of the common ones, after 600.
-"""
 BACKLOG = 2048
 
 
@@ -73,7 +69,7 @@ def _server_config(app: Application) -> Config:
     config = Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=Protocol,
         ws="websockets-sansio",
         interface="asgi3",
         lifespan="auto",
@@ -83,7 +79,6 @@ def _server_config(app: Application) -> Config:
         server_header=False,
         date_header=False,
         backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     config.load()
     config.get_loop_factory()

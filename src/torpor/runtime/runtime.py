@@ -68,11 +68,14 @@ class Runtime:
         """Where traces are exported; :mod:`torpor.runtime.server` sets it."""
         self.events: Events | None = None
         """The handler, if there is one; :class:`torpor.runtime.app.Application` sets it."""
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._rescues: set[asyncio.Task[None]] = set()
 
     def begin(self, scope: Any, headers: dict[bytes, bytes], send: Any) -> Call:
         """A new call, which is under way from now on."""
-        call = Call(scope, headers, send, asyncio.current_task())
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        call = Call(scope, headers, send, asyncio.current_task(self._loop))
         CURRENT.set(call)
         self.calls.begin(call)
         return call

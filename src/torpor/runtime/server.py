@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 from torpor.errors import StartError
 from torpor.runtime import logs
 from torpor.runtime.prepare import BACKLOG
+from torpor.runtime.protocol import Sweeper
 from torpor.runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class _Instance:
         server = await loop.create_server(
             lambda: self._protocol(lifespan.state), sock=self._listener, backlog=BACKLOG
         )
+        sweeper = Sweeper(self._state)
+        sweeper.start()
         runtime.ready = True
         accepting = time.perf_counter()
         runtime.metrics.start_seconds.update(
@@ -113,6 +116,7 @@ class _Instance:
         await self._told.wait()
         await self._drain(server)
         await self._end(lifespan)
+        sweeper.stop()
         watchdog.stop()
         if runtime.doomed is not None:
             _leave()

@@ -1,0 +1,1 @@
+"""How much of a processor one event costs, beside other runtimes for Python functions."""
