@@ -133,6 +133,8 @@ def _validate_optional(attributes: dict[str, str]) -> None:
 def _is_time(value: str) -> bool:
     if not _TIME.match(value):
         return False
+    if value[8:10] <= "28" and value[:4] != "0000":
+        return True  # a day that every month has, and a year that a datetime has
     try:
         _parse_time(value)
     except ValueError:
@@ -178,7 +180,15 @@ def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> WireEv
     if attributes is None:
         attributes = _unusual(pairs)
         validate(attributes)
-    return WireEvent(attributes, body if body or "datacontenttype" in attributes else None)
+    return WireEvent(attributes, body if body or says_data(attributes) else None)
+
+
+def says_data(attributes: dict[str, str]) -> bool:
+    """Whether a message without a body has data of no length, and not no data.
+
+    With ``dataref`` the content type is that of the data elsewhere (extension "Dataref").
+    """
+    return "datacontenttype" in attributes and "dataref" not in attributes
 
 
 def _usual(headers: list[tuple[bytes, bytes]]) -> dict[str, str] | None:
