@@ -57,4 +57,5 @@ class Backoff:
             return 0.0
         doublings = min(self.failures - 2, 32)
         delay = min(self.policy.first_seconds * float(2**doublings), self.policy.most_seconds)
-        return max(0.0, self.last_at + delay - now)
+        # The sum of floats may round up beyond the delay itself.
+        return min(max(0.0, self.last_at + delay - now), delay)
