@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torpor.runtime.tracing import Trace, trace_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torpor.binding import WireEvent
     from torpor.runtime.workers import Job
@@ -30,24 +30,23 @@ CURRENT: ContextVar[Call | None] = ContextVar("torpor_call", default=None)
 class Call:
     """One request that is being served."""
 
-    __slots__ = (
-        "_request_id",
-        "_trace",
-        "abandoned",
-        "due",
-        "events",
-        "has_place",
-        "headers",
-        "job",
-        "scope",
-        "send",
-        "span",
-        "started",
-        "started_response",
-        "status",
-        "task",
-        "timed_out",
-    )
+    # Set where they differ from these: a call is made for every request.
+    started = 0.0
+    """When it began (monotonic seconds)."""
+    due = 0.0
+    """When its time is up (monotonic seconds)."""
+    events: Sequence[WireEvent] = ()
+    job: Job | None = None
+    span: Any = None
+    status = 0
+    """Status of an answer that an app gave itself."""
+    has_place = False
+    timed_out = False
+    started_response = False
+    abandoned = False
+    """Whether somebody else has answered its caller."""
+    _request_id: str | None = None
+    _trace: Trace | None = None
 
     def __init__(
         self, scope: Any, headers: dict[bytes, bytes], send: Any, task: asyncio.Task[Any] | None
@@ -56,14 +55,6 @@ class Call:
         self.headers = headers
         self.send = send
         self.task = task
-        self.status = 0  # of an answer that an app gave itself
-        self.started = self.due = 0.0  # monotonic seconds; Calls sets them
-        self.events: list[WireEvent] = []
-        self.job: Job | None = None
-        self.span: Any = None
-        self.has_place = self.timed_out = self.started_response = self.abandoned = False
-        self._request_id: str | None = None
-        self._trace: Trace | None = None
 
     @property
     def request_id(self) -> str:
@@ -171,13 +162,16 @@ class Calls:
         else:
             self.next_due = float("inf")
 
-    def cancel_all(self) -> None:
-        """End everything that is under way now: the instance itself ends."""
+    def cancel_all(self) -> list[asyncio.Task[Any]]:
+        """End everything that is under way, as the instance itself ends; returns what is to wait for."""
+        tasks = []
         for call in [*self._active, *self._expired]:
             if call.task is not None:
                 call.task.cancel()
+                tasks.append(call.task)
             if call.job is not None:
                 call.job.interrupt()
+        return tasks
 
 
 def _nothing() -> None:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Mapping
 
-    from torpor.binding import WireEvent
     from torpor.blobs import BlobStore
     from torpor.runtime.calls import Call
 
@@ -70,7 +69,7 @@ class Context:
     @property
     def attributes(self) -> Mapping[str, str]:
         """The event's attributes as text; of a batch, those of its first event; none for plain HTTP."""
-        events: list[WireEvent] = self._call.events
+        events = self._call.events
         return dict(events[0].attributes) if events else {}
 
     @property

@@ -164,16 +164,13 @@ class _Instance:
 
     def _busy(self) -> bool:
         if self._runtime.doomed is not None:
-            return bool(len(self._runtime.calls) or self._state.tasks)
-        return bool(self._state.connections or self._state.tasks)
+            return len(self._runtime.calls) > 0
+        return bool(self._state.connections or len(self._runtime.calls))
 
     async def _end(self, lifespan: Any) -> None:
         runtime = self._runtime
-        runtime.calls.cancel_all()
+        cut = runtime.calls.cancel_all()
         runtime.workers.close()
-        cut = list(self._state.tasks)
-        for task in cut:
-            task.cancel()
         if cut:
             await asyncio.wait(cut, timeout=_LAST_SECONDS)
         with contextlib.suppress(TimeoutError):
