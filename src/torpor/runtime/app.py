@@ -58,20 +58,14 @@ class Application:
         """What it is bound to; without :meth:`bind`, the settings' defaults."""
         return self._runtime or self.bind(RuntimeSettings())
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve one connection, as ASGI has it."""
-        kind = scope["type"]
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+        """Serve one connection, as ASGI has it; what is returned is awaited by the server."""
         runtime = self._runtime or self.runtime
-        if kind != "http":
-            if kind == "websocket":
-                await plain.serve_websocket(runtime, scope, receive, send, dict(scope["headers"]))
-            elif kind == "lifespan":
-                await _lifespan(self.target, scope, receive, send)
-            return
+        if scope["type"] != "http":
+            return self._serve_other(runtime, scope, receive, send)
         own = self._own.get(scope["path"])
         if own is not None:
-            await _answer_own(own(runtime, scope["method"]), send)
-            return
+            return _answer_own(own(runtime, scope["method"]), send)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         events = self._events
         if events is not None and scope["method"] == "POST":
@@ -85,9 +79,14 @@ class Application:
                 or b"ce-source" in headers
             ):
                 call = runtime.begin(scope, headers, send)
-                await runtime.run(call, events.serve(call, receive, mode))
-                return
-        await self._serve_plain(runtime, scope, receive, send, headers)
+                return runtime.run(call, events.serve(call, receive, mode))
+        return self._serve_plain(runtime, scope, receive, send, headers)
+
+    async def _serve_other(self, runtime: Runtime, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await plain.serve_websocket(runtime, scope, receive, send, dict(scope["headers"]))
+        elif scope["type"] == "lifespan":
+            await _lifespan(self.target, scope, receive, send)
 
 
 def _plain(target: Target) -> Serve:

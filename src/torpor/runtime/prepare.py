@@ -110,10 +110,9 @@ def _warm(app: Application) -> None:
         if message["type"] == "http.response.start" and message["status"] != 200:
             raise RuntimeError(f"the runtime's own address answered {message['status']}")
 
-    serving = app(scope, receive, send)
-    try:
-        serving.send(None)
-    except StopIteration:
+    serving = app(scope, receive, send).__await__()
+    for _ in serving:
+        break
+    else:
         return
-    serving.close()
     raise RuntimeError("the runtime's own address waited for something")

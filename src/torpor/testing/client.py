@@ -205,8 +205,11 @@ class _Lifespan:
     async def start(self) -> None:
         """Raises what the app raises, or :class:`~torpor.errors.HandlerError` with what it says."""
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
-        self._task = asyncio.create_task(self._app(scope, self._inbox.get, self._outbox.put))
+        self._task = asyncio.create_task(self._serve(scope))
         await self._say("lifespan.startup")
+
+    async def _serve(self, scope: dict[str, Any]) -> None:
+        await self._app(scope, self._inbox.get, self._outbox.put)
 
     async def stop(self) -> None:
         """The same for the end."""

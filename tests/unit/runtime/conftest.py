@@ -95,7 +95,11 @@ class Served:
             "server": ("127.0.0.1", 8080),
             "state": {},
         }
-        task = asyncio.get_running_loop().create_task(self.app(scope, receive, send))
+
+        async def serve() -> None:
+            await self.app(scope, receive, send)
+
+        task = asyncio.get_running_loop().create_task(serve())
         try:
             await asyncio.wait_for(task, PATIENCE_SECONDS)
         finally:

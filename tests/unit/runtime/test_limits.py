@@ -246,7 +246,10 @@ def test_a_body_that_does_not_come_is_not_waited_for(serve: Any) -> None:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await asyncio.create_task(served.app(scope, receive, send))
+        async def serve_one() -> None:
+            await served.app(scope, receive, send)
+
+        await asyncio.create_task(serve_one())
         assert sent[0]["status"] == 504
 
     asyncio.run(run())
