@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -54,6 +54,36 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Serve a request in a task of its own, which the call under way refers to while it lasts."""
         self.loop.create_task(cycle.run_asgi(app))
+
+
+def write_whole(send: Any, start: dict[str, Any], body: bytes) -> bool:
+    """Write a whole answer at once, if ``send`` is uvicorn's and nothing about the request is out of the
+    ordinary.
+
+    ``start`` is its first message, whose headers say how long ``body`` is. Returns whether it was written; if
+    not, it has to be sent as ASGI has it.
+    """
+    cycle = getattr(send, "__self__", None)
+    if (
+        type(cycle) is not RequestResponseCycle
+        or cycle.response_started
+        or cycle.disconnected
+        or cycle.flow.write_paused
+        or not cycle.keep_alive
+        or cycle.default_headers
+        or cycle.scope["method"] == "HEAD"
+    ):
+        return False
+    parts = [STATUS_LINE[start["status"]]]
+    for name, value in start["headers"]:
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"\r\n", body)
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(b"".join(parts))
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
 
 
 class Sweeper:

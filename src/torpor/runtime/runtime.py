@@ -19,6 +19,7 @@ from torpor.runtime import answers, bodies, metrics
 from torpor.runtime.calls import CURRENT, Call, Calls
 from torpor.runtime.memory import resident_bytes
 from torpor.runtime.places import Places
+from torpor.runtime.protocol import write_whole
 from torpor.runtime.refusals import InvalidReplyError, RefusalError
 from torpor.runtime.workers import MAX_THREADS, Interrupted, Workers
 
@@ -143,8 +144,9 @@ class Runtime:
         self.metrics.duration.observe(time.monotonic() - call.started)
         call.started_response = True
         send = call.send
-        await send(answer.start)
-        await send(answer.body)
+        if not write_whole(send, answer.start, answer.body["body"]):
+            await send(answer.start)
+            await send(answer.body)
 
     def leave(self, call: Call) -> None:
         """The call's task is done with it; its place is freed as soon as its work has really ended."""
