@@ -53,7 +53,7 @@ class Events:
         result = await self.invoke([argument] if self._many else argument, call)
         if result is None:
             return _NOTHING
-        return self._reply(result, replies.cause_of(event, call.trace.attributes()))
+        return self._reply(result, replies.cause_of(event, self.maker, call.trace.attributes()))
 
     async def _serve_batch(self, call: Call, receive: Any, body: bytes) -> Answer:
         events = replies.in_order(decode_batch(body))
@@ -63,7 +63,7 @@ class Events:
         await self._runtime.enter(call, receive)
         if not self._many:
             return answers.batch(await self._each(call), metrics.OK)
-        cause = replies.cause_of_batch(events, call.trace.attributes())
+        cause = replies.cause_of_batch(events, self.maker, call.trace.attributes())
         result = await self.invoke([await self.argument(event) for event in events], call)
         return _NOTHING if result is None else self._reply(result, cause)
 
@@ -74,7 +74,7 @@ class Events:
             result = await self.invoke(await self.argument(event), call)
             if result is None:
                 continue
-            cause = replies.cause_of(event, call.trace.attributes())
+            cause = replies.cause_of(event, self.maker, call.trace.attributes())
             if self.plan.yields:
                 followed += replies.many(result, cause, self.maker, replies.now())
             else:

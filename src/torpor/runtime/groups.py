@@ -3,7 +3,7 @@
 What one call yields is a group. Each part says where it stands in extension attributes:
 
 ``fanoutid``
-    The group: the id of the event that was split.
+    The group: made from the id of the event that was split (:mod:`torpor.runtime.replies` says how).
 ``fanoutindex``, ``fanoutsize``
     Which part it is, from 0, and how many there are.
 ``fanoutouter``

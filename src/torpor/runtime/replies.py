@@ -1,10 +1,12 @@
 """From what a handler gave back to the events that follow.
 
 Identities derive from the input's alone, so that a second run of the handler gives the same ones and the
-broker can tell a reply that it has already. The id of a reply is always ``<base>/<index>``, whatever id an
-event had that the author made; its source is the author's, or else the function. The base is the input's
-id; for a joined group, ``<fanoutid>/join/<type of its parts>``, which does not depend on the order in which
-they came; for any other batch, a hash of the identities in it.
+broker can tell a reply that it has already. The id of a reply is always ``<id>.<mark>/<index>``, whatever id
+an event had that the author made; its source is the author's, or else the function. ``<id>`` is the input's,
+and of a joined group its ``fanoutid``, which does not depend on the order in which its parts came; any other
+batch has a hash of the identities in it. The mark is a hash of what else tells inputs and functions apart:
+two producers may use the same id, since an event is identified by its source too (CloudEvents 1.0.2, ``id``),
+and two functions may split the same event.
 """
 
 from __future__ import annotations
@@ -56,17 +58,18 @@ class Maker:
     emits: str
 
 
-def cause_of(event: WireEvent, trace: Mapping[str, str]) -> Cause:
-    """The cause of replies to one event; ``trace`` is the context to hand on."""
+def cause_of(event: WireEvent, maker: Maker, trace: Mapping[str, str]) -> Cause:
+    """The cause of the replies of ``maker`` to one event; ``trace`` is the context to hand on."""
     attributes = event.attributes
     handed_on = dict(trace)
     if _PARTITION_KEY in attributes:
         handed_on[_PARTITION_KEY] = attributes[_PARTITION_KEY]
-    return Cause(event.id, groups.kept(attributes), attributes, handed_on)
+    base = f"{event.id}.{_mark(maker.source, event.source)}"
+    return Cause(base, groups.kept(attributes), attributes, handed_on)
 
 
-def cause_of_batch(events: Sequence[WireEvent], trace: Mapping[str, str]) -> Cause:
-    """The cause of replies to a batch that one call took, a joined group or any other.
+def cause_of_batch(events: Sequence[WireEvent], maker: Maker, trace: Mapping[str, str]) -> Cause:
+    """The cause of the replies of ``maker`` to a batch that one call took, a joined group or any other.
 
     Raises :class:`~torpor.errors.MalformedEventError`.
     """
@@ -79,10 +82,16 @@ def cause_of_batch(events: Sequence[WireEvent], trace: Mapping[str, str]) -> Cau
     if group is None:
         identities = "\n".join(sorted(f"{event.source} {event.id}" for event in events))
         digest = hashlib.sha256(identities.encode("utf-8", "surrogatepass")).hexdigest()
-        return Cause(f"batch/{digest[:32]}", {}, {}, handed_on)
+        return Cause(f"{digest[:32]}.{_mark(maker.source, 'batch')}", {}, {}, handed_on)
     kind = min(event.type for event in events)
     enclosing = groups.restored(min((e.attributes for e in events), key=lambda a: int(a[groups.INDEX])))
-    return Cause(f"{group}/join/{kind}", enclosing, enclosing, handed_on)
+    return Cause(f"{group}.{_mark(maker.source, 'join', kind)}", enclosing, enclosing, handed_on)
+
+
+def _mark(*texts: str) -> str:
+    """Eight hexadecimal digits that stand for ``texts``."""
+    whole = "".join(f"{len(text)}:{text}" for text in texts)
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def in_order(events: Sequence[WireEvent]) -> list[WireEvent]:

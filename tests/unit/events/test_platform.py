@@ -84,6 +84,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_events_of_two_producers_may_have_the_same_id(folder: Path) -> None:
+    with Platform(folder) as platform:
+        platform.send("many", {"n": 3}, id="1", source="/one")
+        platform.send("many", {"n": 4}, id="1", source="/two")
+
+        assert sorted(event.get_data()["n"] for event in platform.events("total")) == [6, 12]
+        assert platform.dead_letters() == []
+
+
 def test_events_flow_until_nothing_is_left_to_do(folder: Path) -> None:
     with Platform(folder) as platform:
         sent = platform.send("many", {"n": 5}, subject="s")

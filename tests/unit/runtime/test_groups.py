@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -74,25 +75,38 @@ def test_replies_to_a_joined_group_do_not_depend_on_its_order(order: Any) -> Non
     assert [event.attributes["fanoutindex"] for event in replies.in_order(events)] == [
         str(index) for index in range(12)
     ]
-    cause = replies.cause_of_batch(events, {})
+    cause = replies.cause_of_batch(events, _MAKER, {})
     reply = replies.single({"a": 1}, cause, _MAKER, _NOW)
-    assert reply.id == "g/join/t/0"
+    assert re.fullmatch(r"g\.[0-9a-f]{8}/0", reply.id)
     assert reply.attributes["fanoutid"] == "o"
 
 
 def test_groups_of_different_types_or_ids_have_different_replies() -> None:
     ids = {
-        replies.cause_of_batch([_part(0, 1, kind, group)], {}).base for kind in ("a", "b") for group in "gh"
+        replies.cause_of_batch([_part(0, 1, kind, group)], _MAKER, {}).base
+        for kind in ("a", "b")
+        for group in "gh"
     }
     assert len(ids) == 4
 
 
 def test_a_group_yielded_by_a_join_is_nested_in_the_restored_one() -> None:
-    cause = replies.cause_of_batch([_part(0, 2), _part(1, 2)], {})
+    cause = replies.cause_of_batch([_part(0, 2), _part(1, 2)], _MAKER, {})
     yielded = replies.many([1, 2], cause, _MAKER, _NOW)
-    assert [event.id for event in yielded] == ["g/join/t/0", "g/join/t/1"]
-    assert {event.attributes["fanoutid"] for event in yielded} == {"g/join/t"}
+    [group] = {event.attributes["fanoutid"] for event in yielded}
+    assert group.startswith("g.")
+    assert [event.id for event in yielded] == [f"{group}/0", f"{group}/1"]
     assert {event.attributes["fanoutouter"] for event in yielded} == {"0.2.o"}
+
+
+def test_replies_to_equal_ids_of_different_producers_are_different_events() -> None:
+    def base(source: str, function: str) -> str:
+        event = WireEvent({"specversion": "1.0", "id": "1", "source": source, "type": "t"}, None)
+        return replies.cause_of(event, replies.Maker(function, "made"), {}).base
+
+    bases = {base(source, function) for source in ("/a", "/b") for function in ("/default/f", "/default/g")}
+    assert len(bases) == 4
+    assert base("/a", "/default/f") in bases  # the same each time
 
 
 def test_a_partition_key_is_handed_on_only_if_all_parts_share_it() -> None:
@@ -102,6 +116,7 @@ def test_a_partition_key_is_handed_on_only_if_all_parts_share_it() -> None:
                 WireEvent({**_part(index, 2).attributes, "partitionkey": key}, None)
                 for index, key in enumerate(keys)
             ],
+            _MAKER,
             {},
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator  # noqa: TC003 - what a handler takes is read from them
 from dataclasses import dataclass
@@ -103,6 +104,11 @@ def test_gets_what_its_annotation_says(
     asyncio.run(run())
 
 
+def unmarked(identity: str) -> str:
+    """A derived id without the marks that tell producers and functions apart."""
+    return re.sub(r"\.[0-9a-f]{8}(?=/|$)", "", identity)
+
+
 @pytest.mark.parametrize("mode", ["binary", "structured", "batch"])
 def test_takes_all_modes(serve: Any, mode: Any) -> None:
     event = {"specversion": "1.0", "id": "e1", "source": "/s", "type": "t", "data": {"name": "n"}}
@@ -119,7 +125,7 @@ def test_takes_all_modes(serve: Any, mode: Any) -> None:
             answer = await served.batch([event])
         [reply] = answer.events
         assert reply.data == b"n 0"
-        assert (reply.id, reply.source, reply.type) == ("e1/0", "/default/fn", "fn.replied")
+        assert (unmarked(reply.id), reply.source, reply.type) == ("e1/0", "/default/fn", "fn.replied")
 
     asyncio.run(run())
 
@@ -127,7 +133,8 @@ def test_takes_all_modes(serve: Any, mode: Any) -> None:
 def test_a_batch_calls_a_handler_for_one_event_for_each(serve: Any) -> None:
     async def run() -> None:
         answer = await serve(takes_model).batch([{"id": i, "data": {"name": i}} for i in ("a", "b")])
-        assert [(event.id, event.data) for event in answer.events] == [("a/0", b"a 0"), ("b/0", b"b 0")]
+        replies = [(unmarked(event.id), event.data) for event in answer.events]
+        assert replies == [("a/0", b"a 0"), ("b/0", b"b 0")]
 
     asyncio.run(run())
 
@@ -164,7 +171,7 @@ def test_a_value_becomes_an_event_of_the_declared_type(serve: Any) -> None:
         [reply] = answer.events
         assert reply.data == b'{"name":"n","x":2}'
         assert reply.attributes["datacontenttype"] == "application/json"
-        assert (reply.id, reply.source, reply.type) == ("e1/0", "/pics/fn", "image.tile")
+        assert (unmarked(reply.id), reply.source, reply.type) == ("e1/0", "/pics/fn", "image.tile")
         assert reply.attributes["partitionkey"] == "k"
         assert "time" in reply.attributes
         assert answer.header(b"content-type") == b"application/json", "a single reply is in binary mode"
@@ -180,7 +187,7 @@ def test_an_event_keeps_what_its_author_said_but_its_id(serve: Any) -> None:
 
     async def run() -> None:
         [reply] = (await serve(handler).event({"b": 2}, partitionkey="k")).events
-        assert (reply.id, reply.source, reply.type) == ("e1/0", "/mine", "mine")
+        assert (unmarked(reply.id), reply.source, reply.type) == ("e1/0", "/mine", "mine")
         assert reply.attributes["partitionkey"] == "own"
         assert reply.attributes["color"] == "red"
         assert reply.data == b'{"a":1}'
@@ -204,10 +211,10 @@ def test_what_is_yielded_is_one_batch_and_one_group(serve: Any, handler: Any) ->
     async def run() -> None:
         answer = await serve(handler).event({"count": 3}, id="in")
         assert answer.header(b"content-type") == b"application/cloudevents-batch+json"
-        assert [event.id for event in answer.events] == ["in/0", "in/1", "in/2"]
+        assert [unmarked(event.id) for event in answer.events] == ["in/0", "in/1", "in/2"]
         assert [event.data for event in answer.events] == [b"0", b"1", b"2"]
         for index, event in enumerate(answer.events):
-            assert event.attributes["fanoutid"] == "in"
+            assert unmarked(event.attributes["fanoutid"]) == "in"
             assert event.attributes["fanoutindex"] == str(index)
             assert event.attributes["fanoutsize"] == "3"
             assert "fanoutouter" not in event.attributes
@@ -228,7 +235,7 @@ def test_a_single_reply_stays_in_its_group(serve: Any, parts: Any) -> None:
         [_, event] = parts(["a", "b"], fanoutouter="0.2.first")
         answer = await serve(takes_text).event("x", **{k: v for k, v in event.items() if k != "data"})
         [reply] = answer.events
-        assert reply.id == "split/1/0"
+        assert unmarked(reply.id) == "split/1/0"
         for name in ("fanoutid", "fanoutindex", "fanoutsize", "fanoutouter"):
             assert reply.attributes[name] == event[name]
 
@@ -246,7 +253,7 @@ def test_a_join_gets_the_parts_in_order_and_ends_the_group(serve: Any, parts: An
         answer = await serve(joins).batch(list(reversed(events)))
         [reply] = answer.events
         assert reply.data == b"a+b+c"
-        assert reply.id == "split/join/t/0"
+        assert unmarked(reply.id) == "split/0"
         assert not any(name.startswith("fanout") for name in reply.attributes)
 
     asyncio.run(run())
@@ -272,12 +279,12 @@ def test_fan_outs_within_each_other_come_back_one_by_one(serve: Any) -> None:
         for part in outer:
             attributes = {k: v for k, v in part.attributes.items() if k != "datacontenttype"}
             inner = (await split.event({"count": 3}, **attributes)).events
-            assert {event.attributes["fanoutouter"] for event in inner} == {
+            assert {unmarked(event.attributes["fanoutouter"]) for event in inner} == {
                 f"{part.attributes['fanoutindex']}.2.in"
             }
             documents = [{**event.attributes, "data": int(event.data or b"0")} for event in inner]
             [reply] = (await join.batch(documents)).events
-            assert reply.attributes["fanoutid"] == "in"
+            assert unmarked(reply.attributes["fanoutid"]) == "in"
             assert reply.attributes["fanoutindex"] == part.attributes["fanoutindex"]
             assert "fanoutouter" not in reply.attributes
             rejoined.append({**reply.attributes, "data": int(reply.data or b"0")})
@@ -310,7 +317,6 @@ def test_replies_to_any_other_batch_do_not_depend_on_its_order(serve: Any) -> No
         [one] = (await served.batch(events)).events
         [two] = (await served.batch(events[::-1])).events
         assert one.id == two.id
-        assert one.id.startswith("batch/")
         assert (one.data, two.data) == (b"b+a", b"a+b")
 
     asyncio.run(run())
@@ -462,7 +468,7 @@ def test_an_event_given_back_to_a_plain_call_is_sent_as_one(serve: Any) -> None:
     async def run() -> None:
         reply = await serve(handler).request(headers={"x-request-id": "r"}, body=b"x")
         [event] = reply.events
-        assert (event.id, event.type, reply.body) == ("r/0", "mine", b'{"a":1}')
+        assert (unmarked(event.id), event.type, reply.body) == ("r/0", "mine", b'{"a":1}')
 
     asyncio.run(run())
 

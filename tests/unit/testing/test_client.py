@@ -87,7 +87,7 @@ def test_sends_events_and_returns_replies(call: Any) -> None:
         [reply] = client.send("name.given", {"name": "Ada"}, partitionkey="k", id="7")
     assert reply.get_type() == "name.greeted"
     assert reply.get_data() == {"greeting": "Hello, Ada!", "key": "k"}
-    assert reply.get_id() == "7/0"
+    assert reply.get_id().startswith("7.")
 
 
 def test_fans_out_and_joins(call: Any) -> None:
