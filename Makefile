@@ -40,6 +40,7 @@ unit: $(STAMP) ## The fast tests alone
 
 bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
 	$(BIN)/python -m benchmarks.runtime
+	$(BIN)/python -m benchmarks.wake
 
 lock: $(STAMP) ## Resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
