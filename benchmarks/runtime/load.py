@@ -50,7 +50,7 @@ class _Connection(asyncio.Protocol):
         else:
             self.transport.write(_REQUEST)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         if self.running:
             self.wrong = self.wrong or -1
             self.running = False

@@ -6,7 +6,7 @@ START = {"type": "http.response.start", "status": 204, "headers": []}
 BODY = {"type": "http.response.body", "body": b""}
 
 
-async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - that is the point
+async def app(scope: Any, receive: Any, send: Any) -> None:
     """Answer."""
     await send(START)
     await send(BODY)

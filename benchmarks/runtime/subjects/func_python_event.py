@@ -5,7 +5,7 @@ from typing import Any
 from func_python.cloudevent import serve  # type: ignore[import-not-found]
 
 
-async def handle(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001
+async def handle(scope: Any, receive: Any, send: Any) -> None:
     """Look at the data."""
     assert scope["event"].data["name"] == "tile-0042"
     await send.http({"type": "http.response.start", "status": 204, "headers": []})
