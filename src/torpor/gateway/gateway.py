@@ -195,8 +195,7 @@ class Gateway:
 
         While Envoy does not run, nothing is under way.
         """
-        clusters = await self._clusters()
-        self._drop_retired(clusters)
+        clusters = await self._clusters() or {}
         loads = {}
         for key in self._declared:
             cluster = clusters.get(key)
@@ -240,14 +239,16 @@ class Gateway:
         targets = endpoints or (Endpoint(str(self._sockets and self._sockets / "activator"), 0),)
         return self._ads.put(names.ASSIGNMENT, name, snapshot.assignment(name, targets))
 
-    async def _clusters(self) -> dict[str, stats.ClusterStats]:
+    async def _clusters(self) -> Mapping[str, stats.ClusterStats] | None:
         if self._envoy is None or not self._envoy.ready:
-            return {}
+            return None
         try:
-            return stats.parse(await self._envoy.ask("/stats?format=json"))
+            clusters = stats.parse(await self._envoy.ask("/stats?format=json"))
         except TransportError as error:
             _LOG.warning("Envoy's statistics can't be read: %s", error)
-            return {}
+            return None
+        self._drop_retired(clusters)
+        return clusters
 
     def _drop_retired(self, clusters: Mapping[str, stats.ClusterStats]) -> None:
         """Let go of functions that are no longer declared, once nothing of theirs is under way."""
