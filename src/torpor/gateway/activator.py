@@ -48,7 +48,6 @@ class _Held:
 
     bytes: int
     over: bool = False
-    left: bool = False
 
 
 class Activator:

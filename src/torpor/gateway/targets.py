@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from torpor.gateway import names
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
@@ -17,7 +19,7 @@ class HoldLimits:
 
     max_requests: int = 5_000
     max_bytes: int = 256 * 1024 * 1024
-    max_seconds: float = 60.0
+    max_seconds: float = names.HOLD_SECONDS
 
 
 class Holding:
