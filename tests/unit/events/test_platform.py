@@ -14,6 +14,8 @@ from torpor.testing.platform import Platform
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torpor import CloudEvent
+
 MAIN = """
     import os, time
     from torpor import CloudEvent, Context, function
@@ -84,12 +86,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _n(event: CloudEvent) -> int:
+    data = event.get_data()
+    assert isinstance(data, dict)
+    return int(data["n"])
+
+
 def test_events_of_two_producers_may_have_the_same_id(folder: Path) -> None:
     with Platform(folder) as platform:
         platform.send("many", {"n": 3}, id="1", source="/one")
         platform.send("many", {"n": 4}, id="1", source="/two")
 
-        assert sorted(event.get_data()["n"] for event in platform.events("total")) == [6, 12]
+        assert sorted(_n(event) for event in platform.events("total")) == [6, 12]
         assert platform.dead_letters() == []
 
 
