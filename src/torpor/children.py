@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
-import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -28,7 +26,7 @@ _LOG = logging.getLogger("torpor.children")
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _STEADY_SECONDS = 30.0  # who ran this long starts again without a pause
-_PR_SET_PDEATHSIG = 1
+_TIED = str(Path(__file__).with_name("tied.py"))
 
 
 def locate(program: str, distribution: str) -> Path | None:
@@ -42,22 +40,12 @@ def locate(program: str, distribution: str) -> Path | None:
     return Path(str(found[0].locate())).resolve() if found else None
 
 
-def die_with_parent() -> Callable[[], None] | None:
-    """What a child does before its program starts, so that the kernel kills it with its parent (Linux only).
+def tied(*command: str) -> list[str]:
+    """``command`` so that the kernel ends it with this process (Linux), with as many open files as may be.
 
-    "Parent" is the thread that forks: only threads that live as long as the process may start such children.
+    See :mod:`torpor.tied`. It keeps the process id that it is started with.
     """
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getpid()
-
-    def in_child() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died in between
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return in_child
+    return [sys.executable, "-I", "-S", _TIED, str(os.getpid()), *command]
 
 
 async def end(process: Process, patience_seconds: float) -> None:
@@ -134,7 +122,7 @@ class Supervised:
                 self.restarts += 1
                 try:
                     self._process = process = await self._launch()
-                except StartError as error:
+                except (StartError, OSError) as error:
                     self._say(f"it can't be started again: {error}")
                 else:
                     self._say(None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from torpor.children import Supervised, die_with_parent, end, locate
+from torpor.children import Supervised, end, locate, tied
 from torpor.clock import SystemClock
 from torpor.errors import StartError
 
@@ -25,7 +26,7 @@ _DEAF = (
 
 async def _launch(code: str = _WAITS) -> Process:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, preexec_fn=die_with_parent()
+        *tied(sys.executable, "-c", code), stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"up\n"
@@ -102,9 +103,8 @@ def test_who_does_not_end_is_killed() -> None:
 def test_children_die_with_a_parent_that_is_killed() -> None:
     code = (
         "import subprocess, sys\n"
-        "from torpor.children import die_with_parent\n"
-        f"child = subprocess.Popen([sys.executable, '-c', {_WAITS!r}], stdout=sys.stdout,"
-        " preexec_fn=die_with_parent())\n"
+        "from torpor.children import tied\n"
+        f"child = subprocess.Popen(tied(sys.executable, '-c', {_WAITS!r}), stdout=sys.stdout)\n"
         "child.wait()"
     )
 
@@ -127,3 +127,13 @@ def test_programs_of_wheels_are_found() -> None:
     assert found is not None
     assert os.access(found, os.X_OK)
     assert locate("nats-server", "no-such-wheel") is None
+
+
+def test_a_program_is_not_run_for_a_parent_that_is_gone() -> None:
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    *python, script, _, program, word = tied("/bin/echo", "ran")
+    ran = subprocess.run([*python, script, str(gone.pid), program, word], capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout) == (1, b"")
+    ran = subprocess.run(tied("/bin/echo", "ran"), capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, b"ran\n")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from torpor.children import Supervised, die_with_parent, end, locate
+from torpor.children import Supervised, end, locate, tied
 from torpor.clock import SystemClock
 from torpor.errors import StartError
 
@@ -135,14 +135,11 @@ class NatsServer:
             old.unlink(missing_ok=True)
         with (self._dir / "nats-server.err").open("wb") as errors:
             return await asyncio.create_subprocess_exec(
-                program,
-                "--config",
-                str(self._dir / "nats.conf"),
+                *tied(str(program), "--config", str(self._dir / "nats.conf")),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
                 start_new_session=True,  # Ctrl-C in the terminal is for the platform, which ends it in order
-                preexec_fn=die_with_parent(),
             )
 
     async def _await_port(self, process: Process) -> None:

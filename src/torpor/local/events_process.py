@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torpor.children import Supervised, die_with_parent, end
+from torpor.children import Supervised, end, tied
 from torpor.errors import EventLogError, StartError
 from torpor.events.control import ControlClient
 from torpor.events.declaration import Declaration, ServiceConfig
@@ -157,16 +157,12 @@ class EventsProcess:
         sockets = (self._ingress.fileno(), self._control_listener.fileno())
         with (self._folder / "events.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "torpor.events",
-                *map(str, sockets),
+                *tied(sys.executable, "-m", "torpor.events", *map(str, sockets)),
                 pass_fds=sockets,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the platform, which ends this in order
-                preexec_fn=die_with_parent(),
             )
         try:
             if process.stdin is not None:  # it is a pipe

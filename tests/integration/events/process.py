@@ -12,7 +12,7 @@ import orjson
 import uvicorn
 
 from torpor.binding import WireEvent, decode, encode_batch
-from torpor.children import die_with_parent
+from torpor.children import tied
 from torpor.endpoint import Endpoint
 from torpor.events.control import ControlClient
 from torpor.events.declaration import Declaration, ServiceConfig
@@ -53,13 +53,9 @@ class EventsProcess:
     async def start(self) -> None:
         fds = (self._ingress.fileno(), self._control.fileno())
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "torpor.events",
-            *map(str, fds),
+            *tied(sys.executable, "-m", "torpor.events", *map(str, fds)),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=fds,
-            preexec_fn=die_with_parent(),
         )
         config = ServiceConfig(
             nats_url=self._nats.url,

@@ -63,6 +63,9 @@ def test_a_killed_envoy_comes_back_as_it_was(run: Any, declare: Callable[..., Fu
         os.kill(before.pid, signal.SIGKILL)
         assert (await answered(world, "/function/hello")).body == b"instance"
         assert world.gateway.address == address
+        async with asyncio.timeout(60):
+            while not world.gateway.status().healthy:  # it serves a moment before it says so
+                await asyncio.sleep(0.01)
         after = world.gateway.status()
         assert after.pid not in (None, before.pid)
         assert after.restarts == 1

@@ -23,6 +23,7 @@ import venv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torpor.children import tied
 from torpor.errors import EnvironmentBuildError
 from torpor.providers.process.requirements import environment_key, lines, satisfied
 
@@ -97,7 +98,7 @@ class Environments:
     async def _run(self, command: list[str], requirements: Path) -> None:
         """Run pip beside the requirements file, from where its relative paths count."""
         process = await asyncio.create_subprocess_exec(
-            *[sys.executable, "-P", "-m", "torpor.providers.process.lifeline", str(os.getpid()), *command],
+            *tied(*command),
             cwd=requirements.parent,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

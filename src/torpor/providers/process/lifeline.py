@@ -43,17 +43,3 @@ def set_name(name: str) -> None:
 def watch(lifeline: int) -> None:
     """End this process at once when ``lifeline`` ends; to be called in the running loop."""
     asyncio.get_running_loop().add_reader(lifeline, os._exit, 1)
-
-
-def main() -> None:
-    """``python -m torpor.providers.process.lifeline PID COMMAND...``: run a command that ends with PID.
-
-    It is there for commands of which nothing can be asked, instead of code between a fork and an exec, which
-    is not safe where there are threads.
-    """
-    die_with_parent(int(sys.argv[1]))
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - no shell is wanted
-
-
-if __name__ == "__main__":
-    main()

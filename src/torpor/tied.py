@@ -1,8 +1,9 @@
 """Runs a program that dies with its parent: ``python tied.py PARENT_PID PROGRAM ARGUMENT...``.
 
 It is executed as a script, in an interpreter without packages, and replaces itself by the program. A process
-that speaks gRPC has threads, so it must not run code between fork and exec; this runs after the exec instead.
-Where the kernel has no such thing (macOS) the program is only started.
+that has threads, as gRPC's, must not run code between fork and exec; this runs after the exec instead.
+"Parent" is the thread that forks: only threads that live as long as the process may start such programs
+(prctl(2)). Where the kernel has no such thing (macOS) the program is only started.
 """
 
 from __future__ import annotations
