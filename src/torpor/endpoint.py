@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
+
+_LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes on Linux, 104 on macOS
+_LONGEST_SOCKET_NAME = 16
 
 
 class Endpoint(NamedTuple):
@@ -13,3 +18,15 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+def socket_folder(preferred: Path) -> Path:
+    """A folder for unix sockets that no other user may enter: ``preferred``, made where it is missing.
+
+    Where its path is too long for a socket's it is a new temporary one, which the caller removes.
+    """
+    if len(str(preferred)) + 1 + _LONGEST_SOCKET_NAME > _LONGEST_SOCKET_PATH:
+        return Path(tempfile.mkdtemp(prefix="torpor-"))
+    preferred.mkdir(parents=True, exist_ok=True)
+    preferred.chmod(0o700)
+    return preferred

@@ -8,13 +8,11 @@ import logging
 import os
 import resource
 import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from torpor.endpoint import Endpoint
+from torpor.endpoint import Endpoint, socket_folder
 from torpor.errors import GatewayError, TransportError
 from torpor.gateway import bootstrap, names, snapshot, stats
 from torpor.gateway.activator import Activator
@@ -28,6 +26,7 @@ from torpor.transport import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
     from typing import Any
 
     from torpor.clock import Clock
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.gateway")
 _ACK_SECONDS = 30.0
 _OPEN_FILES = 65_536
-_LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 _CONNECTIONS_PER_INSTANCE = 1024
 
 
@@ -92,7 +90,7 @@ class Gateway:
         """
         _raise_open_files()
         self._work_dir.mkdir(parents=True, exist_ok=True)
-        self._sockets = _socket_dir(self._work_dir)
+        self._sockets = socket_folder(self._work_dir)
         paths = bootstrap.Paths(*(self._sockets / name for name in ("ads", "admin", "activator")))
         for path in (paths.ads, paths.admin, paths.activator):
             path.unlink(missing_ok=True)
@@ -259,13 +257,6 @@ class Gateway:
                 self._ads.remove(names.ASSIGNMENT, key)
                 self._counters.forget(key)
                 self._retired.discard(key)
-
-
-def _socket_dir(work_dir: Path) -> Path:
-    if len(str(work_dir / "activator")) <= _LONGEST_SOCKET_PATH:
-        work_dir.chmod(0o700)
-        return work_dir
-    return Path(tempfile.mkdtemp(prefix="torpor-"))
 
 
 def _raise_open_files() -> None:

@@ -11,11 +11,10 @@ import asyncio
 import shutil
 import socket
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torpor.children import Supervised, end, tied
+from torpor.endpoint import socket_folder
 from torpor.errors import EventLogError, StartError
 from torpor.events.control import ControlClient
 from torpor.events.declaration import Declaration, ServiceConfig
@@ -28,6 +27,7 @@ from torpor.spec.status import PartStatus
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
 
     from torpor.binding import WireEvent
     from torpor.clock import Clock
@@ -52,18 +52,17 @@ class EventsProcess:
         self._tell = tell
         self._nats = NatsServer(folder / "nats", clock=clock)
         self._process = Supervised("events", self._launch, clock, self._changed)
-        # A unix socket's path may have some hundred characters at most, which a data folder's may exceed.
-        self._sockets = Path(tempfile.mkdtemp(prefix="torpor-"))
         self._ingress = ports.listen()
-        self._control_listener = _listen_unix(self._sockets / "control")
-        self._control = ControlClient(self._sockets / "control")
+        self._control_listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sockets: Path | None = None
+        self._client: ControlClient | None = None
         self._declaration: Declaration | None = None
         self.ingress: Endpoint = ports.address(self._ingress)
         """Where events come in."""
 
     async def start(self) -> None:
         """Start both. Raises :class:`~torpor.errors.StartError`."""
-        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._open_control)
         await self._nats.start()
         await self._process.start()
 
@@ -75,10 +74,21 @@ class EventsProcess:
         """End both; what waits stays on disk."""
         await self._process.close(_STOP_SECONDS)
         await self._nats.close()
-        await self._control.close()
+        if self._client is not None:
+            await self._client.close()
         self._ingress.close()
         self._control_listener.close()
-        await asyncio.to_thread(shutil.rmtree, self._sockets, ignore_errors=True)
+        if self._sockets not in (None, self._folder):
+            await asyncio.to_thread(shutil.rmtree, self._sockets, ignore_errors=True)
+
+    def _open_control(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._sockets = socket_folder(self._folder)
+        path = self._sockets / "control"
+        path.unlink(missing_ok=True)  # of a platform that was killed
+        self._control_listener.bind(str(path))
+        self._control_listener.listen(64)
+        self._client = ControlClient(path)
 
     # --- what is asked of it --------------------------------------------------------------------------------
 
@@ -100,6 +110,12 @@ class EventsProcess:
             gateway=str(gateway),
         )
         await self._control.declare(self._declaration)
+
+    @property
+    def _control(self) -> ControlClient:
+        if self._client is None:
+            raise EventLogError("the events process was not started")
+        return self._client
 
     async def state(self) -> EventsState:
         """All counters. Raises :class:`~torpor.errors.EventLogError`."""
@@ -207,10 +223,3 @@ class EventsProcess:
 
 def _memory(pid: int | None) -> int | None:
     return None if pid is None else private_bytes(pid)
-
-
-def _listen_unix(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    listener.listen(64)
-    return listener
