@@ -34,6 +34,7 @@ _COLOURS = {News.BROKEN: "red", News.FAULT: "red", News.PART: "yellow"}
 _WORDS = {
     News.READY: "up",
     News.APPLIED: "applied",
+    News.STARTING: "starting",
     News.REMOVED: "removed",
     News.BROKEN: "broken",
     News.FAULT: "wrong",

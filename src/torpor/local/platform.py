@@ -132,6 +132,7 @@ class LocalPlatform:
 
     async def _close(self) -> None:
         self._stopping.set()
+        await self._reloader.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

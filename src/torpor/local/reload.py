@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.errors import DeclarationError, EnvironmentBuildError, HandlerError, TorporError
 from torpor.local.plan import plan
@@ -17,7 +17,7 @@ from torpor.providers.base import Revision
 from torpor.spec.load import Declared, load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from torpor.clock import Clock
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from torpor.spec.models import Function, Trigger
 
 _AT_ONCE = 4
+PATIENCE_SECONDS = 5.0
+"""How long a reload waits for functions to start; those that take longer follow when they have."""
+MISSING_SECONDS = 2.0
+"""How long a declaration must be missing to count as removed: editors empty a file before they write it."""
+_WAITING = "what has changed since waits until this is put right"
 
 
 class DataPath(Protocol):
@@ -56,7 +61,7 @@ class Current:
 
 
 class Reloader:
-    """Loads declarations from ``paths`` and applies what has changed."""
+    """Loads declarations from ``paths`` and applies what has changed. Belongs to one running loop."""
 
     def __init__(
         self, paths: Sequence[Path], provider: Provider, data_path: DataPath, clock: Clock, tell: Tell
@@ -66,24 +71,41 @@ class Reloader:
         self._data_path = data_path
         self._clock = clock
         self._tell = tell
+        self._declared = Declared()
         self._prints: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
+        self._starting: dict[str, asyncio.Task[str | None]] = {}
+        self._missing: dict[tuple[str, str], float] = {}  # kind and key, and since when
         self._lock = asyncio.Lock()
+        self._limit = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
         self.current = Current()
 
     async def reload(self) -> None:
-        """Do it once; what is wrong is told and kept in ``current``, never raised."""
+        """Do it once; what is wrong is told and kept in ``current``, never raised.
+
+        Functions that take long to start don't hold up the others.
+        """
         async with self._lock:
             try:
                 declared, prints = await asyncio.to_thread(self._read)
             except DeclarationError as error:
-                self._refuse(tuple(error.faults))
+                self._refuse((*error.faults, _WAITING))
                 return
             try:
-                await self._take_over(declared, prints)
+                await self._take_over(self._with_lately_missing(declared), prints)
             except TorporError as error:  # the data path can't take it in: try again at the next change
                 self._prints = dict.fromkeys(self._prints | prints, "")
                 self._refuse((str(error),))
+
+    async def close(self) -> None:
+        """Start nothing more, and take nothing over any more."""
+        tasks = [*self._tasks, *self._starting.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- what is declared -----------------------------------------------------------------------------------
 
     def _read(self) -> tuple[Declared, dict[str, str]]:
         declared = load(self._paths)
@@ -99,52 +121,124 @@ class Reloader:
                 self._tell(Report(News.FAULT, "declarations", fault))
         self.current.faults = faults
 
+    def _with_lately_missing(self, declared: Declared) -> Declared:
+        """``declared`` and what was declared a moment ago: it may be a file that is just being written."""
+        now = self._clock.monotonic()
+        before = self._declared
+        missing = before.origins.keys() - declared.origins.keys()
+        self._missing = {each: self._missing.get(each, now) for each in missing}
+        kept = {each for each, since in self._missing.items() if now - since < MISSING_SECONDS}
+        if kept:
+            self._spawn(self._reload_later())
+        functions = {key: one for key, one in before.functions.items() if ("Function", key) in kept}
+        triggers = {key: one for key, one in before.triggers.items() if ("Trigger", key) in kept}
+        return Declared(
+            functions={**functions, **declared.functions},
+            triggers={**triggers, **declared.triggers},
+            origins={**{each: before.origins[each] for each in kept}, **declared.origins},
+        )
+
+    async def _reload_later(self) -> None:
+        await self._clock.sleep(MISSING_SECONDS)
+        await self.reload()
+
+    # --- what runs ------------------------------------------------------------------------------------------
+
     async def _take_over(self, declared: Declared, prints: dict[str, str]) -> None:
-        steps = plan(self._prints, prints)
-        limit = asyncio.Semaphore(_AT_ONCE)
-
-        async def applied(key: str) -> str | None:
-            async with limit:
-                return await self._apply(declared.functions[key])
-
-        problems = dict(zip(steps.apply, await asyncio.gather(*map(applied, steps.apply)), strict=True))
-        now = self.current
-        before = {key: text for key, text in now.problems.items() if key not in problems}
-        broken = before | {key: text for key, text in problems.items() if text is not None}
-        running = {
-            key: now.functions.get(key, function) if key in broken else function
-            for key, function in declared.functions.items()
-        }
-        await self._data_path.serve(running, declared.triggers)
+        kept = {key: self._prints.get(key, "") for key in declared.functions if key not in prints}
+        steps = plan(self._prints, {**kept, **prints})
+        changed = bool(steps.apply or steps.remove or self.current.faults)
+        changed = changed or declared.triggers != self.current.triggers
+        for key in (*steps.apply, *steps.remove):
+            await self._stop_starting(key)
+        for key in steps.apply:
+            self._starting[key] = asyncio.create_task(self._apply(declared.functions[key]))
+        self._declared, self._prints = declared, {**kept, **prints}
+        await self._wait_for([self._starting[key] for key in steps.apply])
+        await self._settle()
         for key in steps.remove:
             await self._provider.remove(key)
             self._tell(Report(News.REMOVED, key, "no longer declared"))
-        for key in problems:
-            # With a version before, that one serves on; without, callers are told why there is none.
-            self._data_path.fail(key, broken.get(key) if self._provider.state(key) is None else None)
-        self._prints = prints
-        if steps.apply or steps.remove or now.faults or declared.triggers != now.triggers:
-            text = f"{_count(len(running), 'function')}, {_count(len(declared.triggers), 'trigger')}"
+        self.current.faults = ()
+        self.current.loaded_at = self._clock.now()
+        if changed:
+            functions, triggers = len(declared.functions), len(declared.triggers)
+            text = f"{_count(functions, 'function')}, {_count(triggers, 'trigger')}"
             self._tell(Report(News.LOADED, "declarations", text))
-        self.current = Current(
-            functions=running,
-            triggers=dict(declared.triggers),
-            origins={identity: str(origin) for identity, origin in declared.origins.items()},
-            problems={key: text for key, text in broken.items() if key in running},
-            loaded_at=self._clock.now(),
-        )
+        for key, task in self._starting.items():
+            if key in steps.apply:
+                self._tell(Report(News.STARTING, key, "takes its time; requests to it are held"))
+                self._spawn(self._follow(key, task))
+
+    async def _settle(self) -> None:
+        """Have the data path lead to what runs, as far as that is known."""
+        declared, now = self._declared, self.current
+        outcomes = {key: task.result() for key, task in self._starting.items() if task.done()}
+        for key in outcomes:
+            del self._starting[key]
+        known = {**now.problems, **outcomes}
+        problems = {
+            key: text for key, text in known.items() if text is not None and key in declared.functions
+        }
+        running = {
+            key: now.functions.get(key, function) if key in problems or key in self._starting else function
+            for key, function in declared.functions.items()
+        }
+        await self._data_path.serve(running, declared.triggers)
+        for key in outcomes:
+            # With a version before, that one serves on; without, callers are told why there is none.
+            self._data_path.fail(key, problems.get(key) if self._provider.state(key) is None else None)
+        now.functions, now.triggers, now.problems = running, dict(declared.triggers), problems
+        now.origins = {identity: str(origin) for identity, origin in declared.origins.items()}
 
     async def _apply(self, function: Function) -> str | None:
         """Have the provider take over ``function``; returns what keeps it from that."""
         key = function.key
-        number = self._numbers[key] = self._numbers.get(key, 0) + 1
-        try:
-            await self._provider.apply(Revision(f"{function.metadata.name}-{number:05d}", function))
-        except (HandlerError, EnvironmentBuildError) as error:
-            self._tell(Report(News.BROKEN, key, str(error)))
-            return str(error)
+        async with self._limit:
+            number = self._numbers[key] = self._numbers.get(key, 0) + 1
+            try:
+                await self._provider.apply(Revision(f"{function.metadata.name}-{number:05d}", function))
+            except (HandlerError, EnvironmentBuildError) as error:
+                self._tell(Report(News.BROKEN, key, str(error)))
+                return str(error)
         self._tell(Report(News.APPLIED, key, f"revision {function.metadata.name}-{number:05d}"))
         return None
+
+    async def _wait_for(self, starting: Sequence[asyncio.Task[str | None]]) -> None:
+        if not starting:
+            return
+        patience = asyncio.create_task(self._patience())
+        waited: set[asyncio.Task[Any]] = {*starting}
+        while waited and not patience.done():
+            _, waited = await asyncio.wait({*waited, patience}, return_when=asyncio.FIRST_COMPLETED)
+            waited.discard(patience)
+        patience.cancel()
+
+    async def _patience(self) -> None:
+        await self._clock.sleep(PATIENCE_SECONDS)
+
+    async def _follow(self, key: str, task: asyncio.Task[str | None]) -> None:
+        """Take over a function that took long, once it has started or failed."""
+        await asyncio.wait([task])
+        async with self._lock:
+            if self._starting.get(key) is not task:
+                return
+            try:
+                await self._settle()
+            except TorporError as error:
+                self._prints[key] = ""
+                self._refuse((str(error),))
+
+    async def _stop_starting(self, key: str) -> None:
+        task = self._starting.pop(key, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 def _count(number: int, what: str) -> str:

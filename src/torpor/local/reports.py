@@ -14,6 +14,8 @@ class News(StrEnum):
     """The platform is up; the subject is its URL."""
     APPLIED = "applied"
     """A function is declared, or changed, and would run."""
+    STARTING = "starting"
+    """A function takes long to start."""
     REMOVED = "removed"
     """A function is not declared any more."""
     BROKEN = "broken"

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from torpor.errors import EventLogError, HandlerError
-from torpor.local.reload import Reloader
+from torpor.local.reload import MISSING_SECONDS, PATIENCE_SECONDS, Reloader
 from torpor.local.reports import News, Report
 from torpor.providers.base import FunctionState, Instance, Revision
 from torpor.testing.clock import START_SECONDS, MovableClock
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from torpor.spec.models import Function, Trigger
 
+TRIGGER = """---
+apiVersion: torpor.dev/v1alpha1
+kind: Trigger
+metadata: {name: t}
+spec: {subscriber: {function: two}}
+"""
 CODE = "from torpor import function\n\n@function\nasync def {name}(data: dict) -> None: ...\n"
 
 
@@ -26,11 +32,15 @@ class _Provider:
     def __init__(self) -> None:
         self.running: dict[str, Revision] = {}
         self.calls: list[str] = []
+        self.hurry = asyncio.Event()
 
     async def apply(self, revision: Revision) -> None:
         self.calls.append(f"apply {revision.name}")
-        if "raise" in (revision.function.spec.source.path / "main.py").read_text():
+        code = (revision.function.spec.source.path / "main.py").read_text()
+        if "raise" in code:
             raise HandlerError("it raises at import")
+        if "# slow" in code:
+            await self.hurry.wait()
         self.running[revision.function.key] = revision
 
     async def remove(self, key: str) -> None:
@@ -76,7 +86,8 @@ class _Bench:
         self.provider = _Provider()
         self.data_path = _DataPath()
         self.told: list[Report] = []
-        self.reloader = Reloader([folder], self.provider, self.data_path, MovableClock(), self.told.append)
+        self.clock = MovableClock()
+        self.reloader = Reloader([folder], self.provider, self.data_path, self.clock, self.told.append)
 
     def write(self, name: str, code: str | None = None, yaml: str = "") -> None:
         folder = self.folder / name
@@ -91,6 +102,10 @@ class _Bench:
         self.told.clear()
         self.provider.calls.clear()
         asyncio.run(self.reloader.reload())
+
+    def later(self, seconds: float) -> None:
+        asyncio.run(self.clock.advance(seconds))
+        self.reload()
 
     def news(self, kind: News) -> list[str]:
         return [report.text for report in self.told if report.news is kind]
@@ -134,8 +149,73 @@ def test_a_function_that_is_gone_is_removed_after_its_routes(tmp_path: Path) -> 
     for name in ("main.py", "function.yaml"):
         (tmp_path / "two" / name).unlink()
     bench.reload()
+    assert bench.provider.calls == []
+    bench.later(MISSING_SECONDS)
     assert bench.provider.calls == ["remove default/two"]
     assert sorted(bench.data_path.functions) == ["default/one"]
+
+
+def test_a_file_that_is_missing_for_a_moment_changes_nothing(tmp_path: Path) -> None:
+    bench = _Bench(tmp_path)
+    bench.write("one")
+    bench.write("two", yaml=TRIGGER)
+    bench.reload()
+    text = (tmp_path / "two" / "function.yaml").read_text()
+    (tmp_path / "two" / "function.yaml").unlink()
+    (tmp_path / "two" / "main.py").rename(tmp_path / "two" / "main.py~")
+    bench.write("one", CODE.format(name="one") + "# changed")
+    bench.reload()
+    assert bench.provider.calls == ["apply one-00002"]
+    assert sorted(bench.data_path.functions) == ["default/one", "default/two"]
+    assert sorted(bench.data_path.triggers) == ["default/t"]
+    (tmp_path / "two" / "main.py~").rename(tmp_path / "two" / "main.py")
+    (tmp_path / "two" / "function.yaml").write_text(text)
+    bench.later(MISSING_SECONDS / 2)
+    bench.later(MISSING_SECONDS)
+    assert "remove default/two" not in bench.provider.calls
+    assert sorted(bench.data_path.triggers) == ["default/t"]
+
+
+def test_a_function_that_is_gone_is_removed_without_a_further_change(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = _Bench(tmp_path)
+        bench.write("one")
+        bench.write("two")
+        await bench.reloader.reload()
+        for name in ("main.py", "function.yaml"):
+            (tmp_path / "two" / name).unlink()
+        await bench.reloader.reload()
+        await asyncio.sleep(0)
+        await bench.clock.advance(MISSING_SECONDS)
+        while "remove default/two" not in bench.provider.calls:
+            await asyncio.sleep(0.001)  # files are read in a thread
+        await bench.reloader.close()
+
+    asyncio.run(main())
+
+
+def test_a_function_that_takes_long_holds_up_no_other(tmp_path: Path) -> None:
+    async def main() -> None:
+        bench = _Bench(tmp_path)
+        bench.write("one")
+        bench.write("slow", CODE.format(name="slow") + "# slow")
+        reloading = asyncio.create_task(bench.reloader.reload())
+        while bench.clock.next_due is None:
+            await asyncio.sleep(0.001)  # files are read in a thread
+        await bench.clock.advance(PATIENCE_SECONDS)
+        await reloading
+        assert list(bench.provider.running) == ["default/one"]
+        assert sorted(bench.data_path.functions) == ["default/one", "default/slow"]
+        assert [report.subject for report in bench.told if report.news is News.STARTING] == ["default/slow"]
+        bench.write("one", CODE.format(name="one") + "# changed")
+        await bench.reloader.reload()
+        assert bench.provider.running["default/one"].name == "one-00002"
+        bench.provider.hurry.set()
+        while "default/slow" not in bench.provider.running:
+            await asyncio.sleep(0)
+        await bench.reloader.close()
+
+    asyncio.run(main())
 
 
 def test_a_wrong_file_changes_nothing_and_is_told_once(tmp_path: Path) -> None:
