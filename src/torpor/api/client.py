@@ -161,17 +161,18 @@ class Client:
         method: str = "GET",
         path: str = "/",
         headers: Sequence[tuple[str, str]] = (),
-        content: bytes | IO[bytes] | None = None,
+        content: bytes | IO[bytes] | Iterable[bytes] | None = None,
     ) -> Iterator[httpx.Response]:
         """Call a function through the gateway; the response's body is still to be read, within the block.
 
         Every status is a response here, not an error.
         """
         target = f"/function/{_path(f'{name}.{namespace}')}/{path.removeprefix('/')}"
+        sent = [(header.encode("ascii"), value.encode()) for header, value in headers]
         with (
             _mapped(self.url),
             self._http.stream(
-                method, target, headers=list(headers), content=content, timeout=_INVOKE_TIMEOUT
+                method, target, headers=sent, content=content, timeout=_INVOKE_TIMEOUT
             ) as response,
         ):
             yield response
@@ -215,7 +216,8 @@ def _mapped(url: str) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as error:
-        raise UnreachableError(f"no platform answers at {url}; start one with 'torpor up'") from error
+        words = f"no platform answers at {url}; start one with 'torpor up', or name another with --context"
+        raise UnreachableError(words) from error
     except httpx.TimeoutException as error:
         raise UnreachableError(f"the platform at {url} did not answer in time") from error
     except httpx.TransportError as error:

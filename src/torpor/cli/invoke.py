@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import mimetypes
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torpor.clock import SystemClock
 from torpor.errors import MalformedEventError, RefusedError, UnreachableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import httpx
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
 
 _POLL_SECONDS = 0.2
+_CHUNK_BYTES = 64 * 1024
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")  # RFC 9110, section 5.6.2
 _STILL_STARTING = (404, 502, 503)
 
 
@@ -36,7 +39,7 @@ _STILL_STARTING = (404, 502, 503)
 class _Body:
     """What is sent, and its type; neither when nothing is."""
 
-    content: bytes | IO[bytes] | None = None
+    content: bytes | IO[bytes] | Iterable[bytes] | None = None
     content_type: str | None = None
 
 
@@ -96,7 +99,7 @@ def command(
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not colon or not name.strip() or not text.isprintable():
+    if not colon or not _HEADER_NAME.match(name.strip()) or not text.isprintable():
         raise click.UsageError(f"{text!r} is no header; 'NAME: VALUE' was expected")
     return name.strip(), value.strip()
 
@@ -110,7 +113,8 @@ def _body(*, typed: bool, data: str | None, file: str | None, event: str | None)
     elif file is not None:
         guessed = mimetypes.guess_type(file)[0] or "application/octet-stream"
         with _opened(file) as content:
-            yield _Body(content, guessed)
+            # The length of a pipe is not known, and httpx would take it for none.
+            yield _Body(iter(lambda: content.read(_CHUNK_BYTES), b"") if file == "-" else content, guessed)
     elif event is not None:
         with _opened(event) as content:
             yield _Body(_event(event, content.read()), STRUCTURED.decode())

@@ -46,4 +46,9 @@ def command(
 def _readable(line: LogLine) -> str:
     time = line.time.astimezone().strftime("%H:%M:%S")
     mark = click.style("!", fg="yellow") if line.stream == "stderr" else " "
-    return f"{click.style(f'{time} {line.instance}', dim=True)} {mark} {line.text}"
+    return f"{click.style(f'{time} {line.instance}', dim=True)} {mark} {harmless(line.text)}"
+
+
+def harmless(text: str) -> str:
+    """``text`` with control characters escaped: a function's line must not steer a person's terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import logging.handlers
+import os
 import signal
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,6 +17,7 @@ import orjson
 import uvloop
 
 from torpor.api.app import create
+from torpor.api.client import LOCAL_URL
 from torpor.api.server import serving
 from torpor.cli.output import output_option, print_table
 from torpor.clock import SystemClock
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LOG_BYTES = 8 * 1024 * 1024
+_IMPATIENT = 130  # as shells have it for Ctrl-C
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COLOURS = {News.BROKEN: "red", News.FAULT: "red", News.PART: "yellow"}
 _WORDS = {
@@ -46,7 +49,7 @@ _WORDS = {
 
 
 @click.command("up", short_help="Run the platform on this machine, with your functions on it.")
-@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
@@ -70,6 +73,9 @@ def command(paths: tuple[Path, ...], port: int, data_dir: Path, output: str) -> 
     Files are watched: a change takes effect, and a wrong one is shown and changes nothing. Ctrl-C ends it.
     With -o json each piece of news is one document a line.
     """
+    for path in paths:
+        if path.is_file() and path.suffix not in (".yaml", ".yml"):
+            raise click.UsageError(f"{path} is neither a folder nor a YAML file, one of them was expected")
     settings = PlatformSettings.from_environment()
     options = Options(
         paths=tuple(path.absolute() for path in paths or (Path(),)),
@@ -88,8 +94,8 @@ async def _run(options: Options, tell: Callable[[Report], None], *, quiet: bool)
     loop = asyncio.get_running_loop()
 
     def ask_to_stop() -> None:
-        for number in _ENDING_SIGNALS:  # who asks again does not want to wait
-            loop.remove_signal_handler(number)
+        for number in _ENDING_SIGNALS:  # who asks again does not want to wait; the kernel ends the children
+            loop.add_signal_handler(number, os._exit, _IMPATIENT)
         stop.set()
 
     for number in _ENDING_SIGNALS:
@@ -131,6 +137,8 @@ async def _show(platform: LocalPlatform, options: Options) -> None:
         ("data, logs", str(options.data_dir)),
     ):
         click.echo(f"  {label:<12}{place}")
+    if url != LOCAL_URL:
+        click.echo(f"\n  Other commands reach it with: torpor --context {url} ...")
     click.echo()
     rows = [(one.name, one.reason, one.url) for one in await platform.functions()]
     print_table(("function", "state", "url"), rows, empty="There are no functions yet.")

@@ -50,7 +50,7 @@ class EventsProcess:
         self._log_level = log_level
         self._clock = clock
         self._tell = tell
-        self._nats = NatsServer(folder / "nats", clock=clock)
+        self._nats = NatsServer(folder / "nats", clock=clock, on_change=self._nats_changed)
         self._process = Supervised("events", self._launch, clock, self._changed)
         self._ingress = ports.listen()
         self._control_listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -161,6 +161,9 @@ class EventsProcess:
 
     def _changed(self, problem: str | None) -> None:
         self._tell(Report(News.PART, "events", problem or "is back"))
+
+    def _nats_changed(self, problem: str | None) -> None:
+        self._tell(Report(News.PART, "nats", problem or "is back"))
 
     async def _launch(self) -> Process:
         config = ServiceConfig(

@@ -63,7 +63,10 @@ def test_a_platform_that_is_not_there_is_said_to_be_not_there() -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with Client(url) as client, pytest.raises(UnreachableError) as unreachable:
             client.status()
-    assert str(unreachable.value) == f"no platform answers at {url}; start one with 'torpor up'"
+    assert (
+        str(unreachable.value)
+        == f"no platform answers at {url}; start one with 'torpor up', or name another with --context"
+    )
 
 
 @pytest.mark.parametrize(

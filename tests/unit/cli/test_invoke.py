@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,22 @@ def test_a_file_is_sent_with_the_type_of_its_name(platform: Any, tmp_path: Path)
     assert platform.run("invoke", "hello", "--file", str(picture)) == 0
     assert platform.calls[0][2]["content-type"] == "image/png"
     assert platform.calls[0][3] == picture.read_bytes()
+
+
+def test_what_a_pipe_brings_is_sent_whole(platform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(b'{"name": "Ada"}')
+    with os.fdopen(reading) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert platform.run("invoke", "hello", "--file", "-") == 0
+    assert platform.calls[0][3] == b'{"name": "Ada"}'
+
+
+@pytest.mark.parametrize("header", ["x-é: 1", "no colon", ": empty", "two words: 1"])
+def test_what_is_no_header_is_refused(platform: Any, header: str) -> None:
+    assert platform.run("invoke", "hello", "-H", header) == 2
+    assert platform.calls == []
 
 
 def test_an_event_is_sent_as_one(platform: Any, monkeypatch: pytest.MonkeyPatch) -> None:
