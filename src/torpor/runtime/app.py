@@ -36,7 +36,7 @@ class Application:
         self._events: Events | None = None
         self._takes_events = target.plan is not None and target.plan.takes is not Takes.REQUEST
         self._serve_plain: Serve = _plain(target)
-        self._own: dict[str, Callable[[Runtime, str], answers.Answer]] = {
+        self._own: dict[str, Callable[[Runtime, Any], answers.Answer]] = {
             LIVE: _live,
             READY: _ready,
             METRICS: _metrics,
@@ -65,7 +65,7 @@ class Application:
             return self._serve_other(runtime, scope, receive, send)
         own = self._own.get(scope["path"])
         if own is not None:
-            return _answer_own(own(runtime, scope["method"]), send)
+            return _answer_own(own(runtime, scope), send)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         events = self._events
         if events is not None and scope["method"] == "POST":
@@ -102,7 +102,7 @@ async def _answer_own(answer: answers.Answer, send: Any) -> None:
     await send(answer.body)
 
 
-def _live(runtime: Runtime, _method: str) -> answers.Answer:
+def _live(runtime: Runtime, _scope: Any) -> answers.Answer:
     if runtime.doomed is not None:
         return answers.problem(
             ProblemType.UNAVAILABLE, f"This instance ends: {runtime.doomed}.", "", metrics.OK
@@ -110,9 +110,9 @@ def _live(runtime: Runtime, _method: str) -> answers.Answer:
     return answers.answer(200, [(b"content-type", b"text/plain")], b"live\n", metrics.OK)
 
 
-def _ready(runtime: Runtime, _method: str) -> answers.Answer:
+def _ready(runtime: Runtime, _scope: Any) -> answers.Answer:
     if runtime.doomed is not None:
-        return _live(runtime, _method)
+        return _live(runtime, _scope)
     if runtime.draining:
         return answers.problem(ProblemType.DRAINING, "This instance is about to end.", "", metrics.OK)
     if not runtime.ready:
@@ -120,7 +120,7 @@ def _ready(runtime: Runtime, _method: str) -> answers.Answer:
     return answers.answer(200, [(b"content-type", b"text/plain")], b"ready\n", metrics.OK)
 
 
-def _metrics(runtime: Runtime, _method: str) -> answers.Answer:
+def _metrics(runtime: Runtime, _scope: Any) -> answers.Answer:
     text = metrics.exposition(runtime.metrics)
     return answers.answer(200, [(b"content-type", metrics.CONTENT_TYPE)], text, metrics.OK)
 

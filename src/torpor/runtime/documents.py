@@ -11,6 +11,7 @@ from pydantic import PydanticUserError, TypeAdapter
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from torpor.runtime import answers, metrics
+from torpor.runtime.mount import prefix_of
 from torpor.runtime.plan import Plan, Style, Takes
 
 if TYPE_CHECKING:
@@ -36,17 +37,21 @@ pre{{background:#8881;padding:1rem;overflow:auto}}</style>
 """
 
 
-def documents(target: Target) -> dict[str, Callable[[Runtime, str], answers.Answer]]:
+def documents(target: Target) -> dict[str, Callable[[Runtime, Any], answers.Answer]]:
     """The two addresses, for a function without an app of its own."""
     plan = target.plan
     if plan is None:
         return {}
 
-    def openapi(runtime: Runtime, _method: str) -> answers.Answer:
-        body = orjson.dumps(_openapi(runtime.name, plan, target.document))
+    def openapi(runtime: Runtime, scope: Any) -> answers.Answer:
+        document = _openapi(runtime.name, plan, target.document)
+        prefix = prefix_of(dict(scope["headers"]))
+        if prefix:
+            document["servers"] = [{"url": prefix}]
+        body = orjson.dumps(document)
         return answers.answer(200, [(b"content-type", b"application/json")], body, metrics.OK)
 
-    def docs(runtime: Runtime, _method: str) -> answers.Answer:
+    def docs(runtime: Runtime, _scope: Any) -> answers.Answer:
         page = _page(runtime.name, plan, target.document)
         headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-security-policy", _POLICY)]
         return answers.answer(200, headers, page.encode("utf-8", "replace"), metrics.OK)

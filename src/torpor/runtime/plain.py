@@ -15,7 +15,7 @@ import orjson
 from torpor.binding import WireEvent, is_json
 from torpor.errors import MalformedEventError
 from torpor.problems import ProblemType
-from torpor.runtime import answers, bodies, metrics, replies
+from torpor.runtime import answers, bodies, metrics, mount, replies
 from torpor.runtime.plan import Takes
 from torpor.runtime.refusals import RefusalError
 
@@ -84,6 +84,7 @@ async def serve_app(
         bodies.check_length(headers, runtime.settings.max_body_bytes)
         await runtime.enter(call)
         try:
+            mount.apply(scope, headers)
             await runtime.target.app(scope, exchange.receive, exchange.send)
         except Exception:
             if exchange.too_large and not exchange.status:
@@ -136,6 +137,7 @@ async def serve_websocket(
 
     try:
         await runtime.enter(call)
+        mount.apply(scope, headers)
         await runtime.target.app(scope, receive, watched)
     finally:
         runtime.leave(call)

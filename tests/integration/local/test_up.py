@@ -48,6 +48,16 @@ def test_a_folder_without_yaml_rests_at_zero_and_answers(hello: Path, tmp_path: 
         assert after.start_method == "fork"
 
 
+def test_the_docs_of_an_app_are_right_below_its_address(hello: Path, tmp_path: Path) -> None:
+    with Running([hello], tmp_path / "run") as platform:
+        page = _get(platform, "/function/hello/docs")
+        assert page.status_code == 200
+        assert "/function/hello/openapi.json" in page.text
+        document = _get(platform, "/function/hello/openapi.json").json()
+        assert document["servers"] == [{"url": "/function/hello"}]
+        assert "/" in document["paths"]
+
+
 def test_it_goes_to_zero_and_wakes_again(hello: Path, tmp_path: Path) -> None:
     with Running([hello], tmp_path / "run") as platform, platform.client() as client:
         pids = set()
