@@ -15,6 +15,10 @@ PREFIX_HEADER = "x-forwarded-prefix"  # what was cut off the path
 OWN_HEADERS = "torpor-"  # how headers begin that nobody outside may set
 
 # A function's cluster is called by its key, which has a "/"; a part of the platform by its name, without one.
+
+# What certainly no instance has seen: no connection came to be, it ended before the request was written to
+# it, or the instance said that it did not begin (RFC 9113, section 8.7). So it is safe for every method.
+RETRY_ON = "connect-failure,reset-before-request,refused-stream"
 CONNECT_RETRIES = 10  # with Envoy's back-off of up to 250 ms
 HOLD_SECONDS = 60.0  # how long a request may be held while its function starts
 # Envoy closes an idle connection to an instance before the instance would: uvicorn does after 5 s.

@@ -212,7 +212,7 @@ def _retry() -> bytes:
     elsewhere.typed_config.CopyFrom(packed)
     return _bytes(
         route_pb2.RetryPolicy(
-            retry_on="connect-failure",
+            retry_on=names.RETRY_ON,
             num_retries=UInt32Value(value=names.CONNECT_RETRIES),
             retry_host_predicate=[elsewhere],
             host_selection_retry_max_attempts=3,

@@ -284,6 +284,68 @@ def test_requests_for_an_instance_that_died_go_to_the_next_one(
     run(check)
 
 
+_SERVER = """
+import asyncio
+
+class Connection(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport, self.read = transport, b""
+
+    def data_received(self, data):
+        self.read += data
+        while b"\\r\\n\\r\\n" in self.read:
+            self.read = self.read.partition(b"\\r\\n\\r\\n")[2]
+            self.transport.write(b"HTTP/1.1 200 OK\\r\\ncontent-length: 4\\r\\n\\r\\ngone")
+
+async def main():
+    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def test_what_begins_after_an_instance_was_killed_is_served_by_the_other(
+    run: Any, declare: Callable[..., Function]
+) -> None:
+    """Even while the dead one is published. What was sent to it before is not sent again: it may have run."""
+
+    async def check(world: Any) -> None:
+        await world.gateway.configure([declare("hello")], events=None, api=None)
+        there = await world.instance("there")
+        gone = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _SERVER, stdout=asyncio.subprocess.PIPE
+        )
+        assert gone.stdout is not None
+        port = int(await asyncio.wait_for(gone.stdout.readline(), 30))
+        await world.gateway.publish(KEY, [there.endpoint._replace(port=port), there.endpoint])
+        answers: list[tuple[bool, int, bytes]] = []
+        news, dead = asyncio.Event(), asyncio.Event()
+
+        async def keep_asking() -> None:
+            late = 0
+            while late < 20:
+                after = dead.is_set()
+                answer = await world.send(b"POST", "/function/hello")
+                answers.append((after, answer.status, answer.body))
+                late += after
+                news.set()
+
+        callers = [asyncio.create_task(keep_asking()) for _ in range(8)]
+        while not any(body == b"gone" for _, _, body in answers):
+            news.clear()
+            await news.wait()
+        gone.kill()
+        await gone.wait()  # the kernel has closed its sockets by then
+        dead.set()
+        await asyncio.gather(*callers)
+        assert {(status, body) for after, status, body in answers if after} == {(200, b"there")}
+        assert {status for _, status, _ in answers} <= {200, 502}
+
+    run(check)
+
+
 def test_names_of_clusters_cannot_be_those_of_parts() -> None:
     assert "/" not in names.PUBLIC_ROUTES
     assert all("/" not in part for part in ("events", "api"))
