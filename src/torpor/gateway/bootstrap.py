@@ -21,6 +21,7 @@ _HEADERS_TIMEOUT = "30s"
 _MAX_HEADERS_KIB = 60
 _STREAM_IDLE = "365s"
 _MAX_CONNECTIONS = 20_000
+_SHOWN = 300  # characters of what a caller asked for, in the answer to it
 _STATS = ("upstream_rq_active", "upstream_rq_total")
 
 
@@ -147,6 +148,8 @@ def _manager(name: str) -> dict[str, Any]:
 def _public_manager() -> dict[str, Any]:
     return {
         **_manager(names.PUBLIC_LISTENER),
+        # A caller that speaks HTTP/1.0 may leave out the host; then it is no function's own.
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "localhost"},
         "use_remote_address": True,  # who calls is who connects: x-forwarded-for gets that address
         "normalize_path": True,
         "path_with_escaped_slashes_action": "KEEP_UNCHANGED",
@@ -189,7 +192,7 @@ def _internal_manager() -> dict[str, Any]:
                 {
                     "name": names.INTERNAL_LISTENER,
                     "domains": ["*"],
-                    "retry_policy": {"retry_on": "connect-failure", "num_retries": names.CONNECT_RETRIES},
+                    "retry_policy": {"retry_on": names.RETRY_ON, "num_retries": names.CONNECT_RETRIES},
                     "routes": [
                         {
                             "match": {
@@ -218,11 +221,13 @@ def _internal_manager() -> dict[str, Any]:
 def local_replies(*, internal: bool) -> dict[str, Any]:
     """Envoy's own answers as problem documents; the first rule that fits is taken."""
     unknown = ProblemType.UNKNOWN_FUNCTION
+    called = f"%REQ({names.FUNCTION_HEADER}):{_SHOWN}%" if internal else f"%PATH(NQ:PATH):{_SHOWN}%"
+    nobody = f"No function is called that: {called}"
     below_function = {"and_filter": {"filters": [_status(404), _path("/function/")]}}
     return {
         "mappers": [
-            _mapper(unknown, _status(404) if internal else below_function, "No function is called that."),
-            _mapper(unknown, _flags("NC"), "No function is called that."),
+            _mapper(unknown, _status(404) if internal else below_function, nobody),
+            _mapper(unknown, _flags("NC"), nobody),
             _mapper(ProblemType.NOT_FOUND, _status(404), "Functions are below /function/<name>."),
             _mapper(ProblemType.METHOD_NOT_ALLOWED, _status(405), "The header 'allow' says which it takes."),
             _mapper(

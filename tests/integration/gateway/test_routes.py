@@ -236,6 +236,45 @@ def test_requests_that_break_the_rules(run: Any, declare: Callable[..., Function
     run(check)
 
 
+@pytest.mark.parametrize("host", [b"host: x\r\n", b""])
+def test_http_1_0_is_served(run: Any, declare: Callable[..., Function], raw: Any, host: bytes) -> None:
+    async def check(world: Any) -> None:
+        await world.gateway.configure([declare("hello")], events=None, api=None)
+        instance = await world.instance()
+        await world.gateway.publish("default/hello", [instance.endpoint])
+        instance.go_on.set()
+        reader, writer = await raw(world.gateway.address)
+        kept = b"GET /function/hello HTTP/1.0\r\n%bconnection: keep-alive\r\n\r\n" % host
+        for _ in range(2):
+            writer.write(kept)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b" 200 " in head.partition(b"\r\n")[0]
+            assert await reader.readexactly(8) == b"instance"
+        writer.write(b"GET /function/hello/stream HTTP/1.0\r\n%b\r\n" % host)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")  # to the end: it closes
+        assert b"chunked" not in head
+        assert body == b"onetwo"
+        assert all(seen.headers[b"host"] for seen in instance.seen)
+        writer.close()
+
+    run(check)
+
+
+def test_what_nobody_is_called_is_named(run: Any, declare: Callable[..., Function]) -> None:
+    async def check(world: Any) -> None:
+        await world.gateway.configure([declare("hello")], events=None, api=None)
+        unknown = ProblemType.UNKNOWN_FUNCTION
+        named = assert_problem(await world.get('/function/helo/"x?token=secret'), unknown)
+        assert named["detail"] == "No function is called that: /function/helo/%22x"
+        long = assert_problem(await world.get("/function/" + "x" * 5000), unknown)
+        assert 300 <= len(long["detail"]) < 400
+        internal = [(b"torpor-function", b'default/"helo\\')]
+        answer = await world.send(b"POST", "/", headers=internal, to=world.gateway.internal)
+        assert assert_problem(answer, unknown)["detail"].endswith('that: default/"helo\\')
+
+    run(check)
+
+
 def test_an_instance_that_breaks_off_is_told_and_not_asked_again(
     run: Any, declare: Callable[..., Function]
 ) -> None:
