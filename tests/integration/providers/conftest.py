@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import textwrap
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,19 @@ class Rig:
         def get() -> str:
             with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
                 return str(answer.read().decode())
+
+        return await asyncio.to_thread(get)
+
+    async def status(self, endpoint: Endpoint, path: str) -> int:
+        """The status that ``endpoint`` answers with."""
+
+        def get() -> int:
+            try:
+                with urllib.request.urlopen(f"http://{endpoint}{path}", timeout=PATIENCE_SECONDS) as answer:
+                    return int(answer.status)
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code
 
         return await asyncio.to_thread(get)
 

@@ -1,7 +1,8 @@
 """The loop of a process that forks others on request, and reports their starts and ends.
 
 It has one thread and no event loop, which is what makes its forks safe. The warm parent and each template
-run it.
+run it. Each child leads a process group, of which nothing is left when the child has ended; what escapes
+says :mod:`~torpor.providers.process.lifeline`.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from torpor.providers.process import wire
-from torpor.providers.process.lifeline import die_with_parent
+from torpor.providers.process.lifeline import die_with_parent, kill_group, lead_group
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from torpor.providers.process.wire import Message
 
@@ -58,13 +60,13 @@ class Forker:
         while True:
             ready = {descriptor for descriptor, _ in poll.poll()}
             if self._lifeline in ready:
-                raise SystemExit(1)
+                self._end(1)
             if self._wakeup_read in ready:
                 self._reap()
             if self._channel.fileno() in ready:
                 received = self._inbox.receive()
                 if received is None:
-                    raise SystemExit(0)
+                    self._end(0)
                 self._pending.extend(received)
             while self._pending:
                 work = self._fork(*self._pending.popleft())
@@ -79,12 +81,14 @@ class Forker:
             self._report({"event": "ended", "id": message["id"], "error": f"can't fork: {error.strerror}"})
             pid = -1
         if pid == 0:
+            lead_group()
             die_with_parent(parent)
             self._forget_all()
             return self._make_work(message, descriptors, self._child_lifeline)
         for descriptor in descriptors:
             os.close(descriptor)
         if pid > 0:
+            lead_group(pid)
             self._children[pid] = message["id"]
             self._report({"event": "started", "id": message["id"], "pid": pid})
         return None
@@ -108,21 +112,40 @@ class Forker:
                 pass
         except BlockingIOError:
             pass
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
+        while (ended := _reap_one(self._children)) is not None:
+            pid, status = ended
             identity = self._children.pop(pid, None)
             if identity is not None:
                 self._report(
                     {"event": "ended", "id": identity, "code": os.waitstatus_to_exitcode(status), "pid": pid}
                 )
 
+    def _end(self, code: int) -> NoReturn:
+        """End this process, and the children with all that they started."""
+        for pid in self._children:
+            kill_group(pid)
+        raise SystemExit(code)
+
     def _report(self, message: Message) -> None:
         try:
             wire.send(self._channel, message)
         except OSError:  # the platform is gone
-            raise SystemExit(0) from None
+            self._end(0)
+
+
+def _reap_one(leaders: Container[int]) -> tuple[int, int] | None:
+    """A child that has ended, and its status; if it is among ``leaders``, the rest of its group is killed."""
+    try:
+        if sys.platform == "darwin":  # where Python has no waitid(2) before 3.13
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid in leaders:  # no process gets its number as long as anyone is in the group
+                kill_group(pid)
+            return (pid, status) if pid else None
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return None
+        if ended.si_pid in leaders:  # before it is reaped: its number is still its own
+            kill_group(ended.si_pid)
+        return os.waitpid(ended.si_pid, 0)
+    except ChildProcessError:
+        return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+
+_PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2  # pidfd_send_signal(2)
 
 
 class Handle:
@@ -36,6 +39,30 @@ class Handle:
                 os.kill(self.pid, number)
         except ProcessLookupError:
             pass
+
+    def kill(self) -> None:
+        """Kill it, and the process group that it leads, also when it has ended and others are left there.
+
+        On kernels before Linux 6.9 a group is known by its number alone; it is rightly this one's as long as
+        the process is not reaped or anyone is in the group.
+        """
+        if not self._open:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            self._kill_group()
+        self.signal(signal.SIGKILL)  # should it lead none
+
+    def _kill_group(self) -> None:
+        if sys.platform == "linux" and self._descriptor is not None:
+            try:
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL, None, _PIDFD_SIGNAL_PROCESS_GROUP)
+            except ProcessLookupError:
+                raise
+            except OSError:  # an older kernel
+                pass
+            else:
+                return
+        os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Let go of it."""

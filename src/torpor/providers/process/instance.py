@@ -141,9 +141,12 @@ class InstanceProcess:
             self._handle.signal(number)
 
     def kill(self, reason: str | None = None) -> None:
-        """End it now; ``reason`` completes "it ..." where "was killed" would say too little."""
+        """End it and its group now; ``reason`` completes "it ..." where "was killed" would say too little."""
         self._kill_reason = reason
-        self.signal(signal.SIGKILL)
+        if self._handle is None:
+            self._signal_at_start = signal.SIGKILL
+        else:
+            self._handle.kill()
 
     def describe(self, key: str) -> Instance:
         """What is known of it."""

@@ -2,11 +2,17 @@
 
 On Linux the kernel does it (``PR_SET_PDEATHSIG``). Where it does not, and beside it, a child holds the
 reading end of its parent's lifeline, a pipe that nobody writes to: it ends when the parent does.
+
+What a function starts itself, by ``subprocess`` or ``os.fork``, is in the process group of its instance, and
+that is killed when the instance has ended, however it did. So there escapes what leaves the group
+(``start_new_session``, ``setsid``, ``setpgid``; daemons do), and, when the platform itself is killed by
+SIGKILL, what the kernel was not told to end with it: there is nobody left to do it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import functools
 import os
@@ -32,6 +38,21 @@ def die_with_parent(parent: int) -> None:
         _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def lead_group(pid: int = 0) -> None:
+    """Give child ``pid``, or this process, a group of its own; to be done on both sides of a fork.
+
+    Whichever comes first then has it there for both.
+    """
+    with contextlib.suppress(OSError):  # it has ended already
+        os.setpgid(pid, 0)
+
+
+def kill_group(pid: int) -> None:
+    """Kill the group that ``pid`` leads; to be called before that is reaped, while the number is its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # of macOS: nobody in it but the dead
+        os.killpg(pid, signal.SIGKILL)
 
 
 def set_name(name: str) -> None:
