@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import http.client
 import json
 import os
 import signal
@@ -102,6 +103,38 @@ def test_an_instance_that_is_killed_is_replaced(run: Callable[..., None]) -> Non
         await rig.until(lambda: first.endpoint not in rig.endpoints and len(rig.endpoints) == 2)
         assert rig.provider.state(KEY).restarts == 1
         assert second.id in {one.id for one in rig.provider.instances(KEY)}
+
+    run(test)
+
+
+@pytest.mark.parametrize("how", ["holds the interpreter's lock", "is stopped"])
+def test_an_instance_that_hangs_is_replaced(run: Callable[..., None], how: str) -> None:
+    async def test(rig: Any) -> None:
+        folder = rig.write(
+            """
+            import re
+
+            async def answer(path):
+                if path == "/hang":
+                    re.match(r"(a+)+$", "a" * 40 + "b")
+                return str(os.getpid())
+            """
+        )
+        await rig.apply(folder, timeout_seconds=1.0)
+        await rig.scale(1)
+        (instance,) = rig.provider.instances(KEY)
+        call = None
+        if how == "is stopped":
+            os.kill(instance.pid, signal.SIGSTOP)
+        else:
+            call = asyncio.create_task(rig.call("/hang"))
+        await rig.until(lambda: rig.endpoints and instance.endpoint not in rig.endpoints)
+        await rig.until(lambda: len(rig.provider.instances(KEY)) == 1)
+        assert rig.provider.state(KEY).restarts == 1
+        assert int(await rig.call()) != instance.pid
+        if call is not None:
+            with pytest.raises((OSError, http.client.HTTPException)):
+                await call
 
     run(test)
 

@@ -10,6 +10,7 @@ from torpor.providers.process.environments import Environments
 from torpor.providers.process.parents import Parents
 from torpor.providers.process.supervisor import Supervisor, Surroundings
 from torpor.settings import passed_on
+from torpor.transport import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -50,9 +51,11 @@ class ProcessProvider:
         self._removing: dict[str, Supervisor] = {}
         self._close_seconds = close_seconds
         self._closed = False
+        self._client = Client(clock=clock)
         self._around = Surroundings(
             clock=clock,
             publisher=publisher,
+            client=self._client,
             parents=self._parents,
             environments=Environments(cache_dir),
             inherited=variables,
@@ -140,6 +143,7 @@ class ProcessProvider:
         self._around.environments.close()
         self._parents.close()  # what was still being started fails by it
         await drained
+        await self._client.close()
         self._supervisors.clear()
 
     def _used(self) -> set[Path | None]:

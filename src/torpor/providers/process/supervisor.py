@@ -22,6 +22,7 @@ from torpor.providers.base import FunctionState, Instance, InstanceState
 from torpor.providers.process.backoff import Backoff
 from torpor.providers.process.instance import InstanceProcess
 from torpor.providers.process.launcher import Launcher
+from torpor.providers.process.liveness import Liveness
 from torpor.providers.process.publication import Publication
 from torpor.providers.process.timer import Timer
 from torpor.providers.process.variables import DRAIN_MARGIN_SECONDS, for_revision
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from torpor.providers.base import EndpointPublisher, Revision
     from torpor.providers.process.environments import Environments
     from torpor.providers.process.parents import Parents
+    from torpor.transport import Client
 
 # How long an instance's end waits for the data path; if it has not answered by then, nothing comes through
 # it either.
@@ -55,6 +57,7 @@ class Surroundings:
 
     clock: Clock
     publisher: EndpointPublisher
+    client: Client
     parents: Parents
     environments: Environments
     inherited: Mapping[str, str]
@@ -78,6 +81,7 @@ class Supervisor:
         self._retired: set[Launcher] = set()
         self._instances: dict[str, InstanceProcess] = {}
         self._publication = Publication(around.publisher, around.clock, key)
+        self._liveness = Liveness(around.clock, around.client, self._wedged)
         self._backoff = Backoff()
         self._problem: str | None = None
         self._applying = asyncio.Lock()
@@ -294,6 +298,7 @@ class Supervisor:
             return
         served = instance.state is InstanceState.READY
         instance.state = InstanceState.DRAINING
+        self._liveness.forget(instance.id)
         self._spawn(self._end(instance, served=served))
         self._changed()
 
@@ -312,6 +317,8 @@ class Supervisor:
 
     def _instance_ready(self, instance: InstanceProcess) -> None:
         self._end_start_limit(instance)
+        timeout_seconds = instance.launcher.revision.function.spec.timeout_seconds
+        self._liveness.watch(instance.id, instance.endpoint, timeout_seconds)
         self._backoff = self._backoff.became_ready()
         self._problem = None
         self._publish()
@@ -320,20 +327,33 @@ class Supervisor:
 
     def _instance_ended(self, instance: InstanceProcess) -> None:
         self._end_start_limit(instance)
+        self._liveness.forget(instance.id)
         self._instances.pop(instance.id, None)
         instance.launcher.instances -= 1
         if instance.state is not InstanceState.DRAINING:
-            self._died(instance)
+            self._died(instance, instance.end_reason)
         self._publish()
         self._reconcile()
         self._changed()
 
-    def _died(self, instance: InstanceProcess) -> None:
+    def _wedged(self, identity: str, silent_seconds: float) -> None:
+        """Replace an instance that hangs like one that died: it may be long in dying, or not even do that."""
+        instance = self._instances[identity]
+        reason = f"did not answer for {silent_seconds:g} s and is killed"
+        self._died(instance, reason)
+        instance.state = InstanceState.DRAINING
+        self._publish()
+        instance.kill(reason)
+        self._spawn(_await_end(instance))
+        self._reconcile()
+        self._changed()
+
+    def _died(self, instance: InstanceProcess, reason: str | None) -> None:
         self.restarts += 1
         self._backoff = self._backoff.died(
             self._clock.monotonic(), instance.started_monotonic, instance.ready_monotonic
         )
-        why = _why_it_ended(instance, instance.end_reason)
+        why = _why_it_ended(instance, reason)
         _log.warning("%s: %s", self.key, why)
         if self._backoff.failed_starts >= PROBLEM_AFTER_FAILED_STARTS:
             self._problem = why
@@ -412,6 +432,10 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _await_end(instance: InstanceProcess) -> None:
+    await instance.gone.wait()
 
 
 def _why_it_ended(instance: InstanceProcess, reason: str | None) -> str:
