@@ -155,7 +155,7 @@ class LocalPlatform:
                         break
 
     def _roots(self) -> list[Path]:
-        code = [function.spec.source.path for function in self._reloader.current.functions.values()]
+        code = [function.spec.code.path for function in self._reloader.current.functions.values()]
         roots: list[Path] = []
         for path in sorted({path.resolve() for path in (*self._options.paths, *code)}):
             if path.exists() and not any(path.is_relative_to(root) for root in roots):

@@ -108,9 +108,9 @@ class Reloader:
     # --- what is declared -----------------------------------------------------------------------------------
 
     def _read(self) -> tuple[Declared, dict[str, str]]:
-        declared = load(self._paths)
+        declared = load(self._paths, local=True)
         prints = {
-            key: fingerprint(function, function.spec.source.path)
+            key: fingerprint(function, function.spec.code.path)
             for key, function in declared.functions.items()
         }
         return declared, prints

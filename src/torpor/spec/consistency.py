@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def check_files(function: Function, origin: Origin) -> Iterator[Fault]:
     """Faults of the files that ``function``, whose paths are absolute, names."""
-    source = function.spec.source
+    source = function.spec.code
     if not source.path.is_dir():
         message = f"there is no folder '{printable(source.path)}', one that exists was expected"
         yield origin.fault(("spec", "source", "path"), message)
@@ -32,6 +32,17 @@ def check_files(function: Function, origin: Origin) -> Iterator[Fault]:
         yield origin.fault(
             ("spec", "source", "handler"), f"is '{source.handler}', a file '{printable(file)}' was expected"
         )
+
+
+def check_local(function: Function, origin: Origin) -> Iterator[Fault]:
+    """Faults of a ``function`` that is to run on this machine, and not on a cluster."""
+    if function.spec.image_only:
+        message = "is an image, which only a cluster runs; spec.source, its code, was expected beside it"
+        yield origin.fault(("spec", "image"), message)
+    for index, variable in enumerate(function.spec.env):
+        if variable.value_from is not None and not variable.value_from.reference.optional:
+            message = "is kept on a cluster, a value was expected, or a reference that is optional"
+            yield origin.fault(("spec", "env", index, "valueFrom"), message)
 
 
 def _has_module(folder: Path, module: str) -> bool:

@@ -31,6 +31,7 @@ _EXPECTED_TYPES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
+    "bool_type": "true or false",
     "finite_number": "a finite number",
     "path_type": "a path",
     "dict_type": "a mapping of names to values",

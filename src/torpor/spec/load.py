@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from torpor.errors import DeclarationError
-from torpor.spec.consistency import check_files, check_routes, check_subscribers
+from torpor.spec.consistency import check_files, check_local, check_routes, check_subscribers
 from torpor.spec.discovery import (
     MAX_CODE_BYTES,
     MODULE,
@@ -48,13 +48,17 @@ class Declared:
         return self.origins[resource.kind, resource.key]
 
 
-def load(paths: Sequence[Path], *, complete: bool = True) -> Declared:
+def load(paths: Sequence[Path], *, complete: bool = True, local: bool = False) -> Declared:
     """What the files and folders ``paths`` declare.
 
-    With ``complete``, they are all that there is, so that a trigger can only name a function among them.
+    With ``complete``, they are all that there is, so that a trigger can only name a function among them. With
+    ``local``, functions are to run on this machine, so that each needs its code and no cluster.
     Raises :class:`~torpor.errors.DeclarationError` with every fault.
     """
     declared, faults = inspect(paths, complete=complete)
+    if local and not faults:
+        functions = declared.functions.values()
+        faults = [fault for one in functions for fault in check_local(one, declared.origin(one))]
     if faults:
         raise DeclarationError([str(fault) for fault in faults])
     return declared
@@ -155,7 +159,8 @@ class _Loader:
             self.declared.triggers[resource.key] = resource
             return
         absolute = _absolute(resource, origin.path.parent)
-        self.code.add(absolute.spec.source.path)
+        if not absolute.spec.image_only:
+            self.code.add(absolute.spec.code.path)
         self.declared.functions[resource.key] = absolute
 
     def add_module(self, path: Path) -> None:
@@ -198,7 +203,8 @@ class _Loader:
         """Find what is wrong between the resources, and between them and the files that they name."""
         declared = self.declared
         for function in declared.functions.values():
-            self.faults += check_files(function, declared.origin(function))
+            if not function.spec.image_only:
+                self.faults += check_files(function, declared.origin(function))
         self.faults += check_routes(declared.functions.values(), declared.origin)
         if complete and not self.unread:
             self.faults += check_subscribers(
@@ -258,7 +264,9 @@ def _requires_anything(path: Path) -> bool:
 
 def _absolute(function: Function, base: Path) -> Function:
     """``function`` with absolute paths; of requirements, those that it has (``None``: it has none)."""
-    source = function.spec.source
+    if function.spec.image_only:
+        return function
+    source = function.spec.code
     folder = Path(os.path.realpath(base / source.path))  # unlike Path.resolve, bears a loop of links
     requirements: Path | None = folder / (source.requirements or "requirements.txt")
     if source.requirements is None and not _requires_anything(folder / "requirements.txt"):

@@ -20,14 +20,19 @@ from torpor.spec.values import (
     FilePath,
     HandlerName,
     HostName,
+    ImageName,
     Name,
     Namespace,
+    ObjectKey,
+    ObjectName,
     PathPrefix,
+    Quantity,
     VariableName,
     VariableValue,
     check_label,
     duration,
     fault,
+    parse_quantity,
 )
 
 API_VERSION: Final = "torpor.dev/v1alpha1"
@@ -83,13 +88,92 @@ class Source(_Model):
     """File of pip requirements, relative to `path`; `requirements.txt` where there is one that names any."""
 
 
+class KeyReference(_Model):
+    """One key of a Secret or ConfigMap in the function's namespace."""
+
+    name: ObjectName
+    """Name of the Secret or ConfigMap."""
+    key: ObjectKey
+    """The key in it."""
+    optional: bool = False
+    """Whether the function runs without the variable where there is no such key; else it waits for it."""
+
+
+class ValueFrom(_Model):
+    """Where a variable's value is kept: in a Secret or in a ConfigMap."""
+
+    secret_key_ref: KeyReference | None = None
+    """A key of a Secret."""
+    config_map_key_ref: KeyReference | None = Field(None, validate_default=True)
+    """A key of a ConfigMap."""
+
+    @field_validator("config_map_key_ref")
+    @classmethod
+    def _one(cls, value: KeyReference | None, info: ValidationInfo) -> KeyReference | None:
+        if "secret_key_ref" not in info.data:  # it is wrong itself
+            return value
+        if value is not None and info.data["secret_key_ref"] is not None:
+            raise fault("stands beside 'secretKeyRef', one of them was expected")
+        if value is None and info.data["secret_key_ref"] is None:
+            raise fault("is empty, secretKeyRef or configMapKeyRef was expected", whole=True)
+        return value
+
+    @property
+    def reference(self) -> KeyReference:
+        """The one that is given."""
+        given = self.secret_key_ref or self.config_map_key_ref
+        assert given is not None  # noqa: S101 - validated
+        return given
+
+
 class EnvVar(_Model):
-    """One environment variable."""
+    """One environment variable: its value, or where on a cluster that is kept."""
 
     name: VariableName
     """Name of the variable; `PORT`, `K_…` and `TORPOR_…` are the platform's."""
-    value: VariableValue
+    value: VariableValue | None = None
     """Its value, a text: quote numbers."""
+    value_from: ValueFrom | None = Field(None, validate_default=True)
+    """Where a cluster keeps the value; on a laptop the variable is not set, and has to be optional."""
+
+    @field_validator("value_from")
+    @classmethod
+    def _one(cls, value: ValueFrom | None, info: ValidationInfo) -> ValueFrom | None:
+        if "value" not in info.data:
+            return value
+        if value is not None and info.data["value"] is not None:
+            raise fault("stands beside 'value', one of them was expected")
+        if value is None and info.data["value"] is None:
+            raise fault("has no value, value or valueFrom was expected", whole=True)
+        return value
+
+
+class Amounts(_Model):
+    """How much of a node."""
+
+    cpu: Quantity | None = None
+    """Cores, such as `100m` or `2`."""
+    memory: Quantity | None = None
+    """Memory, such as `128Mi`."""
+
+
+class Resources(_Model):
+    """What an instance takes of a cluster's node; on a laptop nothing is set aside and nothing limited."""
+
+    limits: Amounts = Amounts()
+    """The most it gets: more CPU is throttled, more memory ends it."""
+    requests: Amounts = Amounts()
+    """What is set aside for it; by default its limits, or 50m of CPU and 64Mi of memory."""
+
+    @field_validator("requests")
+    @classmethod
+    def _within_limits(cls, value: Amounts, info: ValidationInfo) -> Amounts:
+        limits = info.data.get("limits")
+        for name in ("cpu", "memory") if limits is not None else ():
+            asked, most = getattr(value, name), getattr(limits, name)
+            if asked is not None and most is not None and parse_quantity(asked) > parse_quantity(most):
+                raise fault(f"is {asked!r}, at most the limit ({most}) was expected", inner=(name,))
+        return value
 
 
 class Scaling(_Model):
@@ -149,10 +233,16 @@ class Http(_Model):
 class FunctionSpec(_Model):
     """What a function is and how it runs."""
 
-    source: Source = Source()
-    """Where its code is."""
+    image: ImageName | None = None
+    """Container image that a cluster runs; it keeps the Knative runtime contract. A cluster needs it."""
+    source: Source | None = None
+    """Where its code is, for a laptop; by default, without an `image`, beside the file that declares it."""
     env: tuple[EnvVar, ...] = Field((), strict=False, max_length=1000)
     """Environment variables of its instances."""
+    resources: Resources = Resources()
+    """What an instance takes of a cluster's node."""
+    image_pull_secrets: tuple[ObjectName, ...] = Field((), strict=False, max_length=16)
+    """Secrets, in the function's namespace, that a cluster pulls the image with."""
     container_concurrency: int = Field(0, ge=0, le=1000)
     """Calls that one instance serves at once, a hard limit; the rest waits, in order. 0: no limit."""
     timeout_seconds: float = Field(300.0, gt=0, le=3600)
@@ -173,6 +263,21 @@ class FunctionSpec(_Model):
                 )
             seen.add(variable.name)
         return value
+
+    @property
+    def code(self) -> Source:
+        """Where its code is, what was left out filled in."""
+        return self.source or Source()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables whose values are given here, by name."""
+        return {one.name: one.value for one in self.env if one.value is not None}
+
+    @property
+    def image_only(self) -> bool:
+        """Whether there is an image and no code, so that a laptop can't run it."""
+        return self.image is not None and self.source is None
 
     @property
     def target(self) -> float:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 from pydantic import Field, TypeAdapter
 
-from torpor.spec.models import Filter, Function, Trigger
+from torpor.spec.models import EnvVar, Filter, Function, Trigger, ValueFrom
 from torpor.spec.values import format_duration
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _TYPES = {
     "string": "text",
     "integer": "whole number",
     "number": "number",
+    "boolean": "`true` or `false`",
     "object": "mapping of texts to texts",
 }
 
@@ -45,7 +46,9 @@ def schema() -> dict[str, Any]:
         definition["required"] = ["apiVersion", "kind", *definition["required"]]
         for name in ("apiVersion", "kind"):
             del definition["properties"][name]["default"]
-    definitions[Filter.__name__] |= {"minProperties": 1, "maxProperties": 1}
+    for model in (Filter, ValueFrom):
+        definitions[model.__name__] |= {"minProperties": 1, "maxProperties": 1}
+    definitions[EnvVar.__name__]["oneOf"] = [{"required": ["value"]}, {"required": ["valueFrom"]}]
     return {"$schema": _DIALECT, "$id": _ID, "title": "A declaration for Torpor", **document}
 
 
@@ -159,10 +162,14 @@ def _row(name: str, field: dict[str, Any], required: list[str], definitions: dic
     elif field.get("default", []) == []:
         default = ""
     else:
-        default = f"`{field['default']}`"
+        default = f"`{_shown(field['default'])}`"
     # pydantic leaves out what the object that is referred to says of itself in the same words.
     meaning = field.get("description") or definitions[next(_references(field))]["description"]
     return f"| `{name}` | {_type(field)} | {default} | {meaning} |"
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _type(field: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ and field before it.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,19 @@ _UNITS_SECONDS = {"h": 3600, "m": 60, "s": 1}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _HANDLER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?\Z", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*\Z")
+_PATH_LENGTH = 1024
+# The reference grammar of the OCI distribution specification: a registry may have upper case and a port, the
+# repository may not.
+_IMAGE = re.compile(
+    r"([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?\Z"
+)
+_IMAGE_LENGTH = 512
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/, without exponents.
+_QUANTITY = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,9}))?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?\Z")
+_FACTORS = {unit: power for power, unit in enumerate(["", "k", "M", "G", "T", "P"])} | {"K": 1}
+_OBJECT_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z")
+_OBJECT_KEY = re.compile(r"[-._a-zA-Z0-9]+\Z")
 _ATTRIBUTE = re.compile(r"[a-z0-9]+\Z")
 _LABEL_KEY = re.compile(
     r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
@@ -151,7 +165,50 @@ def _file(value: Path) -> Path:
     return value
 
 
+def _image(value: str) -> str:
+    if len(value) > _IMAGE_LENGTH or not _IMAGE.match(value):
+        raise fault(f"is {shown(value)}, an image such as registry.example/name:1.0 was expected")
+    return value
+
+
+def parse_quantity(text: str) -> Fraction:
+    """What ``text`` stands for, such as ``100m``, ``0.5`` or ``64Mi``: cores, or bytes.
+
+    Raises ``ValueError`` for any other text.
+    """
+    match = _QUANTITY.match(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no quantity")
+    number, unit = Fraction(f"{match[1]}.{match[2] or 0}"), match[3] or ""
+    if unit == "m":
+        return number / 1000
+    factor = 1024 if unit.endswith("i") else 1000
+    return Fraction(number * factor ** _FACTORS[unit.removesuffix("i")])
+
+
+def _quantity(value: str) -> str:
+    if not _QUANTITY.match(value):
+        raise fault(f"is {shown(value)}, a quantity such as 100m, 0.5 or 64Mi was expected")
+    if parse_quantity(value) <= 0:
+        raise fault(f"is {shown(value)}, more than 0 was expected")
+    return value
+
+
+def _object_name(value: str) -> str:
+    if len(value) > 253 or not _OBJECT_NAME.match(value):
+        raise fault(f"is {shown(value)}, lower-case letters, digits, inner '-' and '.' were expected")
+    return value
+
+
+def _object_key(value: str) -> str:
+    if len(value) > 253 or not _OBJECT_KEY.match(value) or value in (".", ".."):
+        raise fault(f"is {shown(value)}, letters, digits, '-', '_' and '.' were expected")
+    return value
+
+
 def _path(value: str) -> str:
+    if len(value) > _PATH_LENGTH:
+        raise fault(f"has {len(value)} characters, at most {_PATH_LENGTH} were expected")
     if not _PATH.match(value):
         raise fault(f"is {shown(value)}, a URL path that starts with '/' was expected")
     if "//" in value or any(part in (".", "..") for part in value.split("/")):
@@ -181,8 +238,14 @@ def _attribute(value: str) -> str:
     return value
 
 
-def _matching(pattern: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": pattern})
+def _matching(pattern: str, most: int | None = None) -> WithJsonSchema:
+    bound = {} if most is None else {"maxLength": most}
+    return WithJsonSchema({"type": "string", "pattern": pattern, **bound})
+
+
+def _go(pattern: re.Pattern[str]) -> str:
+    """``pattern`` as JSON schemas have it, and as Go's regular expressions take it."""
+    return "^" + pattern.pattern.removesuffix(r"\Z") + "$"
 
 
 VariableName = Annotated[str, AfterValidator(_variable), _matching("^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -191,6 +254,10 @@ FilePath = Annotated[Path, AfterValidator(_file), Field(strict=False)]
 HandlerName = Annotated[
     str, AfterValidator(_handler), _matching(r"^[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*)?$")
 ]
-PathPrefix = Annotated[str, AfterValidator(_path), _matching("^/")]
-HostName = Annotated[str, AfterValidator(_host), _matching("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+ImageName = Annotated[str, AfterValidator(_image), _matching(_go(_IMAGE), _IMAGE_LENGTH)]
+Quantity = Annotated[str, AfterValidator(_quantity), _matching(_go(_QUANTITY), 30)]
+ObjectName = Annotated[str, AfterValidator(_object_name), _matching(_go(_OBJECT_NAME), 253)]
+ObjectKey = Annotated[str, AfterValidator(_object_key), _matching(_go(_OBJECT_KEY), 253)]
+PathPrefix = Annotated[str, AfterValidator(_path), _matching("^/", _PATH_LENGTH)]
+HostName = Annotated[str, AfterValidator(_host), _matching("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", 253)]
 AttributeName = Annotated[str, AfterValidator(_attribute), _matching("^[a-z0-9]+$")]

@@ -276,8 +276,10 @@ def _declared(folder: Path, name: str | None, set_variable: Any) -> tuple[str, P
             " @pytest.mark.torpor_function('NAME') or client_for('NAME')"
         )
     function = chosen[0]
-    for variable in function.spec.env:
-        set_variable(variable.name, variable.value)
+    if function.spec.image_only:
+        raise HandlerError(f"{function.key} is an image; spec.source, its code, was expected beside it")
+    for variable, value in function.spec.variables.items():
+        set_variable(variable, value)
     settings = {
         "service": function.metadata.name,
         "namespace": function.metadata.namespace,
@@ -285,7 +287,7 @@ def _declared(folder: Path, name: str | None, set_variable: Any) -> tuple[str, P
         "timeout_seconds": function.spec.timeout_seconds,
         "max_body_bytes": function.spec.http.max_body_bytes,
     }
-    return function.spec.source.handler, Path(function.spec.source.path), settings
+    return function.spec.code.handler, Path(function.spec.code.path), settings
 
 
 @contextlib.contextmanager

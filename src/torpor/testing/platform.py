@@ -55,6 +55,9 @@ class Platform:
 
     def __init__(self, folder: Path) -> None:
         declared = load([folder])
+        for key, function in declared.functions.items():
+            if function.spec.image_only:
+                raise HandlerError(f"{key} is an image; spec.source, its code, was expected beside it")
         self._functions = declared.functions
         self._triggers = tuple(declared.triggers.values())
         brokers = sorted({trigger.broker_key for trigger in self._triggers})
@@ -124,25 +127,25 @@ class Platform:
     def _prepare(self, stack: contextlib.ExitStack) -> dict[str, tuple[Function, Application]]:
         apps: dict[str, tuple[Function, Application]] = {}
         sources: set[Path] = set()
-        for function in sorted(self._functions.values(), key=lambda each: str(each.spec.source.path)):
-            source = Path(function.spec.source.path)
+        for function in sorted(self._functions.values(), key=lambda each: str(each.spec.code.path)):
+            source = Path(function.spec.code.path)
             if source not in sources:
                 sources.add(source)
                 stack.enter_context(_own_modules(source))
-            apps[function.key] = (function, prepare(function.spec.source.handler, source).app)
+            apps[function.key] = (function, prepare(function.spec.code.handler, source).app)
         return apps
 
     def _set_variables(self, patch: pytest.MonkeyPatch) -> None:
         given: dict[str, tuple[str, str]] = {}
         for key, function in self._functions.items():
-            for variable in function.spec.env:
-                other, value = given.setdefault(variable.name, (key, variable.value))
-                if value != variable.value:
+            for variable, wanted in function.spec.variables.items():
+                other, value = given.setdefault(variable, (key, wanted))
+                if value != wanted:
                     raise HandlerError(
-                        f"{key} and {other} want different values of {variable.name}, and here they run in"
+                        f"{key} and {other} want different values of {variable}, and here they run in"
                         " one process: test them apart"
                     )
-                patch.setenv(variable.name, variable.value)
+                patch.setenv(variable, wanted)
 
     async def _start(self, blobs_url: str) -> None:
         await self._sender.start(blobs_url, self.failures)

@@ -41,7 +41,7 @@ def test_what_it_makes_is_declared_right(template: str, functions: set[str], tri
     assert declared.functions.keys() == functions
     assert declared.triggers.keys() == triggers
     for function in declared.functions.values():
-        assert function.spec.source.requirements is None  # so that it starts without an environment to build
+        assert function.spec.code.requirements is None  # so that it starts without an environment to build
 
 
 @pytest.mark.parametrize("name", ["a", "a-b", "a" * 44])

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HEAD = "apiVersion: torpor.dev/v1alpha1\n"
-WRONG = f"{HEAD}kind: Function\nmetadata: {{name: f}}\nspec:\n  timeoutSeconds: 0\n  image: x\n"
+WRONG = f"{HEAD}kind: Function\nmetadata: {{name: f}}\nspec:\n  timeoutSeconds: 0\n  zone: x\n"
 RIGHT = f"{HEAD}kind: Function\nmetadata: {{name: f}}\n"
 TRIGGER = f"{HEAD}kind: Trigger\nmetadata: {{name: t}}\nspec:\n  subscriber: {{function: g}}\n"
 FAULTS = [
     "function.yaml:5: spec.timeoutSeconds: is 0, more than 0 was expected",
-    "function.yaml:6: spec.image: is not a field here, one of containerConcurrency, env, http, scaling, source, timeoutSeconds was expected",
+    "function.yaml:6: spec.zone: is not a field here, one of containerConcurrency, env, http, image, imagePullSecrets, resources, scaling, source, timeoutSeconds was expected",
 ]  # fmt: skip
 
 

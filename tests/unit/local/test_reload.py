@@ -36,7 +36,7 @@ class _Provider:
 
     async def apply(self, revision: Revision) -> None:
         self.calls.append(f"apply {revision.name}")
-        code = (revision.function.spec.source.path / "main.py").read_text()
+        code = (revision.function.spec.code.path / "main.py").read_text()
         if "raise" in code:
             raise HandlerError("it raises at import")
         if "# slow" in code:

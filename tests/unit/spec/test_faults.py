@@ -42,7 +42,7 @@ def faults(folder: Path, text: str) -> list[str]:
         ("containerConcurency: 3", "5: spec.containerConcurency: is not a field here, did you mean 'containerConcurrency'?"),
         ("container_concurrency: 3", "5: spec.container_concurrency: is not a field here, did you mean 'containerConcurrency'?"),
         ("containerconcurrency: 3", "5: spec.containerconcurrency: is not a field here, did you mean 'containerConcurrency'?"),
-        ("image: x", "5: spec.image: is not a field here, one of containerConcurrency, env, http, scaling, source, timeoutSeconds was expected"),
+        ("zone: x", "5: spec.zone: is not a field here, one of containerConcurrency, env, http, image, imagePullSecrets, resources, scaling, source, timeoutSeconds was expected"),
         ("scaling: {window_seconds: 3}", "5: spec.scaling.window_seconds: is not a field here, did you mean 'window'?"),
         ("containerConcurrency: -1", "5: spec.containerConcurrency: is -1, at least 0 was expected"),
         ("containerConcurrency: 1001", "5: spec.containerConcurrency: is 1001, at most 1000 was expected"),
@@ -55,7 +55,20 @@ def faults(folder: Path, text: str) -> list[str]:
         ("timeoutSeconds: .inf", "5: spec.timeoutSeconds: is inf, a finite number was expected"),
         ("timeoutSeconds:", "5: spec.timeoutSeconds: is empty, a value was expected: give it one, or leave it out"),
         ("env: {A: b}", "5: spec.env: is {'A': 'b'}, a list was expected"),
-        ("env: [{name: A}]", "5: spec.env[0].value: is missing, it has to be given"),
+        ("env: [{name: A}]", "5: spec.env[0]: has no value, value or valueFrom was expected"),
+        ("env: [{name: A, valeu: b}]", "5: spec.env[0].valeu: is not a field here, did you mean 'value'?"),
+        ("env: [{name: A, value: b, valueFrom: {secretKeyRef: {name: a, key: b}}}]", "5: spec.env[0].valueFrom: stands beside 'value', one of them was expected"),
+        ("env: [{name: A, valueFrom: {}}]", "5: spec.env[0].valueFrom: is empty, secretKeyRef or configMapKeyRef was expected"),
+        ("env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b}, configMapKeyRef: {name: a, key: b}}}]", "5: spec.env[0].valueFrom.configMapKeyRef: stands beside 'secretKeyRef', one of them was expected"),
+        ("env: [{name: A, valueFrom: {secretKeyRef: {name: A, key: b}}}]", "5: spec.env[0].valueFrom.secretKeyRef.name: is 'A', lower-case letters, digits, inner '-' and '.' were expected"),
+        ("env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b/c}}}]", "5: spec.env[0].valueFrom.secretKeyRef.key: is 'b/c', letters, digits, '-', '_' and '.' were expected"),
+        ("env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b, optional: 1}}}]", "5: spec.env[0].valueFrom.secretKeyRef.optional: is 1, true or false was expected"),
+        ("image: Resize:1", "5: spec.image: is 'Resize:1', an image such as registry.example/name:1.0 was expected"),
+        ("resources: {limits: {cpu: 1 core}}", "5: spec.resources.limits.cpu: is '1 core', a quantity such as 100m, 0.5 or 64Mi was expected"),
+        ("resources: {limits: {cpu: 1}}", "5: spec.resources.limits.cpu: is 1, a text was expected: quote it"),
+        ("resources: {limits: {memory: '0'}}", "5: spec.resources.limits.memory: is '0', more than 0 was expected"),
+        ("resources: {requests: {memory: 1Gi}, limits: {memory: 1000Mi}}", "5: spec.resources.requests.memory: is '1Gi', at most the limit (1000Mi) was expected"),
+        ("imagePullSecrets: [A]", "5: spec.imagePullSecrets[0]: is 'A', lower-case letters, digits, inner '-' and '.' were expected"),
         ("env: [{name: A, value: 3}]", "5: spec.env[0].value: is 3, a text was expected: quote it"),
         ("env: [{name: 1A, value: b}]", "5: spec.env[0].name: is '1A', letters, digits and '_', not first a digit, were expected"),
         ("env: [{name: K_REVISION, value: b}]", "5: spec.env[0].name: is 'K_REVISION', which the platform sets itself, another name was expected"),
@@ -84,7 +97,7 @@ def faults(folder: Path, text: str) -> list[str]:
         ("http: {hosts: ['127.0.0.1']}", "5: spec.http.hosts[0]: is '127.0.0.1', a host name in lower case, without a port, was expected"),
         ("http: {methods: [get]}", "5: spec.http.methods[0]: is 'get', 'GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE' or 'OPTIONS' was expected"),
         ("http: {maxBodyBytes: 16Mi}", "5: spec.http.maxBodyBytes: is '16Mi', a whole number was expected"),
-        ("<<: {a: 1}", "5: spec.'<<': is not a field here, one of containerConcurrency, env, http, scaling, source, timeoutSeconds was expected"),
+        ("<<: {a: 1}", "5: spec.'<<': is not a field here, one of containerConcurrency, env, http, image, imagePullSecrets, resources, scaling, source, timeoutSeconds was expected"),
         ("timeoutSeconds: 1\n  timeoutSeconds: 2", "6: spec.timeoutSeconds: is given twice, first in line 5; once was expected"),
     ],
 )  # fmt: skip
@@ -151,10 +164,10 @@ def test_faults_of_a_document(tmp_path: Path, text: str, expected: list[str]) ->
 
 
 def test_every_fault_of_every_document_is_reported(tmp_path: Path) -> None:
-    text = f"{FUNCTION}  timeoutSeconds: 0\n  image: x\n---\n{TRIGGER}  parallelism: 0\n---\na: [\n"
+    text = f"{FUNCTION}  timeoutSeconds: 0\n  imge: x\n---\n{TRIGGER}  parallelism: 0\n---\na: [\n"
     assert [fault.split(": ")[:2] for fault in faults(tmp_path, text)] == [
         ["function.yaml:5", "spec.timeoutSeconds"],
-        ["function.yaml:6", "spec.image"],
+        ["function.yaml:6", "spec.imge"],
         ["function.yaml:13", "spec.parallelism"],
         ["function.yaml:16", "YAML"],
     ]

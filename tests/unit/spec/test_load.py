@@ -75,8 +75,8 @@ def test_a_folder_with_one_function_needs_no_yaml(tmp_path: Path, code: str) -> 
     write(tmp_path, {"My_Resizer 2/main.py": code})
     declared = load([tmp_path])
     resizer = declared.functions["default/my-resizer-2"]
-    assert resizer.spec.source.path == tmp_path / "My_Resizer 2"
-    assert resizer.spec.source.handler == "main"
+    assert resizer.spec.code.path == tmp_path / "My_Resizer 2"
+    assert resizer.spec.code.handler == "main"
     assert str(declared.origin(resizer)).startswith(f"{tmp_path}/My_Resizer 2/main.py:")
 
 
@@ -146,7 +146,7 @@ def test_code_may_be_elsewhere_than_its_declaration(tmp_path: Path) -> None:
     )
     declared = load([tmp_path])
     assert names(declared) == ["default/one", "default/two"]
-    one, two = declared.functions["default/one"].spec.source, declared.functions["default/two"].spec.source
+    one, two = declared.functions["default/one"].spec.code, declared.functions["default/two"].spec.code
     assert (one.path, one.requirements) == (tmp_path / "code/one", tmp_path / "code/one/requirements.txt")
     assert (two.path, two.requirements) == (tmp_path / "code/two", None)
 
@@ -168,6 +168,43 @@ def test_a_handler_may_be_in_a_package_or_come_with_the_requirements(tmp_path: P
         },
     )
     assert names(load([tmp_path])) == ["default/f", "default/g"]
+
+
+def test_an_image_needs_no_code_and_takes_none_that_lies_beside_it(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "f/function.yaml": function("f", "{image: 'registry.example/f:1'}"),
+            "f/main.py": HANDLER,
+            "g/function.yaml": function("g", "{image: 'registry.example/g:1', source: {path: .}}"),
+            "g/main.py": HANDLER,
+        },
+    )
+    declared = load([tmp_path])
+    assert names(declared) == ["default/f", "default/g"]
+    assert declared.functions["default/f"].spec.image_only
+    assert declared.functions["default/g"].spec.code.path == tmp_path / "g"
+
+
+def test_what_only_a_cluster_can_run_is_a_fault_on_this_machine(tmp_path: Path) -> None:
+    env = "[{name: A, valueFrom: {secretKeyRef: {name: a, key: b}}}]"
+    optional = "[{name: A, valueFrom: {configMapKeyRef: {name: a, key: b, optional: true}}}]"
+    write(
+        tmp_path,
+        {
+            "f.yaml": function("f", "{image: 'registry.example/f:1'}"),
+            "g.yaml": function("g", f"{{env: {env}}}"),
+            "h.yaml": function("h", f"{{env: {optional}}}"),
+            "main.py": "",
+        },
+    )
+    assert len(load([tmp_path]).functions) == 3
+    with pytest.raises(DeclarationError) as caught:
+        load([tmp_path], local=True)
+    assert [fault.removeprefix(f"{tmp_path}/") for fault in caught.value.faults] == [
+        "f.yaml:4: spec.image: is an image, which only a cluster runs; spec.source, its code, was expected beside it",
+        "g.yaml:4: spec.env[0].valueFrom: is kept on a cluster, a value was expected, or a reference that is optional",
+    ]
 
 
 # --- what is wrong between files ---
@@ -193,8 +230,8 @@ def test_a_handler_may_be_in_a_package_or_come_with_the_requirements(tmp_path: P
             ["t.yaml:5: spec.subscriber.function: there is no function 'zip' in namespace 'default', the name of a declared function was expected"],
         ),
         (
-            {"f.yaml": function("f", "{image: x}"), "t.yaml": trigger("t", "f")},
-            ["f.yaml:4: spec.image: is not a field here, one of containerConcurrency, env, http, scaling, source, timeoutSeconds was expected"],
+            {"f.yaml": function("f", "{zone: x}"), "t.yaml": trigger("t", "f")},
+            ["f.yaml:4: spec.zone: is not a field here, one of containerConcurrency, env, http, image, imagePullSecrets, resources, scaling, source, timeoutSeconds was expected"],
         ),
         (
             {"f.yaml": "# torpor.dev/\n[", "t.yaml": trigger("t", "f")},

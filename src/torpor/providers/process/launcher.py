@@ -144,7 +144,7 @@ class Launcher:
         on_line: Callable[..., None],
         on_lost: Callable[[], None],
     ) -> None:
-        source = revision.function.spec.source
+        source = revision.function.spec.code
         self.revision = revision
         self.packages = packages
         self.prepared_monotonic = 0.0

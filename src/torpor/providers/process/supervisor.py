@@ -99,7 +99,7 @@ class Supervisor:
     async def apply(self, revision: Revision) -> None:
         """Make ``revision`` the one that runs; see :class:`torpor.providers.base.Provider`."""
         async with self._applying:
-            requirements = revision.function.spec.source.requirements
+            requirements = revision.function.spec.code.requirements
             packages = await self._around.environments.packages(requirements) if requirements else None
             launcher = self._candidate = self._new_launcher(revision, packages)
             try:

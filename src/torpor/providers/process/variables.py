@@ -23,7 +23,7 @@ def for_revision(revision: Revision, inherited: Mapping[str, str], blobs_url: st
     spec = function.spec
     return {
         **inherited,
-        **{variable.name: variable.value for variable in spec.env},
+        **spec.variables,
         "K_SERVICE": function.metadata.name,
         "K_REVISION": revision.name,
         "K_CONFIGURATION": function.metadata.name,
