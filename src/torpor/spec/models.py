@@ -38,6 +38,9 @@ from torpor.spec.values import (
 API_VERSION: Final = "torpor.dev/v1alpha1"
 GROUP = "torpor.dev/"
 
+MAX_FILTER_DEPTH = 4
+"""How deep filters may stand in filters; the outermost are at depth 1."""
+
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
 # Knative's defaults: container-concurrency-target-default and requests-per-second-target-default.
@@ -386,6 +389,11 @@ class Join(_Model):
     """What becomes of an incomplete group then: dead letters, or a delivery of the parts that came."""
 
 
+def _depth(each: Filter) -> int:
+    inner = (*(each.all or ()), *(each.any or ()), *((each.not_,) if each.not_ else ()))
+    return 1 + max((_depth(one) for one in inner), default=0)
+
+
 class TriggerSpec(_Model):
     """Which events go to which function, and how."""
 
@@ -401,6 +409,15 @@ class TriggerSpec(_Model):
     """Most events under way to the function at once."""
     join: Join | None = None
     """Joins the parts of a fan-out before they are delivered."""
+
+    @field_validator("filters")
+    @classmethod
+    def _flat(cls, value: tuple[Filter, ...]) -> tuple[Filter, ...]:
+        for index, each in enumerate(value):
+            if (depth := _depth(each)) > MAX_FILTER_DEPTH:
+                text = f"is nested {depth} levels deep, at most {MAX_FILTER_DEPTH} were expected"
+                raise fault(text, inner=(index,))
+        return value
 
 
 class Trigger(_Resource):

@@ -24,7 +24,7 @@ REFERENCE_FILE = "reference.md"
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ID = "https://torpor.dev/schema/torpor.schema.json"
-_BOUNDS = "x-bounds"
+BOUNDS = "x-bounds"
 _TYPES = {
     "string": "text",
     "integer": "whole number",
@@ -77,7 +77,7 @@ def _simplify(value: Any) -> Any:
 def _default(field: dict[str, Any]) -> dict[str, Any]:
     default = field["default"]
     if isinstance(default, float):
-        if _BOUNDS in field:
+        if BOUNDS in field:
             default = format_duration(default)
         elif default.is_integer():
             default = int(default)
@@ -182,7 +182,7 @@ def _type(field: dict[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in field["enum"])
     if field["type"] == "array":
         return f"list of {_type(field['items'])}"
-    return f"duration, {field[_BOUNDS]}" if _BOUNDS in field else _TYPES[field["type"]] + _range(field)
+    return f"duration, {field[BOUNDS]}" if BOUNDS in field else _TYPES[field["type"]] + _range(field)
 
 
 def _range(field: dict[str, Any]) -> str:

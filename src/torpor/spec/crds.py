@@ -1,0 +1,360 @@
+"""The custom resource definitions of a cluster, made from the models.
+
+``python -m torpor.spec.crds [FOLDER]`` writes them, FOLDER being ``k8s/crds`` by default. What a structural
+schema can't say, rules in CEL do, in the words of ``torpor validate``. Keys of filters deeper than the first
+level, and what lies between resources, are left to the controller, which says it in ``status``.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ruamel.yaml import YAML
+
+from torpor.spec.models import MAX_FILTER_DEPTH
+from torpor.spec.schema import BOUNDS, schema
+from torpor.spec.values import RESERVED_PATHS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_GROUP: Final = "torpor.dev"
+_VERSION: Final = "v1alpha1"
+_DROPPED = frozenset(("additionalProperties", "default", "format", "oneOf", "patternProperties", BOUNDS))
+# Defaults that `kubectl scale` and printer columns need; the others are the models' alone, so that a newer
+# platform may choose better ones.
+_DEFAULTS = {("Scaling", "minScale"): 0, ("FunctionSpec", "scaling"): {}, ("TriggerSpec", "broker"): "default"}
+_REQUIRED = {"Function": ["spec"], "FunctionSpec": ["image"]}
+_LONGEST_DURATION = 15
+_LONGEST_TEXT = 1000
+_MOST_KEYS = 64
+
+
+def _rule(rule: str, message: str, field: str | None = None) -> dict[str, str]:
+    """``message`` is an expression of CEL, as ``rule`` is."""
+    return {"rule": rule, "messageExpression": message} | ({} if field is None else {"fieldPath": field})
+
+
+def _shown(expression: str) -> str:
+    return f"\"is '\" + {expression} + \"'"
+
+
+_QUANTITY_IS_POSITIVE = _rule(
+    "!isQuantity(self) || quantity(self).isGreaterThan(quantity('0'))",
+    _shown("self") + ', more than 0 was expected"',
+)
+_ATTRIBUTES = _rule(
+    "self.all(name, name.matches('^[a-z0-9]+$') && name != 'data')",
+    "\"has keys that are not event attributes' names in lower-case letters and digits\"",
+)
+_reserved = ", ".join(RESERVED_PATHS)
+_PATH = [
+    _rule(
+        "self.matches('^/[A-Za-z0-9._~!$&\\'()*+,;=:@%/-]*$')",
+        _shown("self") + ", a URL path that starts with '/' was expected\"",
+    ),
+    _rule(
+        "!self.contains('//') && !self.matches('(^|/)[.][.]?(/|$)')",
+        _shown("self") + ", a path without '//', '.' and '..' was expected\"",
+    ),
+    _rule(
+        f"!self.matches('^({'|'.join(RESERVED_PATHS)})(/|$)')",
+        _shown("self") + f", the platform's own: a path outside {_reserved} was expected\"",
+    ),
+]
+_HOST = _rule(
+    "self.matches('^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?[.])*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$') && "
+    "!self.matches('(^|[.])[0-9]+$')",
+    _shown("self") + ', a host name in lower case, without a port, was expected"',
+)
+_VARIABLE = _rule(
+    "self != 'PORT' && !self.startsWith('K_') && !self.startsWith('TORPOR_')",
+    _shown("self") + ', which the platform sets itself, another name was expected"',
+)
+
+
+def _within_max(field: str) -> dict[str, str]:
+    most = "(has(self.maxScale) ? self.maxScale : 50)"
+    # An expression that writes numbers as text would cost more than all rules together may.
+    return {
+        "rule": f"!has(self.{field}) || self.{field} <= {most}",
+        "message": "is more than maxScale (by default 50), at most that was expected",
+        "fieldPath": f".{field}",
+    }
+
+
+def _within_limit(name: str) -> dict[str, str]:
+    asked, most = f"self.requests.{name}", f"self.limits.{name}"
+    return _rule(
+        f"!has(self.requests) || !has(self.limits) || !has({asked}) || !has({most}) || "
+        f"quantity({asked}).compareTo(quantity({most})) <= 0",
+        f'"is " + {asked} + ", at most the limit (" + {most} + ") was expected"',
+        f".requests.{name}",
+    )
+
+
+# Rules for an object, by the name of its model.
+_OBJECT_RULES: dict[str, list[dict[str, str]]] = {
+    "Scaling": [_within_max("minScale"), _within_max("initialScale")],
+    "Resources": [_within_limit("cpu"), _within_limit("memory")],
+    "EnvVar": [
+        _rule("has(self.value) || has(self.valueFrom)", '"has no value, value or valueFrom was expected"'),
+        _rule(
+            "!(has(self.value) && has(self.valueFrom))",
+            "\"stands beside 'value', one of them was expected\"",
+            ".valueFrom",
+        ),
+    ],
+    "ValueFrom": [
+        _rule(
+            "has(self.secretKeyRef) || has(self.configMapKeyRef)",
+            '"is empty, secretKeyRef or configMapKeyRef was expected"',
+        ),
+        _rule(
+            "!(has(self.secretKeyRef) && has(self.configMapKeyRef))",
+            "\"stands beside 'secretKeyRef', one of them was expected\"",
+            ".configMapKeyRef",
+        ),
+    ],
+}
+# Rules for a field's value, or for each entry of its list, by model and field.
+_VALUE_RULES: dict[tuple[str, str], list[dict[str, str]]] = {
+    ("Amounts", "cpu"): [_QUANTITY_IS_POSITIVE],
+    ("Amounts", "memory"): [_QUANTITY_IS_POSITIVE],
+    ("EnvVar", "name"): [_VARIABLE],
+    ("Http", "paths"): _PATH,
+    ("Http", "hosts"): [_HOST],
+}
+# What bounds the cost of rules, beside what the models say themselves.
+_EXTRAS: dict[tuple[str, str], dict[str, Any]] = {
+    ("FunctionSpec", "env"): {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    ("EnvVar", "name"): {"maxLength": 256},
+    ("Source", "path"): {"maxLength": _LONGEST_TEXT},
+    ("Source", "requirements"): {"maxLength": _LONGEST_TEXT},
+    ("Source", "handler"): {"maxLength": 200},
+}
+
+
+class _Maker:
+    """Turns the definitions of the JSON schema into structural schemas, which can't refer to one another."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, Any] = schema()["$defs"]
+
+    def object(self, name: str, depth: int = 0) -> dict[str, Any]:
+        """The structural schema of the model ``name``; filters in filters end at a depth."""
+        definition = self._definitions[name]
+        result = {key: value for key, value in definition.items() if key not in _DROPPED | {"properties"}}
+        result["properties"] = {
+            field: self._field(name, field, value, depth)
+            for field, value in definition["properties"].items()
+            if not (name == "Filter" and depth >= MAX_FILTER_DEPTH and field in ("all", "any", "not"))
+        }
+        if depth > 1:  # what is said once is enough
+            for value in (result, *result["properties"].values()):
+                value.pop("description", None)
+        required = [*result.get("required", ()), *_REQUIRED.get(name, ())]
+        if required:
+            result["required"] = list(dict.fromkeys(required))
+        if name in _OBJECT_RULES:
+            result["x-kubernetes-validations"] = _OBJECT_RULES[name]
+        return result
+
+    def _field(self, model: str, name: str, field: dict[str, Any], depth: int) -> dict[str, Any]:
+        result = self._value(field, depth)
+        if model == "Filter" and name in ("exact", "prefix", "suffix"):
+            result["additionalProperties"] = {"type": "string", "minLength": 1}
+            result["maxProperties"] = _MOST_KEYS
+            if depth == 1:
+                result["x-kubernetes-validations"] = [_ATTRIBUTES]
+        if (model, name) in _VALUE_RULES:
+            target = result["items"] if result["type"] == "array" else result
+            target["x-kubernetes-validations"] = _VALUE_RULES[model, name]
+        if (model, name) in _DEFAULTS:
+            result["default"] = _DEFAULTS[model, name]
+        return result | _EXTRAS.get((model, name), {})
+
+    def _value(self, field: dict[str, Any], depth: int) -> dict[str, Any]:
+        if "$ref" in field:
+            name = field["$ref"].rpartition("/")[2]
+            inner = self.object(name, depth + (name == "Filter"))
+            return inner | ({"description": field["description"]} if "description" in field else {})
+        result = {key: value for key, value in field.items() if key not in _DROPPED}
+        if "const" in result:
+            result["enum"] = [result.pop("const")]
+        if "exclusiveMinimum" in result:
+            result |= {"minimum": result["exclusiveMinimum"], "exclusiveMinimum": True}
+        if "items" in result:
+            result["items"] = self._value(result["items"], depth)
+        if BOUNDS in field:
+            least, _, most = field[BOUNDS].partition(" to ")
+            result["maxLength"] = _LONGEST_DURATION
+            result["x-kubernetes-validations"] = [
+                _rule(
+                    f"!self.matches('{result['pattern']}') || "
+                    f"(duration(self) >= duration('{least}') && duration(self) <= duration('{most}'))",
+                    _shown("self") + f', {field[BOUNDS]} was expected"',
+                )
+            ]
+        return result
+
+
+_CONDITIONS: dict[str, Any] = {
+    "type": "array",
+    "description": "What holds of it, by type.",
+    "maxItems": 16,
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": ["type"],
+    "items": {
+        "type": "object",
+        "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+        "properties": {
+            "type": {"type": "string", "description": "What it is about."},
+            "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
+            "reason": {"type": "string", "description": "Why, in one word for programs."},
+            "message": {"type": "string", "description": "Why, in words for people."},
+            "lastTransitionTime": {
+                "type": "string",
+                "format": "date-time",
+                "description": "When its status changed last.",
+            },
+            "observedGeneration": {
+                "type": "integer",
+                "format": "int64",
+                "description": "The generation of the declaration that it speaks of.",
+            },
+        },
+    },
+}
+_OBSERVED = {
+    "type": "integer",
+    "format": "int64",
+    "description": "The generation of the declaration that the status speaks of.",
+}
+_FUNCTION_STATUS = {
+    "type": "object",
+    "description": "What runs of it; written by the platform.",
+    "properties": {
+        "observedGeneration": _OBSERVED,
+        "conditions": _CONDITIONS,
+        "revision": {"type": "string", "description": "The revision that requests go to."},
+        "latestRevision": {"type": "string", "description": "The revision that was made last."},
+        "instances": {"type": "integer", "format": "int32", "description": "Instances that take requests."},
+        "url": {"type": "string", "description": "Where it is called."},
+        "selector": {"type": "string", "description": "Labels of its instances' pods."},
+    },
+}
+_TRIGGER_STATUS = {
+    "type": "object",
+    "description": "How it is; written by the platform.",
+    "properties": {"observedGeneration": _OBSERVED, "conditions": _CONDITIONS},
+}
+
+
+def _column(name: str, path: str, kind: str = "string", description: str = "") -> dict[str, Any]:
+    column = {"name": name, "type": kind, "jsonPath": path}
+    return column | ({"description": description} if description else {})
+
+
+_READY = _column("Ready", '.status.conditions[?(@.type=="Ready")].status')
+_REASON = _column("Reason", '.status.conditions[?(@.type=="Ready")].reason') | {"priority": 1}
+_AGE = _column("Age", ".metadata.creationTimestamp", "date")
+_COLUMNS = {
+    "Function": [
+        _READY,
+        _column("Revision", ".status.revision"),
+        _column("Instances", ".status.instances", "integer"),
+        _column("URL", ".status.url"),
+        _AGE,
+        _REASON,
+    ],
+    "Trigger": [
+        _READY,
+        _column("Broker", ".spec.broker"),
+        _column("Function", ".spec.subscriber.function"),
+        _AGE,
+        _REASON,
+    ],
+}
+
+
+def definitions() -> dict[str, dict[str, Any]]:
+    """The custom resource definitions by the file that each is written to."""
+    return {
+        "functions.yaml": _definition("Function", "functions", ["fn"], _FUNCTION_STATUS, scales=True),
+        "triggers.yaml": _definition("Trigger", "triggers", [], _TRIGGER_STATUS, scales=False),
+    }
+
+
+def _definition(
+    kind: str, plural: str, short: list[str], status: dict[str, Any], *, scales: bool
+) -> dict[str, Any]:
+    subresources: dict[str, Any] = {"status": {}}
+    if scales:
+        subresources["scale"] = {
+            "specReplicasPath": ".spec.scaling.minScale",
+            "statusReplicasPath": ".status.instances",
+            "labelSelectorPath": ".status.selector",
+        }
+    version = {
+        "name": _VERSION,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": _root(kind, status)},
+        "subresources": subresources,
+        "additionalPrinterColumns": _COLUMNS[kind],
+    }
+    names = {"kind": kind, "listKind": f"{kind}List", "plural": plural, "singular": plural.removesuffix("s")}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{_GROUP}"},
+        "spec": {
+            "group": _GROUP,
+            "scope": "Namespaced",
+            "names": names | ({"shortNames": short} if short else {}) | {"categories": ["torpor"]},
+            "versions": [version],
+        },
+    }
+
+
+def _root(kind: str, status: dict[str, Any]) -> dict[str, Any]:
+    root = _Maker().object(kind)
+    metadata = root["properties"]["metadata"]["properties"]["name"]
+    # Of metadata a definition may restrict nothing but the name; labels and namespaces have Kubernetes' rules.
+    name = {key: value for key, value in metadata.items() if key != "description"}
+    for field in ("apiVersion", "kind"):
+        root["properties"][field].pop("enum")
+    root["properties"]["metadata"] = {"type": "object", "properties": {"name": name}}
+    root["properties"]["status"] = status
+    root["required"] = ["spec"]
+    return root
+
+
+def files() -> dict[str, bytes]:
+    """What is written, by name."""
+    return {name: b"".join(_yaml(definition)) for name, definition in definitions().items()}
+
+
+def _yaml(definition: dict[str, Any]) -> Iterator[bytes]:
+    writer = YAML()
+    writer.width = 110
+    writer.representer.ignore_aliases = lambda _: True
+    stream = io.BytesIO()
+    writer.dump(definition, stream)
+    yield b"# Made from the models by `python -m torpor.spec.crds`.\n"
+    yield stream.getvalue()
+
+
+def write(folder: Path) -> None:
+    """Write the definitions into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files().items():
+        (folder / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("k8s/crds"))
