@@ -22,6 +22,12 @@
     ├── ApiError                a call of a platform's REST API did not succeed
     │   ├── UnreachableError    no platform answers there
     │   └── RefusedError        the platform answered with a problem
+    ├── ClusterError            a call of the Kubernetes API did not succeed
+    │   ├── ClusterUnreachableError  no API server answers; what was sent may have been done
+    │   ├── ClusterMissingError      there is no such object
+    │   ├── ClusterConflictError     the object has changed, or is there already
+    │   ├── ClusterGoneError         a watch can't go on from there: list anew
+    │   └── ClusterRefusedError      what was sent is wrong, or not allowed
     └── StartError              a part of the platform could not be started
 
 Errors of other libraries are mapped to one of these where they enter, and chained with ``from``.
@@ -130,6 +136,42 @@ class RefusedError(ApiError):
         self.detail = detail
         self.problem_type = problem_type
         self.request_id = request_id
+
+
+class ClusterError(TorporError):
+    """A call of the Kubernetes API did not succeed.
+
+    ``status`` is the HTTP status (0: there was no answer), ``reason`` Kubernetes' word for it, and ``causes``
+    are fields and what is wrong with each.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, reason: str = "", causes: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.causes = causes
+
+
+class ClusterUnreachableError(ClusterError):
+    """No API server answers, or it stopped in the middle: whether a write was done is unknown."""
+
+
+class ClusterMissingError(ClusterError):
+    """There is no such object, or no such kind of object."""
+
+
+class ClusterConflictError(ClusterError):
+    """The object has changed since it was read, is there already, or a field of it belongs to another."""
+
+
+class ClusterGoneError(ClusterError):
+    """The version to go on from is too old; what holds now has to be listed anew."""
+
+
+class ClusterRefusedError(ClusterError):
+    """What was sent is wrong, or this account may not do it; the text is the API server's."""
 
 
 class StartError(TorporError):

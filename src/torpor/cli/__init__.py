@@ -37,7 +37,21 @@ VERBS = {
 
 # What only `pip install 'torpor[platform]'` brings.
 _PLATFORM_MODULES = frozenset(
-    ("envoy", "google", "grpc", "httpx", "nats", "obstore", "psutil", "rich", "ruamel", "watchfiles", "xds")
+    (
+        "aiohttp",
+        "envoy",
+        "google",
+        "grpc",
+        "httpx",
+        "kubernetes",
+        "nats",
+        "obstore",
+        "psutil",
+        "rich",
+        "ruamel",
+        "watchfiles",
+        "xds",
+    )
 )
 
 

@@ -26,7 +26,11 @@ _VERSION: Final = "v1alpha1"
 _DROPPED = frozenset(("additionalProperties", "default", "format", "oneOf", "patternProperties", BOUNDS))
 # Defaults that `kubectl scale` and printer columns need; the others are the models' alone, so that a newer
 # platform may choose better ones.
-_DEFAULTS = {("Scaling", "minScale"): 0, ("FunctionSpec", "scaling"): {}, ("TriggerSpec", "broker"): "default"}
+_DEFAULTS = {
+    ("Scaling", "minScale"): 0,
+    ("FunctionSpec", "scaling"): {},
+    ("TriggerSpec", "broker"): "default",
+}
 _REQUIRED = {"Function": ["spec"], "FunctionSpec": ["image"]}
 _LONGEST_DURATION = 15
 _LONGEST_TEXT = 1000
@@ -39,7 +43,7 @@ def _rule(rule: str, message: str, field: str | None = None) -> dict[str, str]:
 
 
 def _shown(expression: str) -> str:
-    return f"\"is '\" + {expression} + \"'"
+    return f'"is \'" + {expression} + "\''
 
 
 _QUANTITY_IS_POSITIVE = _rule(
@@ -48,7 +52,7 @@ _QUANTITY_IS_POSITIVE = _rule(
 )
 _ATTRIBUTES = _rule(
     "self.all(name, name.matches('^[a-z0-9]+$') && name != 'data')",
-    "\"has keys that are not event attributes' names in lower-case letters and digits\"",
+    '"has keys that are not event attributes\' names in lower-case letters and digits"',
 )
 _reserved = ", ".join(RESERVED_PATHS)
 _PATH = [
@@ -132,8 +136,9 @@ _VALUE_RULES: dict[tuple[str, str], list[dict[str, str]]] = {
 _EXTRAS: dict[tuple[str, str], dict[str, Any]] = {
     ("FunctionSpec", "env"): {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     ("EnvVar", "name"): {"maxLength": 256},
-    ("Source", "path"): {"maxLength": _LONGEST_TEXT},
-    ("Source", "requirements"): {"maxLength": _LONGEST_TEXT},
+    ("EnvVar", "value"): {"pattern": r"^[^\x00]*$"},
+    ("Source", "path"): {"maxLength": _LONGEST_TEXT, "pattern": r"^[^\x00-\x1f\x7f]*$"},
+    ("Source", "requirements"): {"maxLength": _LONGEST_TEXT, "pattern": r"^[^\x00-\x1f\x7f]*$"},
     ("Source", "handler"): {"maxLength": 200},
 }
 
@@ -213,7 +218,11 @@ _CONDITIONS: dict[str, Any] = {
         "required": ["type", "status", "reason", "message", "lastTransitionTime"],
         "properties": {
             "type": {"type": "string", "description": "What it is about."},
-            "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
+            "status": {
+                "type": "string",
+                "enum": ["True", "False", "Unknown"],
+                "description": "Whether it holds.",
+            },
             "reason": {"type": "string", "description": "Why, in one word for programs."},
             "message": {"type": "string", "description": "Why, in words for people."},
             "lastTransitionTime": {
@@ -324,7 +333,7 @@ def _definition(
 def _root(kind: str, status: dict[str, Any]) -> dict[str, Any]:
     root = _Maker().object(kind)
     metadata = root["properties"]["metadata"]["properties"]["name"]
-    # Of metadata a definition may restrict nothing but the name; labels and namespaces have Kubernetes' rules.
+    # Of metadata a definition may restrict the name alone; the rest has Kubernetes' rules.
     name = {key: value for key, value in metadata.items() if key != "description"}
     for field in ("apiVersion", "kind"):
         root["properties"][field].pop("enum")
