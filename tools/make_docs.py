@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torpor.problems import ProblemType
-from torpor.settings import PlatformSettings, RuntimeSettings
-from torpor.spec import schema
+from torpor.settings import ClusterSettings, PlatformSettings, RuntimeSettings
+from torpor.spec import crds, schema
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -28,7 +28,9 @@ def settings() -> str:
         "`torpor up` sets these for each instance; in a container of your own you set them.\n\n"
         f"{_variables(RuntimeSettings)}\n"
         "## What the command line and the platform read\n\n"
-        f"{_variables(PlatformSettings)}"
+        f"{_variables(PlatformSettings)}\n"
+        "## What the platform's pods read in a cluster\n\n"
+        f"{_variables(ClusterSettings)}"
     )
 
 
@@ -69,6 +71,7 @@ def pages() -> dict[str, str]:
 def main() -> None:
     """Write them."""
     schema.write(DOCS)
+    crds.write(DOCS.parent / "k8s" / "crds")
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 

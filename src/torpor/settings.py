@@ -119,6 +119,39 @@ class PlatformSettings(_Settings):
     )
 
 
+class ClusterSettings(_Settings):
+    """What the platform's parts read in a cluster."""
+
+    namespace: str = Field(
+        "torpor", alias="TORPOR_PLATFORM_NAMESPACE", description="Namespace that the platform itself is in."
+    )
+    identity: str = Field(
+        "", alias="TORPOR_POD", description="Name of this pod; by default the name of the machine."
+    )
+    url: str = Field(
+        "http://localhost",
+        alias="TORPOR_URL",
+        description="Where callers reach the gateway; shown with functions.",
+    )
+    blobs_url: str = Field("", alias="TORPOR_BLOBS_URL", description="Where functions keep blobs.")
+    kept_revisions: int = Field(
+        5,
+        alias="TORPOR_KEPT_REVISIONS",
+        ge=0,
+        le=100,
+        description="Revisions of a function that are kept beside the one that serves.",
+    )
+    health_port: int = Field(
+        8081, alias="TORPOR_HEALTH_PORT", ge=0, le=65535, description="TCP port of health and metrics."
+    )
+    kubeconfig: str = Field(
+        "", alias="KUBECONFIG", description="File that names a cluster, where this is no pod of one."
+    )
+    log_level: _Level = Field(
+        "INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged."
+    )
+
+
 # What a function's process needs of the machine, and nothing else of the platform's environment.
 _PASSED_ON = frozenset(
     (

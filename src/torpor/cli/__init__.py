@@ -29,6 +29,7 @@ VERBS = {
     "list": "List what runs.",
     "logs": "Show what a function's instances write.",
     "new": "Make a folder with a new function and its test.",
+    "role": "Run one part of the platform, as its pod in a cluster does.",
     "runtime": "Serve one function in this process, as its container does.",
     "up": "Run the platform on this machine, with your functions on it.",
     "validate": "Check declarations, and say everything that is wrong.",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Load(NamedTuple):
@@ -15,3 +20,20 @@ class Load(NamedTuple):
 
     concurrency: float
     requests_total: int
+
+
+def encode(loads: Mapping[str, Load]) -> bytes:
+    """``loads`` by function key as JSON, the way a gateway tells them at ``GET /loads``."""
+    return orjson.dumps({key: load._asdict() for key, load in loads.items()})
+
+
+def decode(body: bytes) -> dict[str, Load]:
+    """What :func:`encode` made; raises ``ValueError`` for anything else."""
+    document = orjson.loads(body)
+    try:
+        return {
+            str(key): Load(float(load["concurrency"]), int(load["requests_total"]))
+            for key, load in document.items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"no loads by function: {error!r}") from error

@@ -70,13 +70,17 @@ class Autoscaler:
         self._awake: set[str] = set()
         self._news = asyncio.Event()  # something woke, and is looked at now rather than at the next tick
 
-    def set(self, key: str, spec: FunctionSpec) -> None:
-        """Scale the function as ``spec`` declares, from now on. The fleet knows it already."""
+    def set(self, key: str, spec: FunctionSpec, *, running: int = 0) -> None:
+        """Scale the function as ``spec`` declares, from now on. The fleet knows it already.
+
+        ``running`` is how many instances there were before anything was decided here: they are kept until
+        the traffic says otherwise.
+        """
         now = self._clock.monotonic()
         rules = Rules.of(spec)
         scaler = self._scalers.get(key)
         if scaler is None:
-            scaler = self._scalers[key] = Scaler(rules, self._tick_seconds, now)
+            scaler = self._scalers[key] = Scaler(rules, self._tick_seconds, now, running)
         else:
             scaler.follow(rules, now)
         self._fleet.scale(key, scaler.replicas)

@@ -16,9 +16,9 @@ class Scaler:
     seen in it. They are in the total, so each of them still keeps the function from being idle.
     """
 
-    def __init__(self, rules: Rules, tick_seconds: float, now: float) -> None:
+    def __init__(self, rules: Rules, tick_seconds: float, now: float, running: int = 0) -> None:
         self.rules = rules
-        self.replicas = rules.bounded(max(rules.initial_scale, rules.min_scale))
+        self.replicas = rules.bounded(max(rules.initial_scale, rules.min_scale, running))
         self.decision = Decision(self.replicas, "declared", panicking=False, observed=None)
         self._tick_seconds = tick_seconds
         self._state = State()

@@ -164,7 +164,7 @@ class Resources(_Model):
     """What an instance takes of a cluster's node; on a laptop nothing is set aside and nothing limited."""
 
     limits: Amounts = Amounts()
-    """The most it gets: more CPU is throttled, more memory ends it."""
+    """The most it gets: more CPU is throttled, more memory ends it; by default 512Mi, or its request."""
     requests: Amounts = Amounts()
     """What is set aside for it; by default its limits, or 50m of CPU and 64Mi of memory."""
 

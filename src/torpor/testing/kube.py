@@ -2,7 +2,8 @@
 
 It keeps what :mod:`torpor.testing.contracts.kube` says, the same as a real one: versions and generations,
 server-side apply with an owner for every field, watches, conflicts, subresources, finalizers and the
-collection of what an owner leaves behind. It checks no schema, admits everything, and runs no controller of Kubernetes.
+collection of what an owner leaves behind. It checks no schema, admits everything, and runs no controller of
+Kubernetes.
 """
 
 from __future__ import annotations
@@ -170,10 +171,10 @@ class ApiServer:
             self.writes.append(
                 Write(call.method, call.path, call.query.get("fieldManager", ""), copy.deepcopy(call.body))
             )
-        status = self.fail(call)
-        if status is not None:
-            document = {"kind": "Status", "code": status, "reason": "Injected", "message": "it was to fail"}
-            return status, orjson.dumps(document)
+        injected = self.fail(call)
+        if injected is not None:
+            text = {"kind": "Status", "code": injected, "reason": "Injected", "message": "it was to fail"}
+            return injected, orjson.dumps(text)
         document: Any
         try:
             status, document = self._do(call)

@@ -1,0 +1,65 @@
+"""``torpor role``: one part of the platform in this process, as its pod in a cluster runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import click
+import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+
+@click.group("role", short_help="Run one part of the platform, as its pod in a cluster does.")
+def command() -> None:
+    """Run one part of the platform until SIGTERM. Settings come from the environment."""
+
+
+@command.command("controller", short_help="Bring the cluster to what Functions declare.")
+def controller() -> None:
+    """Bring the cluster to what Functions and Triggers declare, and scale functions; one of several leads."""
+    from torpor.settings import ClusterSettings  # noqa: PLC0415 - `--help` needs none of it
+
+    settings = ClusterSettings.from_environment()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_told(_controller()))
+
+
+async def _controller() -> None:
+    from torpor.clock import SystemClock  # noqa: PLC0415
+    from torpor.controller import health  # noqa: PLC0415
+    from torpor.controller.controller import Controller  # noqa: PLC0415
+    from torpor.controller.manifests import Platform  # noqa: PLC0415
+    from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
+    from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
+    from torpor.settings import ClusterSettings  # noqa: PLC0415
+
+    settings = ClusterSettings.from_environment()
+    platform = Platform(
+        namespace=settings.namespace,
+        url=settings.url.rstrip("/"),
+        blobs_url=settings.blobs_url,
+        kept_revisions=settings.kept_revisions,
+    )
+    async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
+        part = Controller(kube, SystemClock(), platform, settings.identity or socket.gethostname())
+        async with health.serving(settings.health_port):
+            await part.run()
+
+
+async def _until_told(work: Coroutine[None, None, None]) -> None:
+    """Run ``work`` until it ends, or SIGTERM or SIGINT asks for the end; then it is cancelled."""
+    task = asyncio.create_task(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        await task
+    except asyncio.CancelledError:
+        return

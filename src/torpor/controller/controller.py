@@ -1,0 +1,84 @@
+"""The controller put together: mirrors, queues, reconcilers and the autoscaler, at work while it leads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from torpor.controller.events import Recorder
+from torpor.controller.fleet import ClusterFleet
+from torpor.controller.functions import FunctionReconciler
+from torpor.controller.leader import Leader
+from torpor.controller.loads import GatewayLoads
+from torpor.controller.queue import WorkQueue
+from torpor.controller.triggers import TriggerReconciler
+from torpor.controller.world import World
+from torpor.scaling.loop import Autoscaler
+from torpor.transport import Client
+
+if TYPE_CHECKING:
+    from torpor.clock import Clock
+    from torpor.controller.manifests import Platform
+    from torpor.providers.kubernetes.kube import Kube
+
+_LOG = logging.getLogger("torpor.controller")
+LEASE = "torpor-controller"
+
+
+class Controller:
+    """One of the controllers of a cluster; ``identity`` is its own, such as its pod's name."""
+
+    def __init__(self, kube: Kube, clock: Clock, platform: Platform, identity: str) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._platform = platform
+        self._identity = identity
+        self._leader = Leader(kube, clock, namespace=platform.namespace, name=LEASE, identity=identity)
+
+    @property
+    def leading(self) -> bool:
+        """Whether it is at work, and not only waiting for its turn."""
+        return self._leader.leading
+
+    async def run(self) -> None:
+        """Lead whenever it is its turn, for as long as it is let."""
+        await self._leader.run(self.work)
+
+    async def work(self) -> None:
+        """Reconcile everything, and go on with what changes. It leads already."""
+        client = Client(clock=self._clock)
+        try:
+            await self._work(client)
+        finally:
+            await client.close()
+
+    async def _work(self, client: Client) -> None:
+        clock, kube = self._clock, self._kube
+        functions = WorkQueue(clock, lambda key: reconciler.reconcile(key))  # noqa: PLW0108 - made below
+        triggers = WorkQueue(clock, lambda key: telling.reconcile(key))  # noqa: PLW0108 - made below
+
+        def changed(key: str) -> None:
+            functions.add(key)
+            for name, trigger in world.triggers.items.items():
+                spec = trigger.get("spec", {})
+                if f"{name.partition('/')[0]}/{spec.get('subscriber', {}).get('function')}" == key:
+                    triggers.add(name)
+
+        world = World(kube, clock, changed, triggers.add)
+        loads = GatewayLoads(kube, client, clock, self._platform.namespace)
+        fleet = ClusterFleet(functions.add, world.ready)
+        autoscaler = Autoscaler(clock=clock, observe=loads.observe, fleet=fleet)
+        recorder = Recorder(kube, clock, self._identity)
+        reconciler = FunctionReconciler(kube, world, fleet, autoscaler, self._platform, recorder, clock)
+        telling = TriggerReconciler(kube, world, recorder, clock)
+        async with asyncio.TaskGroup() as group:
+            for mirror in (*world.mirrors, loads.mirror):
+                group.create_task(mirror.run())
+            # Nothing is decided from half of what there is.
+            await world.synced()
+            await loads.mirror.synced.wait()
+            _LOG.info("%d functions, %d triggers", len(world.functions.items), len(world.triggers.items))
+            group.create_task(functions.run())
+            group.create_task(triggers.run(workers=1))
+            group.create_task(autoscaler.run())

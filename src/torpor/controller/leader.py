@@ -1,0 +1,135 @@
+"""Who leads: one of several controllers, by a Lease that it renews.
+
+Times are those of Kubernetes' own leader election: a leader that can't renew stops before another may begin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from torpor.errors import ClusterError
+from torpor.providers.kubernetes.resources import LEASES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from torpor.clock import Clock
+    from torpor.providers.kubernetes.kube import Kube
+    from torpor.providers.kubernetes.resources import Object
+
+_LOG = logging.getLogger("torpor.controller")
+LEASE_SECONDS = 15
+RENEW_DEADLINE_SECONDS = 10.0
+RETRY_SECONDS = 5.0
+
+
+class Leader:
+    """Runs something while it holds the Lease ``name``; ``identity`` is this process's own."""
+
+    def __init__(self, kube: Kube, clock: Clock, *, namespace: str, name: str, identity: str) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._seen: tuple[object, float] = (None, 0.0)
+        self.leading = False
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Again and again: wait for the lease, run ``work`` until it is lost. An error of it is raised."""
+        while True:
+            while await self._acquire() is not True:
+                await self._clock.sleep(RETRY_SECONDS)
+            _LOG.info("%s leads", self._identity)
+            await self._lead(work)
+
+    async def _lead(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.leading = True
+        working, keeping = asyncio.ensure_future(work()), asyncio.ensure_future(self._keep())
+        try:
+            await asyncio.wait((working, keeping), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            self.leading = False
+            for task in (working, keeping):
+                task.cancel()
+            await asyncio.gather(working, keeping, return_exceptions=True)
+            await self._release()
+
+    async def _keep(self) -> None:
+        """Renew; returns when that has failed for too long."""
+        renewed_at = self._clock.monotonic()
+        while self._clock.monotonic() - renewed_at < RENEW_DEADLINE_SECONDS:
+            await self._clock.sleep(RETRY_SECONDS)
+            now = self._clock.monotonic()
+            kept = None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_DEADLINE_SECONDS / 2):
+                    kept = await self._acquire()
+            if kept:
+                renewed_at = now
+            elif kept is not None:
+                _LOG.warning("another controller has taken the lead")
+                return
+        _LOG.warning("the lead could not be renewed and is given up")
+
+    async def _acquire(self) -> bool | None:
+        """Take or renew the lease; whether it is ours then, ``None`` if that is not known."""
+        try:
+            lease = await self._kube.get(LEASES, self._namespace, self._name)
+            if lease is None:
+                await self._kube.create(LEASES, self._lease({}, 0))
+                return True
+            spec = lease.get("spec", {})
+            if not self._may_take(spec):
+                return False
+            changes = spec.get("leaseTransitions", 0) + (spec.get("holderIdentity") != self._identity)
+            await self._kube.replace(LEASES, self._lease(lease, changes))
+        except ClusterError as error:
+            _LOG.debug("the lease could not be taken: %s", error)
+            return None
+        return True
+
+    def _may_take(self, spec: Object) -> bool:
+        holder = spec.get("holderIdentity")
+        if not holder or holder == self._identity:
+            return True
+        # Clocks of two machines are not compared: a lease is dead when it was not seen to change for long.
+        record = (holder, spec.get("renewTime"))
+        now = self._clock.monotonic()
+        if record != self._seen[0]:
+            self._seen = (record, now)
+            return False
+        return bool(now - self._seen[1] > spec.get("leaseDurationSeconds", LEASE_SECONDS))
+
+    async def _release(self) -> None:
+        with contextlib.suppress(ClusterError, TimeoutError):
+            async with asyncio.timeout(RENEW_DEADLINE_SECONDS / 2):
+                lease = await self._kube.get(LEASES, self._namespace, self._name)
+                if lease is not None and lease.get("spec", {}).get("holderIdentity") == self._identity:
+                    body = {"metadata": {"resourceVersion": lease["metadata"]["resourceVersion"]}}
+                    await self._kube.patch(
+                        LEASES, self._namespace, self._name, {**body, "spec": {"holderIdentity": ""}}
+                    )
+
+    def _lease(self, before: Object, changes: int) -> Object:
+        now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = before.get("spec", {})
+        acquired = spec.get("acquireTime", now) if spec.get("holderIdentity") == self._identity else now
+        return {
+            "apiVersion": LEASES.api,
+            "kind": LEASES.kind,
+            "metadata": before.get("metadata") or {"name": self._name, "namespace": self._namespace},
+            "spec": {
+                "holderIdentity": self._identity,
+                "leaseDurationSeconds": LEASE_SECONDS,
+                "acquireTime": acquired,
+                "renewTime": now,
+                "leaseTransitions": changes,
+            },
+        }

@@ -1,0 +1,123 @@
+"""A copy of the objects of one kind, kept up to date by a watch.
+
+It says that something about an object has changed, never what: who listens looks at what holds now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from torpor.errors import ClusterError, ClusterGoneError
+from torpor.providers.kubernetes.resources import key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torpor.clock import Clock
+    from torpor.providers.kubernetes.kube import Kube
+    from torpor.providers.kubernetes.resources import Object, Resource
+
+_LOG = logging.getLogger("torpor.kubernetes")
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 10.0
+WATCH_SECONDS = 540.0
+
+
+class Mirror:
+    """The objects that ``labels`` selects, by key; ``on_change`` gets each that changed, as it
+    was seen last.
+
+    While the API server is away it keeps what it had.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        resource: Resource,
+        clock: Clock,
+        on_change: Callable[[Object], None],
+        *,
+        namespace: str | None = None,
+        labels: str = "",
+    ) -> None:
+        self._kube = kube
+        self._resource = resource
+        self._clock = clock
+        self._on_change = on_change
+        self._namespace = namespace
+        self._labels = labels
+        self._items: dict[str, Object] = {}
+        self.synced = asyncio.Event()
+        """Set once it has had all objects."""
+
+    @property
+    def items(self) -> Mapping[str, Object]:
+        """What there is, to read only."""
+        return self._items
+
+    def wrote(self, item: Object) -> None:
+        """Take over what a write answered with, so that what is decided next knows of it already."""
+        known = self._items.get(key(item))
+        if known is None or _version(known) < _version(item):
+            self._items[key(item)] = _slim(item)
+
+    async def run(self) -> None:
+        """Go on for ever."""
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        version: str | None = None
+        while True:
+            try:
+                if version is None:
+                    version = await self._list()
+                async for event in self._kube.watch(
+                    self._resource,
+                    self._namespace,
+                    labels=self._labels,
+                    since=version,
+                    timeout_seconds=WATCH_SECONDS,
+                ):
+                    version = event.version
+                    pause_seconds = _FIRST_PAUSE_SECONDS
+                    if event.change != "BOOKMARK":
+                        self._take(event.item, gone=event.change == "DELETED")
+            except ClusterGoneError:
+                version = None
+            except ClusterError as error:
+                _LOG.warning("%s can't be watched, trying again: %s", self._resource.plural, error)
+                await self._clock.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+    async def _list(self) -> str:
+        listed = await self._kube.list(self._resource, self._namespace, labels=self._labels)
+        before = self._items
+        self._items = {key(item): _slim(item) for item in listed.items}
+        self.synced.set()
+        for name in before.keys() | self._items.keys():
+            now = self._items.get(name)
+            if now != before.get(name):
+                self._on_change(now or before[name])
+        return listed.version
+
+    def _take(self, item: Object, *, gone: bool) -> None:
+        name = key(item)
+        if gone:
+            self._items.pop(name, None)
+        else:
+            known = self._items.get(name)
+            if known is not None and _version(known) > _version(item):
+                return  # from before a write of ours, which is on its way as well
+            self._items[name] = _slim(item)
+        self._on_change(item)
+
+
+def _slim(item: Object) -> Object:
+    """``item`` without who owns which field, which is most of it."""
+    item["metadata"].pop("managedFields", None)
+    return item
+
+
+def _version(item: Object) -> int:
+    # Since Kubernetes 1.35 versions are numbers by contract, and they were before (KEP-5504).
+    return int(item["metadata"]["resourceVersion"])
