@@ -184,7 +184,16 @@ class FunctionReconciler:
         deployment = self._deployment(key, revision)
         if deployment is None or deployment["spec"].get("replicas", 0) == replicas:
             return
-        await self._kube.scale(resources.DEPLOYMENTS, namespace, revision, replicas)
+        scale = await self._kube.scale(resources.DEPLOYMENTS, namespace, revision, replicas)
+        # Else the number from before, still mirrored, would look like one that a gateway has raised.
+        version = scale["metadata"]["resourceVersion"]
+        self._world[resources.DEPLOYMENTS].wrote(
+            {
+                **deployment,
+                "metadata": {**deployment["metadata"], "resourceVersion": version},
+                "spec": {**deployment["spec"], "replicas": replicas},
+            }
+        )
 
     async def _drop(self, key: str, steps: Plan) -> None:
         for revision in steps.drop:

@@ -1,4 +1,4 @@
-"""Health and metrics of a part without routes of its own: ``/healthz/live``, ``/healthz/ready``, ``/metrics``."""
+"""Health and metrics of a part without routes: ``/healthz/live``, ``/healthz/ready`` and ``/metrics``."""
 
 from __future__ import annotations
 

@@ -68,6 +68,7 @@ class Autoscaler:
         self._tick_seconds = tick_seconds
         self._scalers: dict[str, Scaler] = {}
         self._awake: set[str] = set()
+        self._unobserved = ""
         self._news = asyncio.Event()  # something woke, and is looked at now rather than at the next tick
 
     def set(self, key: str, spec: FunctionSpec, *, running: int = 0) -> None:
@@ -126,8 +127,11 @@ class Autoscaler:
         try:
             loads = await self._observe()
         except TorporError as error:  # without a sample nothing is known: all stays as it is
-            _log.warning("the functions' traffic could not be observed: %s", error)
+            if str(error) != self._unobserved:
+                self._unobserved = str(error)
+                _log.warning("the functions' traffic can't be observed: %s", error)
             return
+        self._unobserved = ""
         now = self._clock.monotonic()
         for key in sorted(self._awake):
             self._look_at(key, loads.get(key), now)
