@@ -257,12 +257,18 @@ def disruption_budget(function: Function, owned_by: Object) -> Object | None:
     }
 
 
-def covers(live: Any, wanted: Any) -> bool:
-    """Whether ``live`` has all that ``wanted`` says; lists have to have the same entries, in order."""
+def covers(live: Any, wanted: Any, *, amounts: bool = False) -> bool:
+    """Whether ``live`` has all that ``wanted`` says; lists have to have the same entries, in order.
+
+    What is in ``limits`` and ``requests`` are ``amounts``, which the API server writes in its own way.
+    """
     if isinstance(wanted, dict):
         return isinstance(live, dict) and all(
-            name in live and covers(live[name], value) for name, value in wanted.items()
+            name in live and covers(live[name], value, amounts=amounts or name in ("limits", "requests"))
+            for name, value in wanted.items()
         )
+    if amounts:
+        return parse_quantity(live) == parse_quantity(wanted)
     if isinstance(wanted, list):
         return (
             isinstance(live, list)

@@ -1,7 +1,7 @@
 """The custom resource definitions of a cluster, made from the models.
 
 ``python -m torpor.spec.crds [FOLDER]`` writes them, FOLDER being ``k8s/crds`` by default. What a structural
-schema can't say, rules in CEL do, in the words of ``torpor validate``. Keys of filters deeper than the first
+schema can't say, rules in CEL do, in the words of ``torpor validate``. Keys of filters deeper than the second
 level, and what lies between resources, are left to the controller, which says it in ``status``.
 """
 
@@ -35,6 +35,7 @@ _REQUIRED = {"Function": ["spec"], "FunctionSpec": ["image"]}
 _LONGEST_DURATION = 15
 _LONGEST_TEXT = 1000
 _MOST_KEYS = 64
+_CHECKED_DEPTH = 2  # of keys of filters; one more, and a rule costs 13 times what an API server lets it
 
 
 def _rule(rule: str, message: str, field: str | None = None) -> dict[str, str]:
@@ -173,7 +174,7 @@ class _Maker:
         if model == "Filter" and name in ("exact", "prefix", "suffix"):
             result["additionalProperties"] = {"type": "string", "minLength": 1}
             result["maxProperties"] = _MOST_KEYS
-            if depth == 1:
+            if depth <= _CHECKED_DEPTH:
                 result["x-kubernetes-validations"] = [_ATTRIBUTES]
         if (model, name) in _VALUE_RULES:
             target = result["items"] if result["type"] == "array" else result

@@ -420,11 +420,21 @@ class _MemoryTransport:
 
     @asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
-        status = self._server.fail(call)
-        yield status or 200, self._server.watch(call)
+        injected = self._server.fail(call)
+        if injected is not None:
+            self._server.calls.append(call)
+            yield injected, _no_lines()
+        else:
+            yield 200, self._server.watch(call)
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+async def _no_lines() -> AsyncIterator[bytes]:
+    lines: tuple[bytes, ...] = ()
+    for line in lines:
+        yield line
 
 
 def _body(call: Call) -> Object:

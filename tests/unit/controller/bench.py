@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torpor.controller import names
 from torpor.controller.events import Recorder
@@ -63,7 +63,7 @@ class Bench:
     async def _observe(self) -> Mapping[str, Load]:
         return self.loads
 
-    async def __aenter__(self) -> Bench:
+    async def __aenter__(self) -> Self:
         await self._run()
         return self
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables are read by the line
 """Reconciling functions: what there is, and what is written, told and left alone then."""
 
 from __future__ import annotations
@@ -310,7 +311,12 @@ def test_a_function_that_goes_takes_all_with_it() -> None:
         await _serving_two(bench)
         bench.server.remove(resources.FUNCTIONS, KEY)
         await bench.until_quiet()
-        for resource in (resources.DEPLOYMENTS, resources.REVISIONS, resources.SERVICES, resources.SERVICE_ACCOUNTS):
+        for resource in (
+            resources.DEPLOYMENTS,
+            resources.REVISIONS,
+            resources.SERVICES,
+            resources.SERVICE_ACCOUNTS,
+        ):
             assert bench.server.all(resource) == []
         assert bench.autoscaler.explain(KEY) is None
 
@@ -343,10 +349,16 @@ def _end_state(bench: Bench) -> dict[str, Any]:
             item["metadata"] = {"labels": item["metadata"]["labels"], "name": item["metadata"]["name"]}
             found[f"{resource.plural}/{item['metadata']['name']}"] = item
     status = bench.status()
-    return {**found, "status": {name: status[name] for name in ("revision", "instances")}, "ready": bench.ready()}
+    return {
+        **found,
+        "status": {name: status[name] for name in ("revision", "instances")},
+        "ready": bench.ready(),
+    }
 
 
-async def _disturbed(disturb: Callable[[Bench], None], *, restart: bool = False) -> tuple[dict[str, Any], int]:
+async def _disturbed(
+    disturb: Callable[[Bench], None], *, restart: bool = False
+) -> tuple[dict[str, Any], int]:
     async with Bench() as bench:
         disturb(bench)
 

@@ -1,0 +1,99 @@
+"""One leads, and another takes over when it ends or is not heard of."""
+
+from __future__ import annotations
+
+import asyncio
+
+from torpor.controller.leader import LEASE_SECONDS, Leader
+from torpor.providers.kubernetes.resources import LEASES
+from torpor.testing.clock import MovableClock
+from torpor.testing.kube import ApiServer
+
+
+async def turns() -> None:
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+class _World:
+    def __init__(self) -> None:
+        self.server = ApiServer()
+        self.clock = MovableClock()
+        self.working: list[str] = []
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self, name: str) -> Leader:
+        leader = Leader(self.server.kube(), self.clock, namespace="torpor", name="lease", identity=name)
+
+        async def work() -> None:
+            self.working.append(name)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.working.remove(name)
+
+        self.tasks[name] = asyncio.create_task(leader.run(work))
+        return leader
+
+    async def end(self, *names: str) -> None:
+        for name in names or tuple(self.tasks):
+            task = self.tasks.pop(name)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def holder(self) -> str:
+        lease = self.server.read(LEASES, "torpor/lease")
+        assert lease is not None
+        return str(lease["spec"]["holderIdentity"])
+
+
+def test_one_leads_and_gives_it_up_when_it_ends() -> None:
+    async def case() -> None:
+        world = _World()
+        world.start("a")
+        await turns()
+        world.start("b")
+        await world.clock.advance(60, turns)
+        assert (world.working, world.holder()) == (["a"], "a")
+        await world.end("a")
+        await world.clock.advance(6, turns)
+        assert (world.working, world.holder()) == (["b"], "b")
+        await world.end()
+
+    asyncio.run(case())
+
+
+def test_one_that_is_not_heard_of_is_followed_after_its_lease() -> None:
+    async def case() -> None:
+        world = _World()
+        world.start("a")
+        await turns()
+        world.server.fail = lambda call: (
+            500
+            if call.method != "GET" and (call.body or {}).get("spec", {}).get("holderIdentity") == "a"
+            else None
+        )
+        world.start("b")
+        await world.clock.advance(LEASE_SECONDS - 1, turns)
+        assert world.working in (["a"], [])  # never two
+        await world.clock.advance(3 * LEASE_SECONDS, turns)
+        assert world.working == ["b"]
+        await world.end()
+
+    asyncio.run(case())
+
+
+def test_who_can_not_renew_stops_before_another_may_begin() -> None:
+    async def case() -> None:
+        world = _World()
+        world.start("a")
+        await turns()
+        world.server.fail = lambda _: 503
+        await world.clock.advance(LEASE_SECONDS - 0.5, turns)
+        assert world.working == []
+        world.server.fail = lambda _: None
+        await world.clock.advance(10, turns)
+        assert world.working == ["a"]
+        await world.end()
+
+    asyncio.run(case())
