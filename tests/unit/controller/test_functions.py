@@ -97,6 +97,21 @@ def test_what_a_gateway_woke_stays_awake() -> None:
     run(case)
 
 
+def test_what_has_just_been_written_is_not_taken_for_a_gateways() -> None:
+    async def case(bench: Bench) -> None:
+        bench.declare(function())
+        await bench.until_quiet()
+        bench.fleet.scale(KEY, 1)
+        await bench.until_quiet()
+        bench.fleet.scale(KEY, 0)
+        for _ in range(2):  # the watch has not told of the first when the second looks
+            await bench.functions.reconcile(KEY)
+        assert bench.fleet.desired(KEY) == 0
+        assert bench.replicas(REVISION_1) == 0
+
+    run(case)
+
+
 def test_another_leader_takes_over_what_runs() -> None:
     async def case(bench: Bench) -> None:
         bench.declare(function())

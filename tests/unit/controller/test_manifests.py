@@ -77,7 +77,11 @@ def test_only_what_makes_a_pod_makes_a_revision() -> None:
         return manifests.digest(function_of(function(**spec)).spec)
 
     assert digest() == digest(scaling={"maxScale": 9}, http={"paths": ["/a"]}, source={"path": "x"})
-    others: list[dict[str, Any]] = [{"image": "a:2"}, {"env": [{"name": "A", "value": "b"}]}, {"containerConcurrency": 1}]
+    others: list[dict[str, Any]] = [
+        {"image": "a:2"},
+        {"env": [{"name": "A", "value": "b"}]},
+        {"containerConcurrency": 1},
+    ]
     assert len({digest(), *(digest(**spec) for spec in others), digest(http={"maxBodyBytes": 1})}) == 5
 
 

@@ -1,0 +1,78 @@
+"""The controller as a whole, on an API server in memory: it leads, follows changes, and hands over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tests.unit.controller.bench import KEY, PLATFORM, REVISION_1, function
+from torpor.controller.controller import Controller
+from torpor.providers.kubernetes import resources
+from torpor.testing.clock import MovableClock
+from torpor.testing.kube import ApiServer
+
+if TYPE_CHECKING:
+    from torpor.providers.kubernetes.resources import Object
+
+
+async def turns() -> None:
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+def ready(server: ApiServer, resource: resources.Resource, key: str) -> tuple[str, str]:
+    item = server.read(resource, key)
+    assert item is not None
+    [one] = [one for one in item["status"]["conditions"] if one["type"] == "Ready"]
+    return one["status"], one["reason"]
+
+
+def trigger(name: str, subscriber: str) -> Object:
+    metadata = {"name": name, "namespace": "default"}
+    return {"metadata": metadata, "spec": {"subscriber": {"function": subscriber}}}
+
+
+def test_functions_and_triggers_are_followed() -> None:
+    async def case() -> None:
+        server, clock = ApiServer(), MovableClock()
+        server.put(resources.TRIGGERS, trigger("t", "f"))
+        tasks = [
+            asyncio.create_task(Controller(server.kube(), clock, PLATFORM, name).run()) for name in ("a", "b")
+        ]
+        await turns()
+        assert ready(server, resources.TRIGGERS, "default/t") == ("False", "SubscriberMissing")
+        server.put(resources.FUNCTIONS, function())
+        await turns()
+        assert ready(server, resources.FUNCTIONS, KEY) == ("True", "AtRest")
+        assert ready(server, resources.TRIGGERS, "default/t") == ("True", "Declared")
+        tasks[0].cancel()
+        await turns()
+        await clock.advance(20, turns)
+        server.put(resources.TRIGGERS, trigger("u", "f"))
+        await server.kube().scale(resources.DEPLOYMENTS, "default", REVISION_1, 1)
+        await turns()
+        assert ready(server, resources.TRIGGERS, "default/u") == ("True", "Declared")
+        assert ready(server, resources.FUNCTIONS, KEY) == ("Unknown", "Starting")
+        server.remove(resources.FUNCTIONS, KEY)
+        await turns()
+        assert ready(server, resources.TRIGGERS, "default/t") == ("False", "SubscriberMissing")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(case())
+
+
+def test_a_wrong_trigger_is_told() -> None:
+    async def case() -> None:
+        server = ApiServer()
+        item = trigger("t", "f")
+        item["spec"]["filters"] = [{"any": [{"exact": {"Type": "a"}}]}]
+        server.put(resources.TRIGGERS, item)
+        task = asyncio.create_task(Controller(server.kube(), MovableClock(), PLATFORM, "a").run())
+        await turns()
+        assert ready(server, resources.TRIGGERS, "default/t") == ("False", "Invalid")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(case())
