@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from torpor.controller import manifests, names
 from torpor.controller.rollout import Known, plan
-from torpor.controller.status import Facts, crashed, function_status, invalid_status, is_ready, trouble
-from torpor.errors import ClusterError, ClusterMissingError, DeclarationError
+from torpor.controller.status import Facts, crashed, function_status, is_ready, refused_status, trouble
+from torpor.errors import ClusterError, ClusterMissingError, ClusterRefusedError, DeclarationError
 from torpor.providers.kubernetes import resources
 from torpor.spec.objects import function_of
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.controller")
 _LOG_LINES = 10
+# What the server says of an object of the same name that is not ours.
+_TAKEN = "Apply failed with"
 
 
 class FunctionReconciler:
@@ -70,14 +72,16 @@ class FunctionReconciler:
         try:
             function = _runnable(item)
         except DeclarationError as error:
-            status = invalid_status(
-                item["metadata"].get("generation", 0), error.faults, item.get("status", {}), self._now()
-            )
-            await self._write_status(item, status)
+            await self._complain(item, "Invalid", error.faults)
             return None
         self._follow(function)
         steps = self._plan(function)
-        await self._make(function, item, steps)
+        try:
+            await self._make(function, item, steps)
+        except ClusterError as error:
+            if isinstance(error, ClusterRefusedError) or str(error).startswith(_TAKEN):
+                await self._complain(item, "Refused", [str(error)])
+            raise
         await self._scale(key, steps)
         await self._drop(key, steps)
         await self._tell(function, item, steps)
@@ -155,7 +159,8 @@ class FunctionReconciler:
         mirror = self._world[resource]
         live = mirror.items.get(resources.key(wanted))
         if live is None or not manifests.covers(live, wanted):
-            mirror.wrote(await self._kube.apply(resource, wanted))
+            # What is there by that name and not ours is not taken over: that is a conflict.
+            mirror.wrote(await self._kube.apply(resource, wanted, force=live is not None))
 
     async def _create(self, resource: Resource, item: Object, *, manager: str = "torpor") -> None:
         self._world[resource].wrote(await self._kube.create(resource, item, manager=manager))
@@ -220,8 +225,13 @@ class FunctionReconciler:
         )
         await self._write_status(item, function_status(facts, item.get("status", {}), self._now()))
 
+    async def _complain(self, item: Object, reason: str, faults: list[str]) -> None:
+        generation, before = item["metadata"].get("generation", 0), item.get("status", {})
+        await self._write_status(item, refused_status(generation, reason, faults, before, self._now()))
+
     async def _write_status(self, item: Object, status: Object) -> None:
         before = item.get("status", {})
+        status = {**before, **status}  # what runs goes on, and is shown
         if before.keys() == status.keys() and manifests.covers(before, status):
             return
         metadata = {name: item["metadata"][name] for name in ("name", "namespace", "uid")}

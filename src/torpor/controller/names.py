@@ -23,8 +23,11 @@ PORT: Final = 8080
 
 
 def helper(function: str) -> str:
-    """The name of what a function has one of: its Service, account, policy and budget."""
-    return f"torpor-{function}"
+    """The name of what a function has one of: its Service, account, policy and budget.
+
+    It begins with a letter, as a Service's must, and is no part of the platform's, whatever the function is.
+    """
+    return f"fn-{function}"
 
 
 def revision(function: str, number: int) -> str:

@@ -167,14 +167,16 @@ def _serving(facts: Facts) -> tuple[str, str, str]:
     return "False", "NoInstances", f"{facts.serving} has no instance that is ready"
 
 
-def invalid_status(
-    generation: int, faults: Sequence[str], before: Mapping[str, Any], now: str
+def refused_status(
+    generation: int, reason: str, faults: Sequence[str], before: Mapping[str, Any], now: str
 ) -> dict[str, Any]:
-    """The status of a resource that the schema let through and that is wrong all the same."""
+    """What changes in the status of a resource that is wrong, though the schema let it through, or that the
+    API server does not let be run.
+    """
     message = _short("; ".join(faults))
     return {
         "observedGeneration": generation,
-        "conditions": [_condition((READY, "False", "Invalid", message), generation, before, now)],
+        "conditions": [_condition((READY, "False", reason, message), generation, before, now)],
     }
 
 

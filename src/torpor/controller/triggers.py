@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from torpor.controller.manifests import covers
-from torpor.controller.status import invalid_status, trigger_status
+from torpor.controller.status import refused_status, trigger_status
 from torpor.errors import ClusterMissingError, DeclarationError
 from torpor.providers.kubernetes import resources
 from torpor.spec.objects import trigger_of
@@ -37,7 +37,7 @@ class TriggerReconciler:
         try:
             target = trigger_of(item).function_key
         except DeclarationError as error:
-            status = invalid_status(generation, error.faults, before, now)
+            status = refused_status(generation, "Invalid", error.faults, before, now)
         else:
             missing = None if target in self._world.functions.items else target
             status = trigger_status(generation, missing, before, now)

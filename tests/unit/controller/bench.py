@@ -142,7 +142,7 @@ class Bench:
         return sorted(event["reason"] for event in self.server.all(resources.EVENTS))
 
     def serving(self) -> str:
-        service = self.server.read(resources.SERVICES, "default/torpor-f")
+        service = self.server.read(resources.SERVICES, "default/fn-f")
         assert service is not None
         return str(service["spec"]["selector"][names.REVISION])
 

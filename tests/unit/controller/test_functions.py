@@ -19,7 +19,7 @@ from tests.unit.controller.bench import (
     run,
     waiting,
 )
-from torpor.errors import ClusterError
+from torpor.errors import ClusterConflictError, ClusterError
 from torpor.providers.kubernetes import resources
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.kube import Call
 
 _AT_FIRST = [
-    "PATCH /api/v1/namespaces/default/serviceaccounts/torpor-f",
-    "PATCH /apis/networking.k8s.io/v1/namespaces/default/networkpolicies/torpor-f",
+    "PATCH /api/v1/namespaces/default/serviceaccounts/fn-f",
+    "PATCH /apis/networking.k8s.io/v1/namespaces/default/networkpolicies/fn-f",
     "POST /apis/apps/v1/namespaces/default/controllerrevisions",
     "POST /apis/apps/v1/namespaces/default/deployments",
-    "PATCH /api/v1/namespaces/default/services/torpor-f",
+    "PATCH /api/v1/namespaces/default/services/fn-f",
     "PATCH /apis/torpor.dev/v1alpha1/namespaces/default/functions/f/status",
     "POST /apis/events.k8s.io/v1/namespaces/default/events",
     "POST /apis/events.k8s.io/v1/namespaces/default/events",
@@ -60,14 +60,14 @@ def test_the_first_instances_are_those_declared() -> None:
         await bench.until_quiet()
         assert bench.replicas(REVISION_1) == 2
         assert bench.ready() == ("Unknown", "Starting")
-        assert bench.server.read(resources.DISRUPTION_BUDGETS, "default/torpor-f") is not None
+        assert bench.server.read(resources.DISRUPTION_BUDGETS, "default/fn-f") is not None
         bench.pods(REVISION_1, 2)
         await bench.until_quiet()
         assert bench.ready() == ("True", "Serving")
         assert bench.status()["instances"] == 2
         bench.declare(function(scaling={"minScale": 1}))
         await bench.until_quiet()
-        assert bench.server.read(resources.DISRUPTION_BUDGETS, "default/torpor-f") is None
+        assert bench.server.read(resources.DISRUPTION_BUDGETS, "default/fn-f") is None
 
     run(case)
 
@@ -223,6 +223,27 @@ def test_old_revisions_are_dropped() -> None:
         names = [item["metadata"]["name"] for item in bench.server.all(resources.REVISIONS)]
         assert names == [REVISION_2, REVISION_3]
         assert bench.replicas(REVISION_1) is None
+
+    run(case)
+
+
+def test_what_belongs_to_others_is_not_taken_over() -> None:
+    async def case(bench: Bench) -> None:
+        theirs = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "fn-f", "namespace": "default"},
+            "spec": {"selector": {"app": "theirs"}, "clusterIP": "10.0.0.1"},
+        }
+        await bench.server.kube().apply(resources.SERVICES, theirs, manager="person")
+        bench.declare(function())
+        with pytest.raises(ClusterConflictError):
+            await bench.step()
+        found = bench.server.read(resources.SERVICES, "default/fn-f")
+        assert found is not None
+        assert found["spec"] == theirs["spec"]
+        assert bench.ready() == ("False", "Refused")
+        assert "Apply failed" in bench.status()["conditions"][0]["message"]
 
     run(case)
 

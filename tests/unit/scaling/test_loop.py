@@ -166,3 +166,15 @@ def test_a_function_that_is_forgotten_is_scaled_no_more() -> None:
         assert world.clock.next_due is None
 
     run(scenario)
+
+
+def test_what_runs_already_is_kept_until_the_traffic_says_otherwise() -> None:
+    async def scenario(world: World) -> None:
+        world.autoscaler.set(KEY, SPEC, running=4)
+        assert world.scaled == [(KEY, 4)]
+        await world.advance(14.0)
+        assert world.scaled[-1][1] > 0
+        await world.advance(10.0)
+        assert world.scaled[-1] == (KEY, 0)
+
+    run(scenario)
