@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from torpor.controller import manifests, names
 from torpor.controller.rollout import Known, plan
 from torpor.controller.status import Facts, crashed, function_status, is_ready, refused_status, trouble
-from torpor.errors import ClusterError, ClusterMissingError, ClusterRefusedError, DeclarationError
+from torpor.errors import (
+    ClusterConflictError,
+    ClusterError,
+    ClusterMissingError,
+    ClusterRefusedError,
+    DeclarationError,
+)
 from torpor.providers.kubernetes import resources
 from torpor.spec.objects import function_of
 
@@ -79,7 +85,7 @@ class FunctionReconciler:
         try:
             await self._make(function, item, steps)
         except ClusterError as error:
-            if isinstance(error, ClusterRefusedError) or str(error).startswith(_TAKEN):
+            if isinstance(error, ClusterRefusedError) or _TAKEN in str(error):
                 await self._complain(item, "Refused", [str(error)])
             raise
         await self._scale(key, steps)
@@ -160,7 +166,11 @@ class FunctionReconciler:
         live = mirror.items.get(resources.key(wanted))
         if live is None or not manifests.covers(live, wanted):
             # What is there by that name and not ours is not taken over: that is a conflict.
-            mirror.wrote(await self._kube.apply(resource, wanted, force=live is not None))
+            try:
+                mirror.wrote(await self._kube.apply(resource, wanted, force=live is not None))
+            except (ClusterConflictError, ClusterRefusedError) as error:
+                text = f"{resource.kind} {wanted['metadata']['name']}: {error}"
+                raise type(error)(text, status=error.status, reason=error.reason) from error
 
     async def _create(self, resource: Resource, item: Object, *, manager: str = "torpor") -> None:
         self._world[resource].wrote(await self._kube.create(resource, item, manager=manager))

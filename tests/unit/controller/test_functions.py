@@ -243,7 +243,7 @@ def test_what_belongs_to_others_is_not_taken_over() -> None:
         assert found is not None
         assert found["spec"] == theirs["spec"]
         assert bench.ready() == ("False", "Refused")
-        assert "Apply failed" in bench.status()["conditions"][0]["message"]
+        assert bench.status()["conditions"][0]["message"].startswith("Service fn-f: Apply failed")
 
     run(case)
 
