@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test lint unit bench lock clean
+.PHONY: help setup demo test lint unit test-cluster cluster-up cluster-down kind bench lock clean
 
 help: ## Show what there is to do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -38,13 +38,30 @@ lint: $(STAMP) ## ruff, mypy, import rules, lock file, generated files
 unit: $(STAMP) ## The fast tests alone
 	$(BIN)/python -m pytest tests/unit
 
+test-cluster: $(STAMP) ## The suite on a real Kubernetes: kind's where Docker runs, else one that it starts by itself (as root)
+	$(BIN)/python -m pytest -s tests/cluster
+
+cluster-up: $(STAMP) ## Have that Kubernetes run, and say how to reach it
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: $(STAMP) ## End it, and leave nothing
+	@$(BIN)/python -m tests.cluster down
+
+kind: $(STAMP) ## Have a Kubernetes by kind run, which needs Docker, and say how to reach it
+	@TORPOR_CLUSTER=kind $(BIN)/python -m tests.cluster up
+
 bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
 	$(BIN)/python -m benchmarks.runtime
 	$(BIN)/python -m benchmarks.wake
 
-lock: $(STAMP) ## Resolve requirements.lock anew
+# What the platform's image has, at the versions of requirements.lock.
+LOCK_IMAGE = $(BIN)/uv pip compile pyproject.toml --extra roles --constraint requirements.lock --universal \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements-image.lock
+
+lock: $(STAMP) ## Resolve requirements.lock and requirements-image.lock anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --upgrade -o requirements.lock
+	$(LOCK_IMAGE)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build .torpor .mypy_cache .ruff_cache .pytest_cache .hypothesis
