@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test lint unit bench lock clean
+.PHONY: help setup demo test lint unit test-cluster cluster-up cluster-down bench lock clean
 
 help: ## Show what there is to do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -37,6 +37,15 @@ lint: $(STAMP) ## ruff, mypy, import rules, lock file, generated files
 
 unit: $(STAMP) ## The fast tests alone
 	$(BIN)/python -m pytest tests/unit
+
+test-cluster: $(STAMP) ## The suite on a real Kubernetes: kind's where Docker runs, else one that it starts by itself (as root)
+	$(BIN)/python -m pytest -s tests/cluster
+
+cluster-up: $(STAMP) ## Have that Kubernetes run, and say how to reach it
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: $(STAMP) ## End it, and leave nothing
+	@$(BIN)/python -m tests.cluster down
 
 bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
 	$(BIN)/python -m benchmarks.runtime

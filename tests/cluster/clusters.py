@@ -1,0 +1,178 @@
+"""The cluster for tests, wherever it comes from: started here, by kind, or one that is there already."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tests.cluster import shell
+from tests.cluster.binaries import Binaries
+from tests.cluster.own_node import OwnNode
+from tests.cluster.settings import ROOT, ClusterError, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+class Source(Protocol):
+    """A way to a cluster."""
+
+    builder: str
+    """The program that builds images for it."""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """How to reach it."""
+
+    def kubectl(self) -> Path:
+        """The program."""
+
+    def up(self) -> None:
+        """Have it run; raises :class:`ClusterError`."""
+
+    def down(self) -> None:
+        """End it, and leave nothing."""
+
+    def import_image(self, reference: str) -> None:
+        """Bring an image of the builder to its nodes."""
+
+
+def _kubectl(settings: Settings) -> Path:
+    found = shutil.which("kubectl")
+    return Path(found) if found else Binaries(settings, print).path("kubectl")
+
+
+class Kind:
+    """A cluster by kind, which needs Docker."""
+
+    builder = "docker"
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._say = say
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self._settings.state / "admin.kubeconfig"
+
+    def kubectl(self) -> Path:
+        return _kubectl(self._settings)
+
+    def up(self) -> None:
+        name = self._settings.name
+        if name in shell.run("kind", "get", "clusters").split():
+            shell.run("kind", "export", "kubeconfig", "--name", name, "--kubeconfig", self.kubeconfig)
+            return
+        self._settings.state.mkdir(parents=True, exist_ok=True)
+        self._say("making a cluster by kind")
+        shell.run(
+            *("kind", "create", "cluster", "--name", name, "--kubeconfig", self.kubeconfig, "--wait", "180s"),
+            *("--config", ROOT / "k8s" / "kind.yaml"),
+            timeout_seconds=900,
+        )
+
+    def down(self) -> None:
+        shell.run("kind", "delete", "cluster", "--name", self._settings.name)
+        shutil.rmtree(self._settings.state, ignore_errors=True)
+
+    def import_image(self, reference: str) -> None:
+        shell.run("kind", "load", "docker-image", reference, "--name", self._settings.name)
+
+
+class Existing:
+    """A cluster that is there already, and stays."""
+
+    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+        if settings.kubeconfig is None:
+            raise ClusterError("TORPOR_CLUSTER is 'kubeconfig', and KUBECONFIG names none")
+        self.builder = "docker" if shell.works("docker", "info") else "podman"
+        self._settings = settings
+        self._kubeconfig = settings.kubeconfig
+        self._say = say
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self._kubeconfig
+
+    def kubectl(self) -> Path:
+        return _kubectl(self._settings)
+
+    def up(self) -> None:
+        shell.run(self.kubectl(), "--kubeconfig", self._kubeconfig, "get", "--raw", "/readyz")
+
+    def down(self) -> None:
+        self._say("the cluster was there before, and stays")
+
+    def import_image(self, reference: str) -> None:
+        if not self._settings.import_command:
+            raise ClusterError(
+                "TORPOR_CLUSTER_IMPORT must say how the image $1 comes to the cluster's nodes, such as "
+                "'docker save \"$1\" | minikube image load -'"
+            )
+        shell.run("sh", "-c", self._settings.import_command, "sh", reference, timeout_seconds=600)
+
+
+def choose(way: str, *, kind_works: Callable[[], bool]) -> str:
+    """The way to a cluster when ``way`` is what was asked for; an existing one is used only when named."""
+    if way != "auto":
+        return way
+    return "kind" if kind_works() else "node"
+
+
+def _kind_works() -> bool:
+    return shell.works("kind", "version") and shell.works("docker", "info")
+
+
+def find(settings: Settings, say: Callable[[str], None]) -> Source:
+    """The source that ``settings`` ask for."""
+    way = choose(settings.way, kind_works=_kind_works)
+    made: dict[str, Callable[[Settings, Callable[[str], None]], Source]] = {
+        "kind": Kind,
+        "kubeconfig": Existing,
+        "node": OwnNode,
+    }
+    return made[way](settings, say)
+
+
+class Cluster:
+    """What tests do with a cluster."""
+
+    def __init__(self, source: Source, settings: Settings) -> None:
+        self.source = source
+        self._settings = settings
+        self._kubectl = str(source.kubectl())
+        self._imported: set[str] = set()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """How to reach it."""
+        return self.source.kubeconfig
+
+    def kubectl(self, *arguments: str, text: str | None = None, timeout_seconds: float = 300) -> str:
+        """What ``kubectl ARGUMENTS`` prints."""
+        config = ("--kubeconfig", str(self.kubeconfig))
+        return shell.run(self._kubectl, *config, *arguments, text=text, timeout_seconds=timeout_seconds)
+
+    def get(self, *arguments: str) -> Any:
+        """The object or list that ``kubectl get ARGUMENTS`` finds."""
+        return json.loads(self.kubectl("get", *arguments, "--output=json"))
+
+    def apply(self, objects: Iterable[Mapping[str, Any]], namespace: str) -> None:
+        """Apply ``objects`` by server-side apply."""
+        documents = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        text = json.dumps(documents)
+        options = ("--server-side", "--filename=-", f"--namespace={namespace}")
+        self.kubectl("apply", *options, text=text)
+
+    def import_image(self, reference: str) -> None:
+        """Bring the builder's image ``reference`` to the nodes, once."""
+        if reference not in self._imported:
+            self.source.import_image(reference)
+            self._imported.add(reference)
+
+    def tool(self, name: str) -> Path:
+        """A program such as helm or skaffold: this machine's own, else unpacked or built."""
+        found = shutil.which(name)
+        return Path(found) if found else Binaries(self._settings, print).path(name)
