@@ -7,6 +7,7 @@
     ├── MalformedEventError     bytes that claim to be a CloudEvent and are not
     ├── HandlerError            a module or handler that cannot serve as a function
     ├── EnvironmentBuildError   a function's requirements could not be installed
+    ├── ImageBuildError         a function's image could not be built
     ├── TransportError          a call on the data path got no answer
     │   ├── ConnectError        no connection was made: nothing was sent
     │   ├── BrokenError         the connection ended before the whole answer came
@@ -55,6 +56,10 @@ class HandlerError(TorporError):
 
 class EnvironmentBuildError(TorporError):
     """The environment of a function could not be built from its requirements."""
+
+
+class ImageBuildError(TorporError):
+    """The image of a function could not be built; the text says why, or where it is said."""
 
 
 class TransportError(TorporError):

@@ -45,6 +45,9 @@ class RuntimeSettings(_Settings):
     port: int = Field(
         8080, alias="PORT", ge=1, le=65535, description="TCP port to serve on (Knative runtime contract)."
     )
+    handler: str = Field(
+        "main", alias="TORPOR_HANDLER", description="What a container serves: `module` or `module:handler`."
+    )
     service: str = Field(
         "", alias="K_SERVICE", description="Name of the function (Knative runtime contract)."
     )

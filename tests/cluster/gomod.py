@@ -75,7 +75,7 @@ PROGRAMS = {program.name: program for program in (*NODE, *TOOLS)}
 
 
 def wrapper(program: Program, go_mod: dict[str, Any]) -> str:
-    """The ``go.mod`` of a module that requires ``program``; its own is ``go_mod``, by ``go mod edit -json``."""
+    """The ``go.mod`` of a module that requires ``program``, which has ``go_mod`` (``go mod edit -json``)."""
     lines = ["module build", f"go {go_mod['Go']}"]
     lines += [f"godebug {each['Key']}={each['Value']}" for each in go_mod.get("Godebug") or ()]
     lines.append(f"require {program.module} {program.version}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FAILED, WRONG = 1, 2
 
 VERBS = {
+    "build": "Build the images of functions.",
     "describe": "Show all there is to say of a function.",
     "doctor": "Check this machine and the platform that runs on it.",
     "events": "Send events, and watch them go by.",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -11,7 +13,7 @@ from torpor.errors import StartError
 
 
 @click.command("runtime", short_help="Serve one function in this process, as its container does.")
-@click.argument("handler", metavar="MODULE[:HANDLER]", default="main")
+@click.argument("handler", metavar="[MODULE[:HANDLER]]", required=False)
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -23,8 +25,8 @@ from torpor.errors import StartError
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 is any.  [default: PORT or 8080]"
 )
-def command(handler: str, folder: Path, host: str, port: int | None) -> None:
-    """Serve the function MODULE:HANDLER until SIGTERM.
+def command(handler: str | None, folder: Path, host: str, port: int | None) -> None:
+    """Serve the function MODULE:HANDLER (default: TORPOR_HANDLER, else main) until SIGTERM.
 
     Settings come from the environment, as the Knative runtime contract has it.
     """
@@ -33,7 +35,9 @@ def command(handler: str, folder: Path, host: str, port: int | None) -> None:
     from torpor.runtime.server import serve  # noqa: PLC0415
     from torpor.settings import RuntimeSettings  # noqa: PLC0415
 
+    signal.signal(signal.SIGTERM, _end)  # until the server has its own: nothing is served yet
     settings = RuntimeSettings.from_environment()
+    handler = handler or settings.handler
     logs.configure(settings, handler)
     prepared = prepare(handler, folder)
     with _listener(host, settings.port if port is None else port) as listener:
@@ -43,6 +47,11 @@ def command(handler: str, folder: Path, host: str, port: int | None) -> None:
             click.echo(f"Serving {prepared.describe()} on port {address[1]}.", err=True)
 
         serve(prepared, settings, listener, ready)
+
+
+def _end(number: int, frame: object) -> NoReturn:  # noqa: ARG001 - what signal calls
+    """End at once. Without it, the first process of a container would not heed SIGTERM at all."""
+    raise SystemExit(0)
 
 
 def _listener(host: str, port: int) -> socket.socket:
