@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class Source(Protocol):
     """A way to a cluster."""
 
-    builder: str
-    """The program that builds images for it."""
+    def build_options(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Options of ``torpor build`` for images that it can run, and the environment that goes with them."""
 
     @property
     def kubeconfig(self) -> Path:
@@ -28,6 +29,9 @@ class Source(Protocol):
 
     def kubectl(self) -> Path:
         """The program."""
+
+    def is_up(self) -> bool:
+        """Whether it runs already."""
 
     def up(self) -> None:
         """Have it run; raises :class:`ClusterError`."""
@@ -47,8 +51,6 @@ def _kubectl(settings: Settings) -> Path:
 class Kind:
     """A cluster by kind, which needs Docker."""
 
-    builder = "docker"
-
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self._settings = settings
         self._say = say
@@ -60,9 +62,12 @@ class Kind:
     def kubectl(self) -> Path:
         return _kubectl(self._settings)
 
+    def is_up(self) -> bool:
+        return self._settings.name in shell.run("kind", "get", "clusters").split()
+
     def up(self) -> None:
         name = self._settings.name
-        if name in shell.run("kind", "get", "clusters").split():
+        if self.is_up():
             shell.run("kind", "export", "kubeconfig", "--name", name, "--kubeconfig", self.kubeconfig)
             return
         self._settings.state.mkdir(parents=True, exist_ok=True)
@@ -77,6 +82,9 @@ class Kind:
         shell.run("kind", "delete", "cluster", "--name", self._settings.name)
         shutil.rmtree(self._settings.state, ignore_errors=True)
 
+    def build_options(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        return ("--builder", "docker"), {}
+
     def import_image(self, reference: str) -> None:
         shell.run("kind", "load", "docker-image", reference, "--name", self._settings.name)
 
@@ -87,7 +95,6 @@ class Existing:
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         if settings.kubeconfig is None:
             raise ClusterError("TORPOR_CLUSTER is 'kubeconfig', and KUBECONFIG names none")
-        self.builder = "docker" if shell.works("docker", "info") else "podman"
         self._settings = settings
         self._kubeconfig = settings.kubeconfig
         self._say = say
@@ -99,11 +106,17 @@ class Existing:
     def kubectl(self) -> Path:
         return _kubectl(self._settings)
 
+    def is_up(self) -> bool:
+        return True
+
     def up(self) -> None:
         shell.run(self.kubectl(), "--kubeconfig", self._kubeconfig, "get", "--raw", "/readyz")
 
     def down(self) -> None:
         self._say("the cluster was there before, and stays")
+
+    def build_options(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        return (), {}
 
     def import_image(self, reference: str) -> None:
         if not self._settings.import_command:
@@ -171,6 +184,16 @@ class Cluster:
         if reference not in self._imported:
             self.source.import_image(reference)
             self._imported.add(reference)
+
+    def build(self, path: Path) -> dict[str, str]:
+        """The images, by function's name, of what ``path`` declares: by ``torpor build``, on the nodes."""
+        options, environment = self.source.build_options()
+        command = (sys.executable, "-m", "torpor.cli", "build", str(path), "--output=json", *options)
+        built = json.loads(shell.run(*command, environment=environment, timeout_seconds=900))
+        images = {each["function"].partition("/")[2]: each["image"] for each in built}
+        for reference in images.values():
+            self.import_image(reference)
+        return images
 
     def tool(self, name: str) -> Path:
         """A program such as helm or skaffold: this machine's own, else unpacked or built."""

@@ -58,7 +58,6 @@ class OwnNode:
         self._lock = settings.home / f"{settings.name}.lock"
         self.binaries = Binaries(settings, say)
         self.podman = Podman(settings.home, say)
-        self.builder = "podman"
 
     @property
     def kubeconfig(self) -> Path:
@@ -76,7 +75,7 @@ class OwnNode:
         if os.geteuid() != 0:
             raise ClusterError("a node of one's own needs root; TORPOR_CLUSTER=kind or kubeconfig does not")
         with self._locked():
-            if self._runs():
+            if self.is_up():
                 return
             self._remove()
             shell.require(_PACKAGES)
@@ -88,7 +87,8 @@ class OwnNode:
             self._await_node()
             self._say(f"a Kubernetes of one node is up after {time.monotonic() - began:.0f} s")
 
-    def _runs(self) -> bool:
+    def is_up(self) -> bool:
+        """Whether it runs already."""
         return self._init.pid is not None and shell.works(
             str(self.kubectl()), "--kubeconfig", str(self.kubeconfig), "get", "--raw", "/readyz"
         )
@@ -177,6 +177,10 @@ class OwnNode:
                     time.sleep(0.2)
 
     # --- use ----------------------------------------------------------------------------------------------
+
+    def build_options(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Podman, on a base image that is made here."""
+        return ("--builder", "podman", "--base", self.podman.base_image()), self.podman.environment()
 
     def import_image(self, reference: str) -> None:
         """Bring the image ``reference``, which podman has, to the node."""

@@ -152,9 +152,7 @@ def _add_code(made: Context, code: Path) -> None:
         elif file.resolve().is_relative_to(base) and file.exists():
             made.links[name] = os.path.relpath(file.resolve(), file.parent.resolve())
         else:
-            raise ImageBuildError(
-                f"{file} is a link that leads out of {base} or nowhere: put the file itself there"
-            )
+            raise ImageBuildError(f"{file} is a link, a target that exists below {base} was expected")
 
 
 def _walk(folder: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:

@@ -1,0 +1,66 @@
+"""The cluster, and a namespace for each test."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cluster.clusters import Cluster, find
+from tests.cluster.settings import ROOT, ClusterError, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.__stderr__, flush=True)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A cluster that is up; one that was up before stays so."""
+    settings = Settings.from_environment()
+    source = find(settings, _say)
+    stays = source.is_up()
+    try:
+        source.up()
+        yield Cluster(source, settings)
+    except ClusterError as error:
+        pytest.exit(f"there is no cluster: {error}", returncode=1)
+    finally:
+        if not stays:
+            source.down()
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(cluster: Cluster) -> Path:
+    """How to reach the cluster, as its administrator."""
+    return cluster.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def import_image(cluster: Cluster) -> Callable[[str], None]:
+    """Brings an image of the local builder to the nodes."""
+    return cluster.import_image
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace in which pods must keep the restricted Pod Security profile."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    cluster.kubectl("create", "--filename=-", text=json.dumps(document))
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def greeter_image(cluster: Cluster) -> str:
+    """The image of functions/greeter, on the nodes."""
+    return cluster.build(ROOT / "functions" / "greeter")["greeter"]
