@@ -51,9 +51,14 @@ bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
 	$(BIN)/python -m benchmarks.runtime
 	$(BIN)/python -m benchmarks.wake
 
-lock: $(STAMP) ## Resolve requirements.lock anew
+# What the platform's image has, at the versions of requirements.lock.
+LOCK_IMAGE = $(BIN)/uv pip compile pyproject.toml --extra roles --constraint requirements.lock --universal \
+	--python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements-image.lock
+
+lock: $(STAMP) ## Resolve requirements.lock and requirements-image.lock anew
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --upgrade -o requirements.lock
+	$(LOCK_IMAGE)
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) build .torpor .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,8 +1,8 @@
 """Constant load on pods by their addresses, as a gateway would put it.
 
 Runs inside a pod, so it is one file that needs the standard library alone. Each connection sends one request
-after the other. When an answer says ``connection: close`` the pod is on its way out, and the connection goes on
-to the next address. A request that gets no whole answer with status 200 is lost. Arguments: how many
+after the other. When an answer says ``connection: close`` the pod is on its way out, and the connection goes
+on to the next address. A request that gets no whole answer with status 200 is lost. Arguments: how many
 connections, how many requests each sends once it is at the last address, and the addresses.
 """
 
