@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test lint unit test-cluster cluster-up cluster-down bench lock clean
+.PHONY: help setup demo test lint unit test-cluster cluster-up cluster-down kind bench lock clean
 
 help: ## Show what there is to do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -46,6 +46,9 @@ cluster-up: $(STAMP) ## Have that Kubernetes run, and say how to reach it
 
 cluster-down: $(STAMP) ## End it, and leave nothing
 	@$(BIN)/python -m tests.cluster down
+
+kind: $(STAMP) ## Have a Kubernetes by kind run, which needs Docker, and say how to reach it
+	@TORPOR_CLUSTER=kind $(BIN)/python -m tests.cluster up
 
 bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
 	$(BIN)/python -m benchmarks.runtime

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tests.cluster import shell
 from tests.cluster.binaries import Binaries
 from tests.cluster.own_node import OwnNode
-from tests.cluster.settings import ROOT, ClusterError, Settings
+from tests.cluster.settings import PLATFORM, ROOT, ClusterError, Settings
+from torpor.cli.build import find_builder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -42,10 +43,20 @@ class Source(Protocol):
     def import_image(self, reference: str) -> None:
         """Bring an image of the builder to its nodes."""
 
+    def import_program(self, reference: str, program: Path) -> None:
+        """Have the public image ``reference``, of which ``program`` is the one that counts.
 
-def _kubectl(settings: Settings) -> Path:
-    found = shutil.which("kubectl")
-    return Path(found) if found else Binaries(settings, print).path("kubectl")
+        Where images can be pulled there is nothing to do.
+        """
+
+    def build_platform(self) -> str:
+        """Build the platform's image for it; returns the reference."""
+
+
+def _tool(settings: Settings, name: str) -> Path:
+    """The program ``name``: this machine's own, else unpacked or built."""
+    found = shutil.which(name)
+    return Path(found) if found else Binaries(settings, print).path(name)
 
 
 class Kind:
@@ -55,38 +66,58 @@ class Kind:
         self._settings = settings
         self._say = say
 
+    def _kind(self) -> Path:
+        return _tool(self._settings, "kind")
+
     @property
     def kubeconfig(self) -> Path:
         return self._settings.state / "admin.kubeconfig"
 
     def kubectl(self) -> Path:
-        return _kubectl(self._settings)
+        return _tool(self._settings, "kubectl")
 
     def is_up(self) -> bool:
-        return self._settings.name in shell.run("kind", "get", "clusters").split()
+        return self._settings.name in shell.run(self._kind(), "get", "clusters").split()
 
     def up(self) -> None:
         name = self._settings.name
         if self.is_up():
-            shell.run("kind", "export", "kubeconfig", "--name", name, "--kubeconfig", self.kubeconfig)
+            shell.run(self._kind(), "export", "kubeconfig", "--name", name, "--kubeconfig", self.kubeconfig)
             return
         self._settings.state.mkdir(parents=True, exist_ok=True)
         self._say("making a cluster by kind")
         shell.run(
-            *("kind", "create", "cluster", "--name", name, "--kubeconfig", self.kubeconfig, "--wait", "180s"),
+            *(
+                self._kind(),
+                "create",
+                "cluster",
+                "--name",
+                name,
+                "--kubeconfig",
+                self.kubeconfig,
+                "--wait",
+                "180s",
+            ),
             *("--config", ROOT / "k8s" / "kind.yaml"),
             timeout_seconds=900,
         )
 
     def down(self) -> None:
-        shell.run("kind", "delete", "cluster", "--name", self._settings.name)
+        shell.run(self._kind(), "delete", "cluster", "--name", self._settings.name)
         shutil.rmtree(self._settings.state, ignore_errors=True)
 
     def build_options(self) -> tuple[tuple[str, ...], dict[str, str]]:
         return ("--builder", "docker"), {}
 
     def import_image(self, reference: str) -> None:
-        shell.run("kind", "load", "docker-image", reference, "--name", self._settings.name)
+        shell.run(self._kind(), "load", "docker-image", reference, "--name", self._settings.name)
+
+    def import_program(self, reference: str, program: Path) -> None:
+        """Nothing: its nodes pull."""
+
+    def build_platform(self) -> str:
+        shell.run("docker", "build", "--tag", PLATFORM, ROOT, timeout_seconds=900)
+        return PLATFORM
 
 
 class Existing:
@@ -104,7 +135,7 @@ class Existing:
         return self._kubeconfig
 
     def kubectl(self) -> Path:
-        return _kubectl(self._settings)
+        return _tool(self._settings, "kubectl")
 
     def is_up(self) -> bool:
         return True
@@ -126,6 +157,16 @@ class Existing:
             )
         shell.run("sh", "-c", self._settings.import_command, "sh", reference, timeout_seconds=600)
 
+    def import_program(self, reference: str, program: Path) -> None:
+        """Nothing: its nodes pull."""
+
+    def build_platform(self) -> str:
+        builder = find_builder()
+        shell.run(
+            builder, "build", "--tag", PLATFORM, "--file", ROOT / "Dockerfile", ROOT, timeout_seconds=900
+        )
+        return PLATFORM
+
 
 def choose(way: str, *, kind_works: Callable[[], bool]) -> str:
     """The way to a cluster when ``way`` is what was asked for; an existing one is used only when named."""
@@ -135,7 +176,7 @@ def choose(way: str, *, kind_works: Callable[[], bool]) -> str:
 
 
 def _kind_works() -> bool:
-    return shell.works("kind", "version") and shell.works("docker", "info")
+    return shell.works("docker", "info") and any(shutil.which(name) for name in ("kind", "go"))
 
 
 def find(settings: Settings, say: Callable[[str], None]) -> Source:
@@ -195,7 +236,12 @@ class Cluster:
             self.import_image(reference)
         return images
 
+    def build_platform(self) -> str:
+        """The platform's image, on the nodes."""
+        reference = self.source.build_platform()
+        self.import_image(reference)
+        return reference
+
     def tool(self, name: str) -> Path:
         """A program such as helm or skaffold: this machine's own, else unpacked or built."""
-        found = shutil.which(name)
-        return Path(found) if found else Binaries(self._settings, print).path(name)
+        return _tool(self._settings, name)

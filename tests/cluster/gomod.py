@@ -54,6 +54,7 @@ NODE = (
 
 _HELM, _SKAFFOLD = "v3.22.0", "v2.16.1"
 TOOLS = (
+    Program("kind", "sigs.k8s.io/kind", "v0.33.0", "sigs.k8s.io/kind"),
     Program(
         "helm",
         "helm.sh/helm/v3",

@@ -20,7 +20,7 @@ from tests.cluster.configs import DNS_IMAGE, PAUSE_IMAGE, Layout, commands, file
 from tests.cluster.gomod import NODE
 from tests.cluster.podman import Podman
 from tests.cluster.process import Remembered, child_of, start_detached
-from tests.cluster.settings import ClusterError
+from tests.cluster.settings import PLATFORM, ROOT, ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -185,6 +185,18 @@ class OwnNode:
     def import_image(self, reference: str) -> None:
         """Bring the image ``reference``, which podman has, to the node."""
         self.podman.save_to(reference, self.on_node("ctr", "-n", "k8s.io", "images", "import", "-"))
+
+    def import_program(self, reference: str, program: Path) -> None:
+        """Bring an image ``reference`` with nothing but ``program`` in it to the node: it pulls none."""
+        target = self._state / "images" / f"{program.name}.tar"
+        archive.write_image(target, reference, {f"/{program.name}": program}, [f"/{program.name}"])
+        shell.run(*self.on_node("ctr", "-n", "k8s.io", "images", "import", str(target)))
+
+    def build_platform(self) -> str:
+        """Build the platform's image by podman."""
+        base = f"BASE={self.podman.base_image()}"
+        self.podman.run("build", "--build-arg", base, "--tag", PLATFORM, ROOT)
+        return PLATFORM
 
     def on_node(self, *command: str) -> tuple[str, ...]:
         """``command``, so that it runs on the node."""

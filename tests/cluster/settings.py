@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
+PLATFORM = "localhost/torpor:test"
+"""The platform's image."""
 WAYS = ("auto", "node", "kind", "kubeconfig")
 
 
