@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tests.cluster import shell
 from tests.cluster.binaries import Binaries
 from tests.cluster.own_node import OwnNode
-from tests.cluster.settings import PLATFORM, ROOT, ClusterError, Settings
+from tests.cluster.settings import ROOT, ClusterError, Settings
 from torpor.cli.build import find_builder
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ class Kind:
         """Nothing: its nodes pull."""
 
     def build_platform(self) -> str:
-        shell.run("docker", "build", "--tag", PLATFORM, ROOT, timeout_seconds=900)
-        return PLATFORM
+        shell.run("docker", "build", "--tag", self._settings.platform_image, ROOT, timeout_seconds=900)
+        return self._settings.platform_image
 
 
 class Existing:
@@ -163,9 +163,16 @@ class Existing:
     def build_platform(self) -> str:
         builder = find_builder()
         shell.run(
-            builder, "build", "--tag", PLATFORM, "--file", ROOT / "Dockerfile", ROOT, timeout_seconds=900
+            builder,
+            "build",
+            "--tag",
+            self._settings.platform_image,
+            "--file",
+            ROOT / "Dockerfile",
+            ROOT,
+            timeout_seconds=900,
         )
-        return PLATFORM
+        return self._settings.platform_image
 
 
 def choose(way: str, *, kind_works: Callable[[], bool]) -> str:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PAUSE_IMAGE = "localhost/torpor-pause:1"
 DNS_IMAGE = "localhost/torpor-coredns:1"
 API_PORT = 6443
+VOLUMES = 64
+"""Volumes that a cluster has in its life: nobody makes more, or cleans one that was used."""
 _CONTAINERD = "/run/containerd/containerd.sock"
 
 _CONTAINERD_TOML = """version = 2
@@ -136,6 +138,26 @@ def _proxy(layout: Layout) -> dict[str, Any]:
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "nftables": {"minSyncPeriod": "100ms"},
     }
+
+
+def volumes_list(folder: Path) -> dict[str, Any]:
+    """The persistent volumes of the node, each a folder below ``folder``."""
+    spec = {
+        "capacity": {"storage": "10Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": "node",
+    }
+    items = [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"node-{number}"},
+            "spec": {**spec, "hostPath": {"path": str(folder / str(number)), "type": "Directory"}},
+        }
+        for number in range(VOLUMES)
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
 
 
 def commands(layout: Layout) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import time
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING
 
 from tests.cluster import archive, network, pki, shell
 from tests.cluster.binaries import Binaries, static_program
-from tests.cluster.configs import DNS_IMAGE, PAUSE_IMAGE, Layout, commands, files
+from tests.cluster.configs import DNS_IMAGE, PAUSE_IMAGE, VOLUMES, Layout, commands, files, volumes_list
 from tests.cluster.gomod import NODE
 from tests.cluster.podman import Podman
 from tests.cluster.process import Remembered, child_of, start_detached
-from tests.cluster.settings import PLATFORM, ROOT, ClusterError
+from tests.cluster.settings import ROOT, ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +112,7 @@ class OwnNode:
         taken = network.routes(shell.run("ip", "-4", "route", "show", "table", "all"))
         where = network.free(taken)
         layout = Layout(self._state, self.binaries.folder, where, self._settings.name)
-        for name in ("log", "images", "kubelet", "containerd", "commands", "cni"):
+        for name in ("log", "images", "kubelet", "containerd", "commands", "cni", "volumes"):
             (self._state / name).mkdir(parents=True)
         pki.make(self._state / "pki", where)
         for who in ("admin", "controller-manager", "scheduler", "proxy", "node1"):
@@ -126,8 +127,13 @@ class OwnNode:
             script.chmod(0o755)
         for image in images:
             os.link(image, self._state / "images" / image.name)
-        names = (_HERE / "coredns.yaml").read_text().replace("@DNS@", where.dns_service)
-        (self._state / "coredns.yaml").write_text(names)
+        objects = (_HERE / "objects.yaml").read_text().replace("@DNS@", where.dns_service)
+        volumes = json.dumps(volumes_list(self._state / "volumes"))
+        (self._state / "objects.yaml").write_text(f"{objects}---\n{volumes}\n")
+        for number in range(VOLUMES):
+            volume = self._state / "volumes" / str(number)
+            volume.mkdir()
+            volume.chmod(0o777)  # for whoever claims it
         return layout
 
     def _start(self, layout: Layout) -> None:
@@ -162,7 +168,7 @@ class OwnNode:
             ("get", "--raw", "/readyz"),
             ("get", "serviceaccount", "default"),
             ("wait", "--for=condition=Ready", "node/node1", "--timeout=10s"),
-            ("apply", "--filename", str(self._state / "coredns.yaml")),
+            ("apply", "--filename", str(self._state / "objects.yaml")),
             ("rollout", "status", "deployment/coredns", "--namespace=kube-system", "--timeout=10s"),
         )
         for step in steps:
@@ -195,8 +201,8 @@ class OwnNode:
     def build_platform(self) -> str:
         """Build the platform's image by podman."""
         base = f"BASE={self.podman.base_image()}"
-        self.podman.run("build", "--build-arg", base, "--tag", PLATFORM, ROOT)
-        return PLATFORM
+        self.podman.run("build", "--build-arg", base, "--tag", self._settings.platform_image, ROOT)
+        return self._settings.platform_image
 
     def on_node(self, *command: str) -> tuple[str, ...]:
         """``command``, so that it runs on the node."""

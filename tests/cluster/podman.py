@@ -34,8 +34,16 @@ events_logger = "none"
 """
 
 
+# Images of tests apart from those that a person has.
+_STORAGE = """[storage]
+driver = "overlay"
+graphroot = "{home}/podman/images"
+runroot = "/run/torpor-podman"
+"""
+
+
 class Podman:
-    """Podman with its settings below ``home``."""
+    """Podman with its settings and images below ``home``."""
 
     def __init__(self, home: Path, say: Callable[[str], None]) -> None:
         self._home = home
@@ -44,11 +52,15 @@ class Podman:
     def environment(self) -> dict[str, str]:
         """The variables with which podman, and who calls it, is to run; installs what is missing."""
         shell.require(_PACKAGES)
-        conf = self._home / "containers.conf"
-        self._home.mkdir(parents=True, exist_ok=True)
-        if not conf.exists() or conf.read_text() != _CONF:
-            conf.write_text(_CONF)
-        return {"CONTAINERS_CONF": str(conf)}
+        folder = self._home / "podman"
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = {"containers.conf": _CONF, "storage.conf": _STORAGE.format(home=self._home)}
+        for name, text in texts.items():
+            conf = folder / name
+            if not conf.exists() or conf.read_text() != text:
+                conf.write_text(text)
+        variables = {"CONTAINERS_CONF": "containers.conf", "CONTAINERS_STORAGE_CONF": "storage.conf"}
+        return {variable: str(folder / name) for variable, name in variables.items()}
 
     def run(self, *arguments: str | Path, timeout_seconds: float = 600) -> str:
         """What ``podman ARGUMENTS`` prints."""
@@ -58,9 +70,9 @@ class Podman:
 
     def base_image(self) -> str:
         """An image with Python that stands in for ``python:3-slim``; made from Debian's packages."""
-        if shell.works("podman", "image", "exists", PYTHON_IMAGE):
-            return PYTHON_IMAGE
         environment = self.environment()
+        if PYTHON_IMAGE in self.run("images", "--format", "{{.Repository}}:{{.Tag}}").split():
+            return PYTHON_IMAGE
         root = self._home / "images" / f"python-{_SUITE}-{platform.machine()}.tar"
         if not root.exists():
             self._say("making a base image with Python (a minute)")

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[2]
-PLATFORM = "localhost/torpor:test"
-"""The platform's image."""
 WAYS = ("auto", "node", "kind", "kubeconfig")
 
 
@@ -58,6 +56,11 @@ class Settings:
             kubeconfig=Path(kubeconfig).expanduser().absolute() if kubeconfig else None,
             import_command=source.get("TORPOR_CLUSTER_IMPORT", ""),
         )
+
+    @property
+    def platform_image(self) -> str:
+        """The reference of the platform's image."""
+        return f"localhost/torpor:{self.name}"
 
     @property
     def state(self) -> Path:
