@@ -28,9 +28,7 @@ def test_every_part_gets_its_slot_and_its_files() -> None:
     cni = json.loads(files(LAYOUT)["cni/10-bridge.conflist"])
     assert cni["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.130.0.0/22"}]]
     scripts = commands(LAYOUT)
-    assert scripts["kube-apiserver"].startswith(
-        "#!/bin/sh\nexec '/bin dir/kube-apiserver' --etcd-servers="
-    )
+    assert scripts["kube-apiserver"].startswith("#!/bin/sh\nexec '/bin dir/kube-apiserver' --etcd-servers=")
     assert "--service-cluster-ip-range=10.194.0.0/16" in scripts["kube-apiserver"]
     assert "--node-cidr-mask-size=22" in scripts["kube-controller-manager"]
 
