@@ -217,7 +217,6 @@ class OwnNode:
         """End it and remove all that it left, but for what the next one uses: programs, images, packages."""
         with self._locked():
             self._remove()
-        self._lock.unlink(missing_ok=True)
 
     def _remove(self) -> None:
         self._init.kill()

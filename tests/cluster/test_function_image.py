@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster import load, manifests
+from tests.cluster.settings import ROOT
 
 if TYPE_CHECKING:
     from tests.cluster.clusters import Cluster
@@ -101,6 +102,22 @@ def test_it_wakes(cluster: Cluster, greeter: str) -> None:
     for line in metrics.splitlines():
         if "start_seconds" in line and not line.startswith("#"):
             print(f"  {line}")
+
+
+def test_each_function_of_a_folder_has_its_image(cluster: Cluster, namespace: str) -> None:
+    images = cluster.build(ROOT / "functions" / "images")
+    script = "import os, PIL; print(os.environ['TORPOR_HANDLER'])"
+    where = ("--namespace", namespace)
+    for name, image in images.items():
+        pod = manifests.client(image, script)
+        pod["metadata"]["name"] = name
+        cluster.apply([pod], namespace)
+    for name in images:
+        cluster.kubectl(
+            "wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{name}", "--timeout=90s", *where
+        )
+    handlers = {name: cluster.kubectl("logs", name, *where).strip() for name in images}
+    assert handlers == {"split": "main:split", "resize": "main:resize", "stitch": "main:stitch"}
 
 
 def test_a_pod_ends_under_load_without_a_lost_request(

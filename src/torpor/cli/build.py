@@ -92,9 +92,9 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     rows = []
     for function in functions:
         made = make_context(function, runtime)
-        digest = made.digest(base, platform, function.spec.source.handler)
+        digest = made.digest(base, platform)
         reference = tag or image.default_reference(repository, function.metadata.name, digest)
-        seconds = _build(choices, reference, function, made)
+        seconds = _build(choices, reference, made)
         rows.append({"function": function.key, "image": reference, "seconds": round(seconds, 1)})
     if output == "json":
         print_json(rows)
@@ -158,9 +158,9 @@ def _works(builder: str) -> bool:
 
 def make_context(function: Function, runtime: Runtime) -> Context:
     """What the image of ``function`` is built from."""
-    dockerfile = (resources.files("torpor.cli") / "templates" / "Dockerfile.template").read_bytes()
+    template = (resources.files("torpor.cli") / "templates" / "Dockerfile.template").read_text("utf-8")
     source = function.spec.source
-    return context(dockerfile, runtime, source.path, source.requirements)
+    return context(template, source.handler, runtime, source.path, source.requirements)
 
 
 def _write_contexts(functions: list[Function], runtime: Runtime, folder: Path) -> None:
@@ -172,10 +172,10 @@ def _write_contexts(functions: list[Function], runtime: Runtime, folder: Path) -
             make_context(function, runtime).write(where)
         except OSError as error:
             raise ImageBuildError(f"{error.filename} can't be written: {error.strerror}") from error
-        click.echo(f"Wrote {where}; its build argument is HANDLER={function.spec.source.handler}.")
+        click.echo(f"Wrote {where}.")
 
 
-def _build(choices: Choices, reference: str, function: Function, made: Context) -> float:
+def _build(choices: Choices, reference: str, made: Context) -> float:
     """Build ``reference``, with what the builder says on stderr; returns how many seconds it took."""
     size = plural(len(made.files), "file")
     click.secho(f"Building {reference} by {choices.builder} ({size})", bold=True, err=True)
@@ -183,7 +183,7 @@ def _build(choices: Choices, reference: str, function: Function, made: Context) 
     began = clock.monotonic()
     with tempfile.TemporaryDirectory(prefix="torpor-build-") as folder:
         made.write(Path(folder))
-        call = image.command(choices, reference, function.spec.source.handler, Path(folder))
+        call = image.command(choices, reference, Path(folder))
         try:
             # stdout is for the result alone
             done = subprocess.run(call, stdin=subprocess.DEVNULL, stdout=_STDERR, check=False)  # noqa: S603 - as chosen

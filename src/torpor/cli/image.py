@@ -34,9 +34,9 @@ class Choices:
     """Options for the builder that are handed on as they are."""
 
 
-def command(choices: Choices, reference: str, handler: str, folder: Path) -> list[str]:
+def command(choices: Choices, reference: str, folder: Path) -> list[str]:
     """How the builder is called to make ``reference`` of the context in ``folder``."""
-    arguments = {"BASE": choices.base, "INDEX": choices.index, "HANDLER": handler}
+    arguments = {"BASE": choices.base, "INDEX": choices.index}
     return [
         choices.builder,
         "build",
