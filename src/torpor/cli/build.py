@@ -159,7 +159,7 @@ def _works(builder: str) -> bool:
 def make_context(function: Function, runtime: Runtime) -> Context:
     """What the image of ``function`` is built from."""
     template = (resources.files("torpor.cli") / "templates" / "Dockerfile.template").read_text("utf-8")
-    source = function.spec.source
+    source = function.spec.code
     return context(template, source.handler, runtime, source.path, source.requirements)
 
 

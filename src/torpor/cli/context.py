@@ -27,7 +27,7 @@ MAX_FILES = 20_000
 MAX_BYTES = 1024**3
 
 _REQUIREMENTS = "requirements.txt"
-_HANDLER = "ARG HANDLER=main\n"
+_HANDLER = "ENV TORPOR_HANDLER=main\n"
 _LISTS = ("-r", "--requirement", "-c", "--constraint")
 _OPTION = re.compile(r"(-[rcef]|--requirement|--constraint|--editable|--find-links)[ =]*(.+)")
 _NOT_CODE = re.compile(rf"test_.*\.py|.*_test\.py|conftest\.py|.*\.py[co]|{re.escape(DECLARATION)}")
@@ -91,12 +91,11 @@ def _content(content: bytes | Path) -> bytes:
 def context(template: str, handler: str, runtime: Runtime, code: Path, requirements: Path | None) -> Context:
     """The context of the function ``handler`` whose code is in the folder ``code``.
 
-    The handler is filled in where the template has its default: some builders' caches take steps for the same
-    when nothing but an argument differs. Raises :class:`~torpor.errors.ImageBuildError` for what can't go into
-    an image.
+    The handler is filled in where the template has its default. Raises
+    :class:`~torpor.errors.ImageBuildError` for what can't go into an image.
     """
     made = Context()
-    made.files["Dockerfile"] = template.replace(_HANDLER, f"ARG HANDLER={handler}\n").encode()
+    made.files["Dockerfile"] = template.replace(_HANDLER, f"ENV TORPOR_HANDLER={handler}\n").encode()
     made.files["torpor/dependencies.txt"] = _lines(runtime.dependencies)
     made.files["torpor/requirement.txt"] = _lines([runtime.requirement])
     if runtime.wheel is not None:

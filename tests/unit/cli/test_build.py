@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(folder: Path, requirements: Path | None = None) -> Context:
-    return context("FROM x\nARG HANDLER=main\n", "main:hello", INDEX, folder, requirements)
+    return context("FROM x\nENV TORPOR_HANDLER=main\n", "main:hello", INDEX, folder, requirements)
 
 
 def test_the_template_in_the_repository_is_the_one_that_ships() -> None:
@@ -65,9 +65,9 @@ def test_code_goes_in_without_tests_hidden_files_and_what_is_made_of_it(folder: 
 
 def test_the_handler_is_filled_in(folder: Path) -> None:
     """In the text, since builders' caches may overlook that an argument differs."""
-    assert made(folder).files["Dockerfile"] == b"FROM x\nARG HANDLER=main:hello\n"
+    assert made(folder).files["Dockerfile"] == b"FROM x\nENV TORPOR_HANDLER=main:hello\n"
     template = (ROOT / "Dockerfile.template").read_text("utf-8")
-    assert template.count("\nARG HANDLER=main\n") == 1
+    assert template.count("\nENV TORPOR_HANDLER=main\n") == 1
 
 
 def test_requirements_take_along_what_they_name(folder: Path) -> None:
