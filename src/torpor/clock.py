@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 
 class Clock(Protocol):
@@ -47,11 +50,16 @@ async def happens_within(clock: Clock, delay_seconds: float, event: asyncio.Even
     """Wait until ``event`` is set, for ``delay_seconds`` at most; whether it was."""
     if event.is_set():
         return True
-    tasks = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(clock.sleep(delay_seconds))]
+    await first_of(event.wait(), clock.sleep(delay_seconds))
+    return event.is_set()
+
+
+async def first_of(*waits: Awaitable[object]) -> None:
+    """Return once one of ``waits`` has ended, however it did; the others are ended by then."""
+    tasks: list[asyncio.Future[object]] = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
-    return event.is_set()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from torpor.binding import encode_structured
 from torpor.blobs import BlobStore
+from torpor.clock import first_of
 from torpor.errors import EventLogError, TorporError
 from torpor.events import names
 from torpor.events.claims import Claims
@@ -77,7 +78,7 @@ class Service:
         saver = asyncio.create_task(self._save_for_ever())
         try:
             async with _serving(self.control, control):
-                await _first(self._declared, self.ending)
+                await first_of(self._declared.wait(), self.ending.wait())
                 if not self.ending.is_set():
                     async with _serving(self.ingress, ingress):
                         await self.ending.wait()
@@ -163,17 +164,9 @@ class Service:
         tail = await self._log.tail(names.broker_stream(broker_key))
         headers = [(b"content-type", b"application/x-ndjson")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        reader = asyncio.create_task(_forward(tail, send))
-        gone = asyncio.create_task(_disconnected(receive))
-        ending = asyncio.create_task(self.ending.wait())
-        heart = asyncio.create_task(self._beat(send))
-        tasks = (reader, gone, ending, heart)
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await first_of(_forward(tail, send), _disconnected(receive), self.ending.wait(), self._beat(send))
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await tail.aclose()
         with contextlib.suppress(OSError):
             await send({"type": "http.response.body", "body": b""})
@@ -252,16 +245,6 @@ async def _serving(app: object, listener: socket.socket) -> AsyncIterator[None]:
         yield
     finally:
         await server.shutdown(sockets=[listener])
-
-
-async def _first(*events: asyncio.Event) -> None:
-    tasks = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _forward(tail: AsyncIterator[object], send: Send) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from torpor.clock import first_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -13,12 +14,4 @@ if TYPE_CHECKING:
 
 async def sleep_or(clock: Clock, delay_seconds: float | None, news: Awaitable[object]) -> None:
     """Return once ``news`` is there, or after ``delay_seconds`` where it is given; ends both."""
-    waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(news)]
-    if delay_seconds is not None:
-        waits.append(asyncio.ensure_future(clock.sleep(delay_seconds)))
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+    await first_of(news, *(() if delay_seconds is None else (clock.sleep(delay_seconds),)))

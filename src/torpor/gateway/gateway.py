@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import resource
 import shutil
 from typing import TYPE_CHECKING
-
-import psutil
 
 from torpor.endpoint import Endpoint, socket_folder
 from torpor.errors import GatewayError, TransportError
@@ -20,6 +17,7 @@ from torpor.gateway.ads import AdsServer
 from torpor.gateway.counters import Counters
 from torpor.gateway.envoy import Envoy
 from torpor.gateway.routes import FunctionRoute, tables
+from torpor.memory import private_bytes
 from torpor.scaling.load import Load
 from torpor.spec.status import PartStatus
 from torpor.transport import Client
@@ -221,7 +219,7 @@ class Gateway:
             pid=pid,
             version=self._version,
             restarts=envoy.restarts if envoy is not None else 0,
-            memory_bytes=_memory_bytes(pid),
+            memory_bytes=private_bytes(pid),
         )
 
     # --- inside -------------------------------------------------------------------------------------------
@@ -264,11 +262,3 @@ def _raise_open_files() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _memory_bytes(pid: int | None) -> int | None:
-    if pid is None:
-        return None
-    with contextlib.suppress(psutil.Error):
-        return int(psutil.Process(pid).memory_full_info().uss)
-    return None

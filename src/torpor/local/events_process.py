@@ -21,7 +21,7 @@ from torpor.events.declaration import Declaration, ServiceConfig
 from torpor.events.nats_server import NatsServer
 from torpor.local import ports
 from torpor.local.reports import News, Report
-from torpor.providers.process.memory import private_bytes
+from torpor.memory import private_bytes
 from torpor.spec.status import PartStatus
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class EventsProcess:
                 address=str(self.ingress),
                 pid=self._process.pid,
                 restarts=self._process.restarts,
-                memory_bytes=_memory(self._process.pid),
+                memory_bytes=private_bytes(self._process.pid),
             ),
             PartStatus(
                 name="nats",
@@ -153,7 +153,7 @@ class EventsProcess:
                 pid=nats.pid,
                 version=f"nats-server {nats.version}",
                 restarts=nats.restarts,
-                memory_bytes=_memory(nats.pid),
+                memory_bytes=private_bytes(nats.pid),
             ),
         ]
 
@@ -222,7 +222,3 @@ class EventsProcess:
             return (self._folder / "events.log").read_text("utf-8", "replace")[-_SAID_BYTES:].strip()
         except OSError:
             return "it said nothing"
-
-
-def _memory(pid: int | None) -> int | None:
-    return None if pid is None else private_bytes(pid)

@@ -10,9 +10,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from torpor.endpoint import Endpoint
+from torpor.memory import private_bytes
 from torpor.providers.base import Instance, InstanceState
 from torpor.providers.process.handle import Handle
-from torpor.providers.process.memory import private_bytes
 from torpor.providers.process.output import Output
 
 if TYPE_CHECKING:

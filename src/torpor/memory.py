@@ -7,8 +7,10 @@ from pathlib import Path
 import psutil
 
 
-def private_bytes(pid: int) -> int | None:
-    """Bytes that would be free if process ``pid`` ended; ``None`` when that can't be known."""
+def private_bytes(pid: int | None) -> int | None:
+    """Bytes that would be free if process ``pid`` ended; ``None`` without one, or if that can't be known."""
+    if pid is None:
+        return None
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
     except FileNotFoundError:
