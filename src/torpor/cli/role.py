@@ -33,9 +33,9 @@ def controller() -> None:
 
 async def _controller() -> None:
     from torpor.clock import SystemClock  # noqa: PLC0415
-    from torpor.controller import health  # noqa: PLC0415
     from torpor.controller.controller import Controller  # noqa: PLC0415
     from torpor.controller.manifests import Platform  # noqa: PLC0415
+    from torpor.providers.kubernetes import pages  # noqa: PLC0415
     from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
     from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
     from torpor.settings import ClusterSettings  # noqa: PLC0415
@@ -49,7 +49,7 @@ async def _controller() -> None:
     )
     async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
         part = Controller(kube, SystemClock(), platform, settings.identity or socket.gethostname())
-        async with health.serving(settings.health_port):
+        async with pages.serving(settings.health_port):
             await part.run()
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from torpor.controller.events import Recorder
 from torpor.controller.fleet import ClusterFleet
 from torpor.controller.functions import FunctionReconciler
-from torpor.controller.leader import Leader
 from torpor.controller.loads import GatewayLoads
 from torpor.controller.queue import WorkQueue
 from torpor.controller.triggers import TriggerReconciler
 from torpor.controller.world import World
+from torpor.providers.kubernetes.leader import Leader
 from torpor.scaling.loop import Autoscaler
 from torpor.transport import Client
 

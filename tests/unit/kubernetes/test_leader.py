@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from torpor.controller.leader import LEASE_SECONDS, Leader
+from torpor.providers.kubernetes.leader import LEASE_SECONDS, Leader
 from torpor.providers.kubernetes.resources import LEASES
 from torpor.testing.clock import MovableClock
 from torpor.testing.kube import ApiServer

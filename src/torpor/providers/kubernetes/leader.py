@@ -1,4 +1,4 @@
-"""Who leads: one of several controllers, by a Lease that it renews.
+"""Who leads: one of several processes, by a Lease that it renews.
 
 Times are those of Kubernetes' own leader election: a leader that can't renew stops before another may begin.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.kube import Kube
     from torpor.providers.kubernetes.resources import Object
 
-_LOG = logging.getLogger("torpor.controller")
+_LOG = logging.getLogger("torpor.kubernetes")
 LEASE_SECONDS = 15
 RENEW_DEADLINE_SECONDS = 10.0
 RETRY_SECONDS = 5.0

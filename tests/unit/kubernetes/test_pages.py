@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from torpor.controller import health
+from torpor.providers.kubernetes import pages
 
 
 async def _ask(port: int, request: bytes) -> bytes:
@@ -30,9 +30,23 @@ async def _ask(port: int, request: bytes) -> bytes:
 )
 def test_answers(request_line: bytes, status: bytes) -> None:
     async def case() -> None:
-        async with health.serving(0, "127.0.0.1") as port:
+        async with pages.serving(0, "127.0.0.1") as port:
             answer = await _ask(port, request_line + b"\r\nhost: a\r\n\r\n")
             assert answer.startswith(b"HTTP/1.1 " + status)
             assert await _ask(port, b"x" * 20_000) == b""
+
+    asyncio.run(case())
+
+
+def test_says_what_a_part_has_to_say() -> None:
+    async def loads() -> pages.Page:
+        return pages.Page(200, "application/json", b"{}")
+
+    async def case() -> None:
+        async with pages.serving(0, "127.0.0.1", ready=lambda: False, pages={"/loads": loads}) as port:
+            answer = await _ask(port, b"GET /loads?a HTTP/1.1\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\ncontent-type: application/json")
+            assert (await _ask(port, b"GET /healthz/ready HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 503 ")
+            assert (await _ask(port, b"GET /healthz/live HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
     asyncio.run(case())

@@ -1,0 +1,92 @@
+"""What a part in a pod tells over HTTP: its health, its metrics, and pages of its own.
+
+For small answers to a few who ask: the kubelet, Prometheus, the autoscaler. A part with more to say serves an
+application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from prometheus_client.registry import Collector
+
+_PATIENCE_SECONDS = 5.0
+_TEXT = "text/plain; charset=utf-8"
+_PHRASES = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
+
+
+class Page(NamedTuple):
+    """One answer."""
+
+    status: int
+    kind: str
+    body: bytes
+
+
+Maker = Callable[[], Awaitable[Page]]
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    port: int,
+    host: str = "",
+    *,
+    ready: Callable[[], bool] = lambda: True,
+    pages: Mapping[str, Maker] | None = None,
+    registry: Collector = REGISTRY,
+) -> AsyncIterator[int]:
+    """Serve until the block is left; the port that it became.
+
+    ``ready`` says whether the pod may be sent work, ``pages`` are more answers by path, and ``registry`` has
+    the metrics.
+    """
+
+    async def healthy() -> Page:
+        return Page(200, _TEXT, b"ok\n")
+
+    async def whether_ready() -> Page:
+        return Page(200, _TEXT, b"ok\n") if ready() else Page(503, _TEXT, b"not ready\n")
+
+    async def metrics() -> Page:
+        return Page(200, CONTENT_TYPE_LATEST, generate_latest(registry))
+
+    known = {
+        "/healthz/live": healthy,
+        "/healthz/ready": whether_ready,
+        "/metrics": metrics,
+        **(pages or {}),
+    }
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(
+            OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+        ):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                status, kind, body = await _page(await reader.readuntil(b"\r\n\r\n"), known)
+                writer.write(
+                    f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: {kind}\r\n"
+                    f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+                    + body
+                )
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, host or None, port, limit=8192)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def _page(head: bytes, known: Mapping[str, Maker]) -> Page:
+    path = head.split(b" ", 2)[1].decode("latin-1").partition("?")[0] if head.count(b" ") >= 2 else ""
+    maker = known.get(path)
+    if maker is None:
+        return Page(404, _TEXT, f"here are {', '.join(sorted(known))}\n".encode())
+    return await maker()
