@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torpor.problems import ProblemType
-from torpor.settings import ClusterSettings, PlatformSettings, RuntimeSettings
+from torpor.settings import (
+    ClusterSettings,
+    ControllerSettings,
+    GatewaySettings,
+    PlatformSettings,
+    RuntimeSettings,
+)
 from torpor.spec import crds, schema
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pydantic import BaseModel
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -30,13 +38,23 @@ def settings() -> str:
         "## What the command line and the platform read\n\n"
         f"{_variables(PlatformSettings)}\n"
         "## What the platform's pods read in a cluster\n\n"
-        f"{_variables(ClusterSettings)}"
+        f"{_variables(ClusterSettings)}\n"
+        "The controller beside:\n\n"
+        f"{_beside(ControllerSettings)}\n"
+        "A gateway beside:\n\n"
+        f"{_beside(GatewaySettings)}"
     )
 
 
-def _variables(model: type[BaseModel]) -> str:
+def _beside(model: type[ClusterSettings]) -> str:
+    return _variables(model, set(ClusterSettings.model_fields))
+
+
+def _variables(model: type[BaseModel], without: Collection[str] = ()) -> str:
     rows = ["| variable | default | what |", "| --- | --- | --- |"]
-    for field in model.model_fields.values():
+    for name, field in model.model_fields.items():
+        if name in without:
+            continue
         default = "" if field.default in ("", None) else f"`{_default(field.default)}`"
         rows.append(f"| `{field.alias}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"

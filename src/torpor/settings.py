@@ -123,7 +123,7 @@ class PlatformSettings(_Settings):
 
 
 class ClusterSettings(_Settings):
-    """What the platform's parts read in a cluster."""
+    """What every part of the platform reads in a cluster."""
 
     namespace: str = Field(
         "torpor", alias="TORPOR_PLATFORM_NAMESPACE", description="Namespace that the platform itself is in."
@@ -131,6 +131,20 @@ class ClusterSettings(_Settings):
     identity: str = Field(
         "", alias="TORPOR_POD", description="Name of this pod; by default the name of the machine."
     )
+    health_port: int = Field(
+        8081, alias="TORPOR_HEALTH_PORT", ge=0, le=65535, description="TCP port of health and metrics."
+    )
+    kubeconfig: str = Field(
+        "", alias="KUBECONFIG", description="File that names a cluster, where this is no pod of one."
+    )
+    log_level: _Level = Field(
+        "INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged."
+    )
+
+
+class ControllerSettings(ClusterSettings):
+    """What the controller reads beside."""
+
     url: str = Field(
         "http://localhost",
         alias="TORPOR_URL",
@@ -144,14 +158,38 @@ class ClusterSettings(_Settings):
         le=100,
         description="Revisions of a function that are kept beside the one that serves.",
     )
-    health_port: int = Field(
-        8081, alias="TORPOR_HEALTH_PORT", ge=0, le=65535, description="TCP port of health and metrics."
+
+
+class GatewaySettings(ClusterSettings):
+    """What a gateway reads beside."""
+
+    host: str = Field("0.0.0.0", alias="TORPOR_HOST", description="Address that the gateway listens on.")
+    http_port: int = Field(
+        8080, alias="TORPOR_HTTP_PORT", ge=0, le=65535, description="TCP port for callers."
     )
-    kubeconfig: str = Field(
-        "", alias="KUBECONFIG", description="File that names a cluster, where this is no pod of one."
+    internal_port: int = Field(
+        8082,
+        alias="TORPOR_INTERNAL_PORT",
+        ge=0,
+        le=65535,
+        description="TCP port for the platform's other parts, which name a function by a header.",
     )
-    log_level: _Level = Field(
-        "INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged."
+    domain: str = Field(
+        "localhost",
+        alias="TORPOR_DOMAIN",
+        description="Functions are also reached at the host `<name>.<namespace>.<domain>`.",
+    )
+    public_api: bool = Field(
+        False, alias="TORPOR_PUBLIC_API", description="Whether callers reach `/api/v1` too."
+    )
+    workers: int = Field(
+        2, alias="TORPOR_WORKERS", ge=1, le=64, description="Threads of Envoy that serve requests."
+    )
+    drain_seconds: float = Field(
+        10.0,
+        alias="TORPOR_LEAVE_SECONDS",
+        ge=0,
+        description="Time from SIGTERM in which callers may still find this pod.",
     )
 
 

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import signal
 import socket
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +15,8 @@ import uvloop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+    from torpor.settings import GatewaySettings
 
 
 @click.group("role", short_help="Run one part of the platform, as its pod in a cluster does.")
@@ -23,9 +27,9 @@ def command() -> None:
 @command.command("controller", short_help="Bring the cluster to what Functions declare.")
 def controller() -> None:
     """Bring the cluster to what Functions and Triggers declare, and scale functions; one of several leads."""
-    from torpor.settings import ClusterSettings  # noqa: PLC0415 - `--help` needs none of it
+    from torpor.settings import ControllerSettings  # noqa: PLC0415 - `--help` needs none of it
 
-    settings = ClusterSettings.from_environment()
+    settings = ControllerSettings.from_environment()
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_told(_controller()))
@@ -38,9 +42,9 @@ async def _controller() -> None:
     from torpor.providers.kubernetes import pages  # noqa: PLC0415
     from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
     from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
-    from torpor.settings import ClusterSettings  # noqa: PLC0415
+    from torpor.settings import ControllerSettings  # noqa: PLC0415
 
-    settings = ClusterSettings.from_environment()
+    settings = ControllerSettings.from_environment()
     platform = Platform(
         namespace=settings.namespace,
         url=settings.url.rstrip("/"),
@@ -51,6 +55,38 @@ async def _controller() -> None:
         part = Controller(kube, SystemClock(), platform, settings.identity or socket.gethostname())
         async with pages.serving(settings.health_port):
             await part.run()
+
+
+@command.command("gateway", short_help="Lead callers to functions, and hold requests while they wake.")
+def gateway() -> None:
+    """Lead callers to functions, and hold requests while they wake; Envoy runs below this process."""
+    from torpor.settings import GatewaySettings  # noqa: PLC0415 - `--help` needs none of it
+
+    settings = GatewaySettings.from_environment()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_gateway(settings))
+
+
+async def _gateway(settings: GatewaySettings) -> None:
+    from torpor.clock import SystemClock  # noqa: PLC0415
+    from torpor.cluster.gateway import GatewayPod  # noqa: PLC0415
+    from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
+    from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
+
+    ending = _end_asked_for()
+    with tempfile.TemporaryDirectory(prefix="torpor-") as folder:
+        async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
+            await GatewayPod(kube, SystemClock(), settings, Path(folder)).run(ending)
+
+
+def _end_asked_for() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ending.set)
+    return ending
 
 
 async def _until_told(work: Coroutine[None, None, None]) -> None:

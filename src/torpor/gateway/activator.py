@@ -90,6 +90,10 @@ class Activator:
         """Requests that are held now."""
         return self._holding.requests
 
+    def waits(self, key: str) -> bool:
+        """Whether a request for the function waits for an instance."""
+        return key in self._waiting
+
     def declare(self, keys: Collection[str]) -> None:
         """Make ``keys`` the functions that there are."""
         gone = [key for key in self._waiting if key not in keys]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _EXT = "type.googleapis.com/envoy.extensions."
 _HCM = _EXT + "filters.network.http_connection_manager.v3.HttpConnectionManager"
+_PRIORITIES = _EXT + "retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
 _ADS = "torpor-ads"
 _ODCDS_TIMEOUT = "5s"
 _HEADERS_TIMEOUT = "30s"
@@ -192,7 +193,14 @@ def _internal_manager() -> dict[str, Any]:
                 {
                     "name": names.INTERNAL_LISTENER,
                     "domains": ["*"],
-                    "retry_policy": {"retry_on": names.RETRY_ON, "num_retries": names.CONNECT_RETRIES},
+                    "retry_policy": {
+                        "retry_on": names.RETRY_ON,
+                        "num_retries": names.CONNECT_RETRIES,
+                        "retry_priority": {
+                            "name": "envoy.retry_priorities.previous_priorities",
+                            "typed_config": {"@type": _PRIORITIES, "update_frequency": 1},
+                        },
+                    },
                     "routes": [
                         {
                             "match": {

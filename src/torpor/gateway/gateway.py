@@ -44,8 +44,8 @@ class Gateway:
 
     ``wake`` is called, often, with the key of a function that has requests and no instance. Functions are
     also reached at ``<name>.<namespace>.<domain>``. Callers of the public listener cannot set a header that
-    begins with ``torpor-``; the internal one is for this machine alone. gRPC to functions is not passed on,
-    since instances speak HTTP/1.1.
+    begins with ``torpor-``; the internal one, on loopback unless ``internal`` says where, is for the
+    platform's own parts alone. gRPC to functions is not passed on, since instances speak HTTP/1.1.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Gateway:
         wake: Callable[[str], None],
         host: str = "127.0.0.1",
         port: int = 0,
+        internal: Endpoint | None = None,
         domain: str = "localhost",
         workers: int | None = None,
         limits: HoldLimits | None = None,
@@ -64,7 +65,7 @@ class Gateway:
         self._work_dir = work_dir.absolute()  # a path that begins with "/" is a unix socket to the client
         self._domain = domain
         self._public = Endpoint(host, port)
-        self._internal = Endpoint("127.0.0.1", 0)
+        self._internal = internal or Endpoint("127.0.0.1", 0)
         self._version: str | None = None
         # More than half of the machine would be taken from the functions.
         self._workers = workers or max(1, min(2, (os.cpu_count() or 1) // 2))
@@ -129,16 +130,17 @@ class Gateway:
 
     @property
     def internal(self) -> Endpoint:
-        """Where this machine's own parts do; the header ``torpor-function`` is the function's key."""
+        """Where the platform's own parts do; the header ``torpor-function`` is the function's key."""
         return self._internal
 
     # --- what is served -----------------------------------------------------------------------------------
 
     async def configure(
-        self, functions: Sequence[Function], *, events: Endpoint | None, api: Endpoint | None
+        self, functions: Sequence[Function], *, events: Sequence[Endpoint], api: Sequence[Endpoint]
     ) -> None:
         """Make ``functions`` the ones that are served; returns when Envoy has taken that in.
 
+        ``events`` and ``api`` are where these parts are; without any their paths answer 503.
         Requests under way to one that is no longer among them go on. While Envoy does not run this returns
         at once: it starts with what was configured last. Raises :class:`~torpor.errors.GatewayError` when
         Envoy refuses the configuration; then the one before goes on.
@@ -152,13 +154,14 @@ class Gateway:
             for key in keys:
                 self._ads.put(names.CLUSTER, key, snapshot.cluster(key))
                 self._assign(key, self._activator.targets.endpoints(key))
-            parts: dict[Part, Endpoint | None] = {"events": events, "api": api}
+            parts: dict[Part, Sequence[Endpoint]] = {"events": events, "api": api}
             changes = []
-            for part, endpoint in parts.items():
-                if endpoint is not None:
+            for part, endpoints in parts.items():
+                if endpoints:
                     self._ads.put(names.CLUSTER, part, snapshot.cluster(part))
-                    changes.append(self._assign(part, (endpoint,)))
-            there = [part for part, endpoint in parts.items() if endpoint is not None]
+                    assignment = snapshot.assignment(part, endpoints)
+                    changes.append(self._ads.put(names.ASSIGNMENT, part, assignment))
+            there = [part for part, endpoints in parts.items() if endpoints]
             table = self._routes(routes, there)
             changes.append(self._ads.put(names.ROUTES, names.PUBLIC_ROUTES, table))
             await self._ads.settle(changes, timeout_seconds=_ACK_SECONDS)
@@ -171,6 +174,9 @@ class Gateway:
         drain waits for ever.
         """
         self._activator.publish(key, endpoints)
+        if not endpoints and key not in self._declared | self._retired:
+            self._ads.remove(names.ASSIGNMENT, key)
+            return
         change = self._assign(key, endpoints)
         try:
             await self._ads.settle([change], timeout_seconds=_ACK_SECONDS)
@@ -206,6 +212,18 @@ class Gateway:
         """Requests that are held now."""
         return self._activator.held
 
+    def waits(self, key: str) -> bool:
+        """Whether a request for the function is held now."""
+        return self._activator.waits(key)
+
+    async def drain(self) -> None:
+        """Ask callers to leave: from now on each answer closes its connection; new ones are served as before.
+
+        Raises :class:`~torpor.errors.TransportError` when Envoy does not take that in.
+        """
+        if self._envoy is not None and self._envoy.ready:
+            await self._envoy.ask("/healthcheck/fail", post=True)
+
     def status(self) -> PartStatus:
         """How the gateway is."""
         envoy = self._envoy
@@ -231,9 +249,9 @@ class Gateway:
     def _routes(self, routes: Sequence[FunctionRoute], parts: Sequence[Part]) -> bytes:
         return snapshot.route_configuration(tables(routes, parts=parts, domain=self._domain))
 
-    def _assign(self, name: str, endpoints: Sequence[Endpoint]) -> Change:
-        targets = endpoints or (Endpoint(str(self._sockets and self._sockets / "activator"), 0),)
-        return self._ads.put(names.ASSIGNMENT, name, snapshot.assignment(name, targets))
+    def _assign(self, key: str, endpoints: Sequence[Endpoint]) -> Change:
+        activator = Endpoint(str(self._sockets and self._sockets / "activator"), 0)
+        return self._ads.put(names.ASSIGNMENT, key, snapshot.assignment(key, endpoints, activator))
 
     async def _clusters(self) -> Mapping[str, stats.ClusterStats] | None:
         if self._envoy is None or not self._envoy.ready:

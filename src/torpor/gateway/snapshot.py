@@ -16,7 +16,7 @@ from envoy.config.core.v3 import extension_pb2 as base_extension_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.route.v3 import route_components_pb2 as route_pb2
 from envoy.extensions.load_balancing_policies.least_request.v3 import least_request_pb2
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.matcher.v3 import http_inputs_pb2, string_pb2
 from envoy.type.v3 import range_pb2
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _MAX = 2**63 - 1
 _GRACE_SECONDS = 5  # Envoy gives up after the instance and the activator had the time to do it
 _NO_LIMIT = UInt32Value(value=1_000_000)
-_CONNECT_TIMEOUT_SECONDS = 5
+_CONNECT_TIMEOUT_SECONDS = 2
 _CACHED = 50_000
 # Numbers of fields whose content is joined as bytes; a test compares them with the descriptors.
 CONFIG_NAME, CONFIG_HOSTS, CONFIG_ADDED, CONFIG_REMOVED, CONFIG_IGNORE_PORT = 1, 2, 6, 8, 14
@@ -87,18 +87,22 @@ def cluster(name: str) -> bytes:
     )
 
 
-def assignment(name: str, endpoints: Iterable[Endpoint]) -> bytes:
-    """The endpoints of a cluster; a host that begins with ``/`` is a unix socket."""
-    hosts = [
-        endpoint_components_pb2.LbEndpoint(
-            endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint))
-        )
-        for endpoint in endpoints
+def assignment(name: str, endpoints: Iterable[Endpoint], otherwise: Endpoint | None = None) -> bytes:
+    """The endpoints of a cluster; a host that begins with ``/`` is a unix socket.
+
+    ``otherwise`` gets the requests while there are no endpoints, and those that could not connect to one.
+    """
+    levels = [list(endpoints)] + ([[otherwise]] if otherwise is not None else [])
+    localities = [
+        endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=map(_host, level), priority=priority)
+        for priority, level in enumerate(filter(None, levels))
     ]
-    return _bytes(
-        endpoint_pb2.ClusterLoadAssignment(
-            cluster_name=name, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=hosts)]
-        )
+    return _bytes(endpoint_pb2.ClusterLoadAssignment(cluster_name=name, endpoints=localities))
+
+
+def _host(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:
+    return endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint))
     )
 
 
@@ -205,17 +209,16 @@ def _header(name: str, value: str) -> base_pb2.HeaderValueOption:
 
 @lru_cache(maxsize=1)
 def _retry() -> bytes:
-    """Only what never reached an instance is sent again, elsewhere, until one that died is withdrawn."""
-    elsewhere = route_pb2.RetryPolicy.RetryHostPredicate(name="envoy.retry_host_predicates.previous_hosts")
-    packed = Any()
-    packed.Pack(previous_hosts_pb2.PreviousHostsPredicate())
-    elsewhere.typed_config.CopyFrom(packed)
+    """Only what never reached an instance is sent again: through the activator, which knows of others, or
+    holds it until there is one.
+    """
+    elsewhere = route_pb2.RetryPolicy.RetryPriority(name="envoy.retry_priorities.previous_priorities")
+    elsewhere.typed_config.Pack(previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=1))
     return _bytes(
         route_pb2.RetryPolicy(
             retry_on=names.RETRY_ON,
             num_retries=UInt32Value(value=names.CONNECT_RETRIES),
-            retry_host_predicate=[elsewhere],
-            host_selection_retry_max_attempts=3,
+            retry_priority=elsewhere,
         )
     )
 

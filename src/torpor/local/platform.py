@@ -72,7 +72,7 @@ class LocalPlatform:
 
     def __init__(self, options: Options, api: Endpoint, clock: Clock, tell: Tell) -> None:
         self._options = options
-        self._api = api
+        self._api = (api,)
         self._clock = clock
         self._tell = tell
         self._started_at = clock.now()
@@ -180,7 +180,7 @@ class LocalPlatform:
         for key in self._reloader.current.functions.keys() - functions.keys():
             self._autoscaler.forget(key)
             self._book.forget(key)
-        await self._gateway.configure(list(functions.values()), events=self._events.ingress, api=self._api)
+        await self._gateway.configure(list(functions.values()), events=[self._events.ingress], api=self._api)
         for key, function in functions.items():
             self._autoscaler.set(key, function.spec)
         timeouts = {key: function.spec.timeout_seconds for key, function in functions.items()}

@@ -52,7 +52,7 @@ async def answered(world: Any, target: str) -> Response:
 
 def test_a_killed_envoy_comes_back_as_it_was(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello"), declare("other")], events=None, api=None)
+        await world.gateway.configure([declare("hello"), declare("other")], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish(KEY, [instance.endpoint])
         for _ in range(3):
@@ -85,11 +85,11 @@ def test_a_killed_envoy_comes_back_as_it_was(run: Any, declare: Callable[..., Fu
 
 def test_nobody_waits_for_an_envoy_that_is_dead(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         instance = await world.instance()
         os.kill(world.gateway.status().pid, signal.SIGKILL)
         await world.gateway.publish(KEY, [instance.endpoint])
-        await world.gateway.configure([declare("hello"), declare("new")], events=None, api=None)
+        await world.gateway.configure([declare("hello"), declare("new")], events=[], api=[])
         await world.gateway.publish("default/new", [instance.endpoint])
         await world.gateway.observe()
         assert (await answered(world, "/function/new")).body == b"instance"
@@ -102,7 +102,7 @@ def test_a_configuration_that_envoy_refuses_changes_nothing(
     run: Any, declare: Callable[..., Function], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish(KEY, [instance.endpoint])
         with monkeypatch.context() as broken:
@@ -110,10 +110,10 @@ def test_a_configuration_that_envoy_refuses_changes_nothing(
                 Gateway, "_routes", lambda *_: b"\x0a\x06public\x12\x02\x0a\x00"
             )  # a host without name
             with pytest.raises(GatewayError, match="refused"):
-                await world.gateway.configure([declare("hello"), declare("new")], events=None, api=None)
+                await world.gateway.configure([declare("hello"), declare("new")], events=[], api=[])
         assert (await world.get("/function/hello")).body == b"instance"
         assert (await world.get("/function/new")).status == 404
-        await world.gateway.configure([declare("hello"), declare("new")], events=None, api=None)
+        await world.gateway.configure([declare("hello"), declare("new")], events=[], api=[])
         await world.gateway.publish("default/new", [instance.endpoint])
         assert (await world.get("/function/new")).body == b"instance"
 
@@ -124,7 +124,7 @@ def test_endpoints_that_envoy_refuses_do_not_stop_a_drain(
     run: Any, declare: Callable[..., Function], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish(KEY, [instance.endpoint])
         await world.get("/function/hello")
@@ -204,7 +204,7 @@ def test_envoy_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
 
 def test_a_function_that_cannot_start(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         held = [asyncio.create_task(world.get("/function/hello")) for _ in range(3)]
         await world.until_held(3)
         world.gateway.fail(KEY, "main.py:3: NameError: name 'x' is not defined")
@@ -230,7 +230,7 @@ def test_a_function_that_cannot_start(run: Any, declare: Callable[..., Function]
 
 def test_more_than_can_be_held(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         held = [asyncio.create_task(world.get("/function/hello")) for _ in range(3)]
         await world.until_held(3)
         refused = await world.get("/function/hello")
@@ -245,7 +245,7 @@ def test_more_than_can_be_held(run: Any, declare: Callable[..., Function]) -> No
 
 def test_more_bytes_than_can_be_held(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         small = asyncio.create_task(world.get("/function/hello"))
         await world.until_held(1)
         refused = await world.send(b"POST", "/function/hello", body=b"x" * 50_000)
@@ -259,7 +259,7 @@ def test_more_bytes_than_can_be_held(run: Any, declare: Callable[..., Function])
 
 def test_a_request_is_not_held_for_ever(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         late = await world.get("/function/hello")
         assert kind(late) == of(ProblemType.HELD_TOO_LONG)
         assert late.header(b"retry-after")
@@ -272,7 +272,7 @@ def test_requests_for_an_instance_that_died_go_to_the_next_one(
     run: Any, declare: Callable[..., Function]
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         gone, there = await world.instance("gone"), await world.instance("there")
         await world.gateway.publish(KEY, [gone.endpoint, there.endpoint])
         gone.close()
@@ -312,7 +312,7 @@ def test_what_begins_after_an_instance_was_killed_is_served_by_the_other(
     """Even while the dead one is published. What was sent to it before is not sent again: it may have run."""
 
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         there = await world.instance("there")
         gone = await asyncio.create_subprocess_exec(
             sys.executable, "-c", _SERVER, stdout=asyncio.subprocess.PIPE

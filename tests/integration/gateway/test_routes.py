@@ -47,7 +47,7 @@ def test_what_a_function_sees_of_the_path(
     run: Any, declare: Callable[..., Function], target: str, seen: bytes
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello", paths=("/own",))], events=None, api=None)
+        await world.gateway.configure([declare("hello", paths=("/own",))], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish("default/hello", [instance.endpoint])
         assert (await world.get(target)).status == 200
@@ -102,7 +102,7 @@ def test_hosts_and_paths_lead_to_their_functions(run: Any, declare: Callable[...
 
     async def check(world: Any) -> None:
         declared = [declare(name, namespace, **http) for name, namespace, http in functions]
-        await world.gateway.configure(declared, events=None, api=None)
+        await world.gateway.configure(declared, events=[], api=[])
         for function in declared:
             instance = await world.instance(function.key)
             await world.gateway.publish(function.key, [instance.endpoint])
@@ -117,7 +117,7 @@ def test_hosts_and_paths_lead_to_their_functions(run: Any, declare: Callable[...
 def test_a_path_that_is_the_root_takes_what_is_left(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
         functions = [declare("root", paths=("/",)), declare("api", paths=("/apx",))]
-        await world.gateway.configure(functions, events=None, api=None)
+        await world.gateway.configure(functions, events=[], api=[])
         for function in functions:
             instance = await world.instance(function.metadata.name)
             await world.gateway.publish(function.key, [instance.endpoint])
@@ -133,7 +133,7 @@ def test_a_path_that_is_the_root_takes_what_is_left(run: Any, declare: Callable[
 def test_methods_and_the_size_of_bodies(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
         function = declare("hello", methods=("GET", "POST"), max_body_bytes=10)
-        await world.gateway.configure([function], events=None, api=None)
+        await world.gateway.configure([function], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish("default/hello", [instance.endpoint])
         refused = await world.send(b"PUT", "/function/hello/x")
@@ -157,13 +157,13 @@ def test_parts_of_the_platform(run: Any, declare: Callable[..., Function]) -> No
     async def check(world: Any) -> None:
         assert_problem(await world.send(b"POST", "/events/default/default"), ProblemType.UNAVAILABLE)
         events, api = await world.instance("events"), await world.instance("api")
-        await world.gateway.configure([], events=events.endpoint, api=api.endpoint)
+        await world.gateway.configure([], events=[events.endpoint], api=[api.endpoint])
         assert (await world.send(b"POST", "/events/default/default", body=b"{}")).body == b"events"
         assert events.seen[0].target == b"/events/default/default"
         assert (await world.get("/api/v1/functions?x=1")).body == b"api"
         assert api.seen[0].target == b"/api/v1/functions?x=1"
         moved = await world.instance("moved")
-        await world.gateway.configure([], events=moved.endpoint, api=None)
+        await world.gateway.configure([], events=[moved.endpoint], api=[])
         assert (await world.send(b"POST", "/events/default/default")).body == b"moved"
         assert_problem(await world.get("/api/v1"), ProblemType.UNAVAILABLE)
 
@@ -172,7 +172,7 @@ def test_parts_of_the_platform(run: Any, declare: Callable[..., Function]) -> No
 
 def test_headers_that_only_the_platform_sets(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello"), declare("other")], events=None, api=None)
+        await world.gateway.configure([declare("hello"), declare("other")], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish("default/hello", [instance.endpoint])
         forged = [
@@ -207,12 +207,12 @@ def test_headers_that_only_the_platform_sets(run: Any, declare: Callable[..., Fu
 def test_the_internal_listener_knows_functions_alone(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
         api = await world.instance("api")
-        await world.gateway.configure([declare("hello")], events=None, api=api.endpoint)
+        await world.gateway.configure([declare("hello")], events=[], api=[api.endpoint])
         for key in (None, b"default/unknown", b"", b"api"):
             headers = [] if key is None else [(b"torpor-function", key)]
             answer = await world.send(b"POST", "/", headers=headers, to=world.gateway.internal)
             assert_problem(answer, ProblemType.UNKNOWN_FUNCTION)
-        await world.gateway.configure([declare("hello"), declare("unknown")], events=None, api=None)
+        await world.gateway.configure([declare("hello"), declare("unknown")], events=[], api=[])
         instance = await world.instance("known by now")
         await world.gateway.publish("default/unknown", [instance.endpoint])
         known = [(b"torpor-function", b"default/unknown")]
@@ -224,7 +224,7 @@ def test_the_internal_listener_knows_functions_alone(run: Any, declare: Callable
 
 def test_requests_that_break_the_rules(run: Any, declare: Callable[..., Function], raw: Any) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         large = await world.get("/function/hello", headers=[(b"x", b"y" * 70_000)])
         document = orjson.loads(large.body)
         assert (large.status, document["type"]) == (431, ProblemType.HEADERS_TOO_LARGE.uri)
@@ -239,7 +239,7 @@ def test_requests_that_break_the_rules(run: Any, declare: Callable[..., Function
 @pytest.mark.parametrize("host", [b"host: x\r\n", b""])
 def test_http_1_0_is_served(run: Any, declare: Callable[..., Function], raw: Any, host: bytes) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish("default/hello", [instance.endpoint])
         instance.go_on.set()
@@ -262,7 +262,7 @@ def test_http_1_0_is_served(run: Any, declare: Callable[..., Function], raw: Any
 
 def test_what_nobody_is_called_is_named(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         unknown = ProblemType.UNKNOWN_FUNCTION
         named = assert_problem(await world.get('/function/helo/"x?token=secret'), unknown)
         assert named["detail"] == "No function is called that: /function/helo/%22x"
@@ -279,7 +279,7 @@ def test_an_instance_that_breaks_off_is_told_and_not_asked_again(
     run: Any, declare: Callable[..., Function]
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish("default/hello", [instance.endpoint])
         assert_problem(await world.send(b"POST", "/function/hello/break"), ProblemType.UPSTREAM_BROKEN)
@@ -302,7 +302,7 @@ def test_http_2_is_spoken_to_callers(run: Any, declare: Callable[..., Function],
 def test_a_thousand_functions(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
         functions = [declare(f"function-{number}", methods=("GET",)) for number in range(1000)]
-        await world.gateway.configure(functions, events=None, api=None)
+        await world.gateway.configure(functions, events=[], api=[])
         instance = await world.instance()
         await asyncio.gather(
             *(world.gateway.publish(function.key, [instance.endpoint]) for function in functions)

@@ -18,7 +18,7 @@ KEY = "default/hello"
 
 def test_constant_load_over_many_cycles_loses_nothing(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         outcome: Counter[str] = Counter()
         stop = False
 
@@ -54,7 +54,7 @@ def test_instances_that_are_replaced_under_load_lose_nothing(
     run: Any, declare: Callable[..., Function]
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         outcome: Counter[str] = Counter()
         stop = False
 
@@ -88,7 +88,7 @@ def test_many_held_requests_go_to_the_one_instance_that_starts(
     run: Any, declare: Callable[..., Function]
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         held = [
             asyncio.create_task(world.send(b"POST", "/function/hello/echo", body=b"%d" % n))
             for n in range(300)
@@ -108,7 +108,7 @@ def test_many_held_requests_go_to_the_one_instance_that_starts(
 
 def test_held_requests_are_spread_over_the_instances(run: Any, declare: Callable[..., Function]) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         held = [asyncio.create_task(world.get("/function/hello/slow")) for _ in range(30)]
         await world.until_held(30)
         instances = [await world.instance(str(number)) for number in range(3)]
@@ -125,7 +125,7 @@ def test_envoy_closes_its_connections_to_an_instance_that_is_withdrawn(
     run: Any, declare: Callable[..., Function]
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish(KEY, [instance.endpoint])
         await asyncio.gather(*(world.get("/function/hello") for _ in range(8)))
@@ -144,12 +144,12 @@ def test_a_function_that_is_no_longer_declared_finishes_what_is_under_way(
     run: Any, declare: Callable[..., Function]
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello"), declare("other")], events=None, api=None)
+        await world.gateway.configure([declare("hello"), declare("other")], events=[], api=[])
         instance = await world.instance()
         await world.gateway.publish(KEY, [instance.endpoint])
         slow = asyncio.create_task(world.get("/function/hello/slow"))
         await instance.until(lambda: instance.under_way == 1)
-        await world.gateway.configure([declare("other")], events=None, api=None)
+        await world.gateway.configure([declare("other")], events=[], api=[])
         assert (await world.get("/function/hello")).status == 404
         assert "default/hello" not in await world.gateway.observe()
         await world.gateway.publish(KEY, [])
@@ -158,7 +158,7 @@ def test_a_function_that_is_no_longer_declared_finishes_what_is_under_way(
         await world.gateway.observe()
         await instance.drain()
         assert (await world.get("/function/hello")).status == 404
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         back = await world.instance("back")
         await world.gateway.publish(KEY, [back.endpoint])
         assert (await world.get("/function/hello")).body == b"back"
@@ -170,7 +170,7 @@ def test_a_caller_that_goes_away_frees_its_place(
     run: Any, declare: Callable[..., Function], raw: Any
 ) -> None:
     async def check(world: Any) -> None:
-        await world.gateway.configure([declare("hello")], events=None, api=None)
+        await world.gateway.configure([declare("hello")], events=[], api=[])
         held = [asyncio.create_task(world.get("/function/hello")) for _ in range(5)]
         await world.until_held(5)
         for task in held[:3]:

@@ -21,7 +21,7 @@ UPGRADE = (
 
 
 async def prepare(world: Any, declare: Callable[..., Function], *, warm: bool) -> Any:
-    await world.gateway.configure([declare("hello")], events=None, api=None)
+    await world.gateway.configure([declare("hello")], events=[], api=[])
     instance = await world.instance()
     if warm:
         await world.gateway.publish(KEY, [instance.endpoint])

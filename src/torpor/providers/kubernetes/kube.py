@@ -103,10 +103,12 @@ class Kube:
 
     # --- reading ------------------------------------------------------------------------------------------
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
-        """One object; ``None`` where there is none."""
+    async def get(
+        self, resource: Resource, namespace: str | None, name: str, *, subresource: str | None = None
+    ) -> Object | None:
+        """One object, or what a ``subresource`` shows of it; ``None`` where there is none."""
         try:
-            return await self._send(Call("GET", resource.path(namespace, name), {}))
+            return await self._send(Call("GET", resource.path(namespace, name, subresource), {}))
         except ClusterMissingError:
             return None
 
@@ -218,10 +220,22 @@ class Kube:
         return await self._send(call)
 
     async def scale(
-        self, resource: Resource, namespace: str, name: str, replicas: int, *, manager: str = "torpor-scale"
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        replicas: int,
+        *,
+        manager: str = "torpor-scale",
+        version: str | None = None,
     ) -> Object:
-        """Set how many pods there should be, through the ``scale`` subresource."""
-        body = {"spec": {"replicas": replicas}}
+        """Set how many pods there should be, through the ``scale`` subresource.
+
+        With a ``version`` that is no longer the object's, nothing is set: ``ClusterConflictError``.
+        """
+        body: Object = {"spec": {"replicas": replicas}}
+        if version is not None:
+            body["metadata"] = {"resourceVersion": version}
         return await self.patch(resource, namespace, name, body, subresource="scale", manager=manager)
 
     async def delete(

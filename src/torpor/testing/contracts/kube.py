@@ -274,7 +274,26 @@ async def scaling_changes_one_number(rig: KubeRig) -> None:
     item = await rig.kube.get(DEPLOYMENTS, _NAMESPACE, rig.name("d"))
     assert item is not None
     assert item["spec"]["replicas"] == 3
+    seen = await rig.kube.get(DEPLOYMENTS, _NAMESPACE, rig.name("d"), subresource="scale")
+    assert seen is not None
+    assert seen["spec"] == {"replicas": 3}
     await rig.kube.scale(DEPLOYMENTS, _NAMESPACE, rig.name("d"), 0)
+
+
+@_case
+async def a_number_is_set_only_where_it_was_seen(rig: KubeRig) -> None:
+    """With a version: who scaled in the meantime is not overruled."""
+    await rig.kube.create(
+        DEPLOYMENTS, {**rig.deployment(), "spec": rig.deployment()["spec"] | {"replicas": 0}}
+    )
+    seen = await rig.kube.get(DEPLOYMENTS, _NAMESPACE, rig.name("d"), subresource="scale")
+    assert seen is not None
+    assert not seen["spec"].get("replicas")
+    version = seen["metadata"]["resourceVersion"]
+    await rig.kube.patch(DEPLOYMENTS, _NAMESPACE, rig.name("d"), {"metadata": {"labels": {"a": "b"}}})
+    with pytest.raises(ClusterConflictError):
+        await rig.kube.scale(DEPLOYMENTS, _NAMESPACE, rig.name("d"), 1, version=version)
+    assert await rig.kube.get(DEPLOYMENTS, _NAMESPACE, "missing", subresource="scale") is None
 
 
 @_case

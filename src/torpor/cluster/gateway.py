@@ -1,0 +1,209 @@
+"""A gateway in a pod: Envoy and the activator, fed by what the Kubernetes API has.
+
+It needs the API server only for what changes: while that is away, or the controller is, requests go where
+they went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from torpor.cluster import names
+from torpor.cluster.addresses import addresses, ready
+from torpor.cluster.prober import Prober
+from torpor.cluster.waker import Waker
+from torpor.controller.names import FUNCTION, PART_OF
+from torpor.controller.status import SERVING, condition
+from torpor.endpoint import Endpoint
+from torpor.errors import DeclarationError, GatewayError, TransportError
+from torpor.gateway.gateway import Gateway
+from torpor.providers.kubernetes import pages, resources
+from torpor.providers.kubernetes.mirror import Mirror
+from torpor.providers.kubernetes.resources import key
+from torpor.scaling.load import encode
+from torpor.spec.objects import function_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torpor.clock import Clock
+    from torpor.providers.kubernetes.kube import Kube
+    from torpor.providers.kubernetes.resources import Object
+    from torpor.settings import GatewaySettings
+    from torpor.spec.models import Function
+
+_LOG = logging.getLogger("torpor.gateway")
+_SERVICE = "kubernetes.io/service-name"
+# Changes that come together are taken in together.
+_GATHER_SECONDS = 0.02
+_DRAINED_SECONDS = 0.5
+
+
+class GatewayPod:
+    """Everything that a gateway's process runs."""
+
+    def __init__(self, kube: Kube, clock: Clock, settings: GatewaySettings, work_dir: Path) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._gateway = Gateway(
+            clock=clock,
+            work_dir=work_dir,
+            wake=lambda name: self._waker.wake(name),  # noqa: PLW0108 - it is made below
+            host=settings.host,
+            port=settings.http_port,
+            internal=Endpoint(settings.host, settings.internal_port),
+            domain=settings.domain,
+            workers=settings.workers,
+        )
+        self._waker = Waker(kube, clock, revision=self._revision, waits=self._gateway.waits)
+        self._prober = Prober(clock, self._gateway.publish)
+        self._news = asyncio.Event()
+        self._functions = Mirror(kube, resources.FUNCTIONS, clock, self._function_changed)
+        self._pods = Mirror(
+            kube,
+            resources.ENDPOINT_SLICES,
+            clock,
+            self._pods_changed,
+            labels=FUNCTION,
+        )
+        self._parts = Mirror(
+            kube,
+            resources.ENDPOINT_SLICES,
+            clock,
+            lambda _: self._news.set(),
+            namespace=settings.namespace,
+            labels=f"{PART_OF}=torpor",
+        )
+        self._declared: dict[str, Function] = {}
+        self._configured = False
+        self._leaving = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether callers may be sent here."""
+        return self._configured and not self._leaving and self._gateway.status().healthy
+
+    async def run(self, ending: asyncio.Event) -> None:
+        """Serve until ``ending`` is set, and then until nobody is sent here and nothing is under way."""
+        await self._gateway.start()
+        tasks = [
+            asyncio.create_task(work)
+            for work in (*(mirror.run() for mirror in self._mirrors), self._configure_for_ever())
+        ]
+        try:
+            loads = {"/loads": self._loads}
+            async with pages.serving(self._settings.health_port, ready=lambda: self.ready, pages=loads):
+                ended = asyncio.ensure_future(ending.wait())
+                await asyncio.wait((ended, *tasks), return_when=asyncio.FIRST_COMPLETED)
+                ended.cancel()
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                await self._leave()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._prober.close()
+            await self._waker.close()
+            await self._gateway.close()
+
+    @property
+    def _mirrors(self) -> tuple[Mirror, ...]:
+        return (self._functions, self._pods, self._parts)
+
+    async def _leave(self) -> None:
+        """Not ready from now on; whoever has not heard of it yet is served."""
+        self._leaving = True
+        try:
+            await self._gateway.drain()
+        except TransportError as error:
+            _LOG.warning("callers can't be asked to leave: %s", error)
+        await self._clock.sleep(self._settings.drain_seconds)
+        while any(load.concurrency for load in (await self._gateway.observe()).values()):
+            await self._clock.sleep(_DRAINED_SECONDS)
+
+    # --- what the cluster has -----------------------------------------------------------------------------
+
+    def _function_changed(self, item: Object) -> None:
+        self._news.set()
+        # An instance, or its end, may be known before the function is.
+        self._tell_problem(key(item))
+
+    def _pods_changed(self, item: Object) -> None:
+        if not self._pods.synced.is_set():
+            return  # some of a function's pods may be in a slice that comes later
+        name = f"{item['metadata']['namespace']}/{item['metadata']['labels'][FUNCTION]}"
+        self._follow(name)
+
+    def _follow(self, name: str) -> None:
+        slices = [item for item in self._pods.items.values() if _function(item) == name]
+        self._prober.follow(name, addresses(slices))
+
+    def _revision(self, name: str) -> str | None:
+        found: str | None = self._functions.items.get(name, {}).get("status", {}).get("revision")
+        return found
+
+    def _tell_problem(self, name: str) -> None:
+        status = self._functions.items.get(name, {}).get("status", {})
+        ready_now, serving = condition(status, "Ready"), condition(status, SERVING)
+        broken = ready_now is not None and ready_now["status"] == "False"
+        runs = serving is not None and serving["status"] == "True"
+        self._gateway.fail(name, ready_now["message"] if ready_now and broken and not runs else None)
+
+    async def _configure_for_ever(self) -> None:
+        for mirror in self._mirrors:
+            await mirror.synced.wait()
+        for name in {_function(item) for item in self._pods.items.values()}:
+            self._follow(name)
+        while True:
+            self._news.clear()
+            new = self._declare()
+            try:
+                await self._gateway.configure(
+                    list(self._declared.values()),
+                    events=self._part("events"),
+                    api=self._part("api") if self._settings.public_api else (),
+                )
+            except GatewayError as error:
+                _LOG.error("the configuration is refused, and the one before goes on: %s", error)
+            else:
+                self._configured = True
+            for name in new:
+                # What was known of it before it was declared was not kept.
+                self._tell_problem(name)
+                self._prober.publish_again(name)
+            await self._news.wait()
+            await self._clock.sleep(_GATHER_SECONDS)
+
+    def _declare(self) -> set[str]:
+        """Take over what is declared; returns what was not before.
+
+        A function that has become wrong is served as it was, like its pods.
+        """
+        found = {}
+        for name, item in self._functions.items.items():
+            try:
+                found[name] = function_of(item)
+            except DeclarationError as error:
+                if name in self._declared:
+                    found[name] = self._declared[name]
+                _LOG.warning("%s is wrong: %s", name, error)
+        new = found.keys() - self._declared.keys()
+        self._declared = found
+        return new
+
+    def _part(self, component: str) -> tuple[Endpoint, ...]:
+        service = {"events": names.EVENTS, "api": names.API}[component]
+        return ready(
+            item for item in self._parts.items.values() if item["metadata"]["labels"].get(_SERVICE) == service
+        )
+
+    async def _loads(self) -> pages.Page:
+        return pages.Page(200, "application/json", encode(await self._gateway.observe()))
+
+
+def _function(item: Object) -> str:
+    return f"{item['metadata']['namespace']}/{item['metadata']['labels'][FUNCTION]}"
