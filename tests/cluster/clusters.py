@@ -213,8 +213,11 @@ class Cluster:
 
     def kubectl(self, *arguments: str, text: str | None = None, timeout_seconds: float = 300) -> str:
         """What ``kubectl ARGUMENTS`` prints."""
-        config = ("--kubeconfig", str(self.kubeconfig))
-        return shell.run(self._kubectl, *config, *arguments, text=text, timeout_seconds=timeout_seconds)
+        return shell.run(*self.command(*arguments), text=text, timeout_seconds=timeout_seconds)
+
+    def command(self, *arguments: str) -> tuple[str, ...]:
+        """The command line of ``kubectl ARGUMENTS``."""
+        return (self._kubectl, "--kubeconfig", str(self.kubeconfig), *arguments)
 
     def get(self, *arguments: str) -> Any:
         """The object or list that ``kubectl get ARGUMENTS`` finds."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster.clusters import Cluster, find
+from tests.cluster.platform import Platform
 from tests.cluster.settings import ROOT, ClusterError, Settings
 from torpor.children import locate
 
@@ -83,3 +84,13 @@ def nats_image(cluster: Cluster) -> str:
 def greeter_image(cluster: Cluster) -> str:
     """The image of functions/greeter, on the nodes."""
     return cluster.build(ROOT / "functions" / "greeter")["greeter"]
+
+
+@pytest.fixture(scope="session")
+def platform(cluster: Cluster, platform_image: str) -> Iterator[Platform]:
+    """Torpor, installed by its chart for all tests that need no more than that."""
+    platform = Platform(cluster)
+    cluster.import_image(platform_image)
+    platform.install(platform_image)
+    yield platform
+    platform.uninstall()

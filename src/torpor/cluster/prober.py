@@ -119,6 +119,7 @@ class Prober:
         """One at a time, so that what was true last is told last."""
         while (now := tuple(sorted(pods.proved))) != pods.published:
             pods.published = now
+            _LOG.debug("%s: %s", key, ", ".join(map(str, now)) or "no instance")
             await self._publish(key, now)
         pods.publishing = None
         if not pods.serving:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from torpor.gateway.caller import Request
     from torpor.transport import Client, Exchange, Headers
 
+_LOG = logging.getLogger("torpor.gateway")
 _BACKLOG = 4096
 _RETRY_SECONDS = 0.25
 _RETRY_AFTER_SECONDS = 1
@@ -129,6 +131,7 @@ class Activator:
         try:
             await _pass_on(request, exchange)
         except TransportError as error:
+            _LOG.warning("%s at %s: %s (request %s)", request.function, endpoint, error, request.request_id)
             if request.caller.answered:
                 request.caller.abort()
             else:

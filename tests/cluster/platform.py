@@ -1,0 +1,119 @@
+"""Torpor itself on the cluster, installed by its chart as a person would."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.cluster import shell
+from tests.cluster.settings import ROOT, ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from tests.cluster.clusters import Cluster
+
+NAMESPACE = "torpor"
+GATEWAY = "torpor-gateway.torpor"
+"""Where pods reach functions."""
+_STEP_SECONDS = 0.1
+_LIMIT_SECONDS = 120.0
+
+
+class Platform:
+    """What tests ask of it, and do to it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    # --- installing ---------------------------------------------------------------------------------------
+
+    def helm(self, *arguments: str, timeout_seconds: float = 300) -> str:
+        """What ``helm ARGUMENTS`` prints."""
+        config = ("--kubeconfig", str(self.cluster.kubeconfig))
+        return shell.run(self.cluster.tool("helm"), *config, *arguments, timeout_seconds=timeout_seconds)
+
+    def install(self, image: str, *options: str) -> None:
+        """Install or upgrade it with the platform's image, and wait until all of it is ready."""
+        repository, _, tag = image.rpartition(":")
+        chart = str(ROOT / "charts" / "torpor")
+        values = (f"image.repository={repository}", f"image.tag={tag}", *options)
+        sets = [word for value in values for word in ("--set", value)]
+        where = ("--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s")
+        self.helm("upgrade", "--install", "torpor", chart, *where, *sets)
+
+    def uninstall(self) -> None:
+        """Take it away."""
+        self.helm("uninstall", "torpor", "--namespace", NAMESPACE, "--wait")
+
+    # --- looking ------------------------------------------------------------------------------------------
+
+    def pods(self, namespace: str, selector: str) -> list[dict[str, Any]]:
+        """Pods that are not about to end."""
+        found = self.cluster.get("pods", "--namespace", namespace, "--selector", selector)["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def instances(self, namespace: str, name: str) -> list[dict[str, Any]]:
+        """The pods of a function."""
+        return self.pods(namespace, f"torpor.dev/function={name}")
+
+    def parts(self, component: str) -> list[dict[str, Any]]:
+        """The pods of one part of the platform."""
+        return self.pods(
+            NAMESPACE, f"app.kubernetes.io/part-of=torpor,app.kubernetes.io/component={component}"
+        )
+
+    def condition(self, namespace: str, name: str, kind: str = "Ready") -> tuple[str, str, str]:
+        """Status, reason and message of a function's condition."""
+        function = self.cluster.get("function", name, "--namespace", namespace)
+        for one in function.get("status", {}).get("conditions", ()):
+            if one["type"] == kind:
+                return one["status"], one["reason"], one["message"]
+        return "", "", ""
+
+    def status(self, namespace: str, name: str) -> dict[str, Any]:
+        """What a function says of itself."""
+        found: dict[str, Any] = self.cluster.get("function", name, "--namespace", namespace).get("status", {})
+        return found
+
+    def answers(self, path: str) -> bool:
+        """Whether the API server gets an answer of success from ``path``, such as that of a proxied pod."""
+        try:
+            self.cluster.kubectl("get", "--raw", path)
+        except ClusterError:
+            return False
+        return True
+
+    # --- doing --------------------------------------------------------------------------------------------
+
+    def declare(self, namespace: str, name: str, image: str, **spec: Any) -> None:
+        """Apply a function."""
+        head = {"apiVersion": "torpor.dev/v1alpha1", "kind": "Function", "metadata": {"name": name}}
+        self.cluster.apply([{**head, "spec": {"image": image, **spec}}], namespace)
+
+    def evict(self, pod: dict[str, Any]) -> None:
+        """What ``kubectl drain`` does to each pod of a node."""
+        metadata = {name: pod["metadata"][name] for name in ("name", "namespace")}
+        document = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/eviction"
+        self.cluster.kubectl("create", "--raw", path, "--filename=-", text=json.dumps(document))
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether the kubelet finds a pod ready."""
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def until(holds: Callable[[], bool], what: str, limit_seconds: float = _LIMIT_SECONDS) -> None:
+    """Return once ``holds`` does; fails with ``what`` was waited for."""
+    deadline = time.monotonic() + limit_seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {limit_seconds:g} s: {what}"
+        time.sleep(_STEP_SECONDS)
+
+
+def names(pods: Sequence[dict[str, Any]]) -> set[str]:
+    """What pods are called."""
+    return {pod["metadata"]["name"] for pod in pods}

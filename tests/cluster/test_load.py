@@ -1,0 +1,170 @@
+"""Constant load on a function while all that can happen to it does: no request is lost.
+
+Each test goes on sending, with 32 requests under way at any time, and fails on the first that gets no answer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cluster.platform import GATEWAY, NAMESPACE, Platform, is_ready, names, until
+from tests.cluster.traffic import Traffic, traffic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CYCLES = 20
+FAST = {
+    "window": "2s",
+    "scaleDownDelay": "0s",
+    "scaleToZeroGracePeriod": "0s",
+    "maxScale": 4,
+    "target": 10,
+}
+STEADY = {**FAST, "minScale": 2}
+BURST_SECONDS = 3.0
+STIR_SECONDS = 2.0
+
+
+@pytest.fixture
+def load(platform: Platform, namespace: str, greeter_image: str) -> Iterator[Traffic]:
+    """Load on the function ``greeter``, which each test declares."""
+    path = f"/function/greeter.{namespace}/?name=Ada"
+    with traffic(platform.cluster, namespace, greeter_image, path, host=GATEWAY) as load:
+        yield load
+
+
+def declare(platform: Platform, namespace: str, image: str, **spec: Any) -> None:
+    """Declare the function anew, and wait until every gateway knows it."""
+    platform.declare(namespace, "greeter", image, **spec)
+    for pod in platform.parts("gateway"):
+        name = pod["metadata"]["name"]
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8080/proxy/function/greeter.{namespace}/?name=Ada"
+        until(lambda: platform.answers(path), f"an answer by {name}")  # noqa: B023
+
+
+def warm(platform: Platform, load: Traffic, namespace: str) -> None:
+    """Have load on the function, and all the instances that it needs."""
+    load.go()
+    until(lambda: sum(map(is_ready, platform.instances(namespace, "greeter"))) >= 3, "instances under load")
+
+
+def going_on(seconds: float = STIR_SECONDS) -> None:
+    """Let the load go on: what it would find has no event that could be waited for."""
+    time.sleep(seconds)
+
+
+def test_cycles_from_zero_to_many_and_back(
+    platform: Platform, namespace: str, greeter_image: str, load: Traffic
+) -> None:
+    declare(platform, namespace, greeter_image, scaling=FAST)
+    most = 0
+    for _ in range(CYCLES):
+        load.go()
+        going_on(BURST_SECONDS)
+        most = max(most, len(platform.instances(namespace, "greeter")))
+        load.check()
+        until(lambda: not platform.instances(namespace, "greeter"), "no instance at rest")
+    outcome = load.check()
+    print(f"\n{outcome.sent} requests in {CYCLES} cycles, the slowest took {outcome.slowest:.1f} s")
+    assert most > 1
+
+
+def test_rollouts(platform: Platform, namespace: str, greeter_image: str, load: Traffic) -> None:
+    """A new revision, one that can't become ready, and back to the first."""
+    declare(platform, namespace, greeter_image, scaling=FAST)
+    warm(platform, load, namespace)
+
+    newer = [{"name": "GREETING", "value": "new"}]
+    platform.declare(namespace, "greeter", greeter_image, scaling=FAST, env=newer)
+    until(lambda: platform.status(namespace, "greeter").get("revision") == "greeter-00002", "the new one")
+    until(
+        lambda: all(pod["metadata"]["labels"]["torpor.dev/revision"] == "greeter-00002"
+                    for pod in platform.instances(namespace, "greeter")),
+        "the old one's end",
+    )  # fmt: skip
+
+    platform.declare(namespace, "greeter", "localhost/there-is-none:1", scaling=FAST, env=newer)
+    until(lambda: platform.condition(namespace, "greeter")[0] == "False", "a condition that says why")
+    status, reason, message = platform.condition(namespace, "greeter")
+    assert (status, reason) == ("False", "ImageNotPulled")
+    assert "localhost/there-is-none:1" in message
+    assert "greeter-00002 serves on" in message
+    assert platform.condition(namespace, "greeter", "Serving")[0] == "True"
+    going_on()
+
+    platform.declare(namespace, "greeter", greeter_image, scaling=FAST)
+    until(lambda: platform.status(namespace, "greeter").get("revision") == "greeter-00001", "the first again")
+    until(lambda: platform.condition(namespace, "greeter")[0] == "True", "all well again")
+    going_on()
+    load.check()
+
+
+@pytest.mark.parametrize("way", ["delete", "evict"])
+def test_instances_go(
+    platform: Platform, namespace: str, greeter_image: str, load: Traffic, way: str
+) -> None:
+    declare(platform, namespace, greeter_image, scaling=STEADY)
+    warm(platform, load, namespace)
+    for pod in platform.instances(namespace, "greeter")[:2]:
+        _end(platform, pod, way)
+        name = pod["metadata"]["name"]
+        until(lambda: name not in names(platform.instances(namespace, "greeter")), "an instance's end")  # noqa: B023
+        until(lambda: sum(map(is_ready, platform.instances(namespace, "greeter"))) >= 2, "another one")
+    going_on()
+    load.check()
+
+
+@pytest.mark.parametrize("way", ["delete", "evict"])
+def test_gateways_go(platform: Platform, namespace: str, greeter_image: str, load: Traffic, way: str) -> None:
+    declare(platform, namespace, greeter_image, scaling=FAST)
+    warm(platform, load, namespace)
+    before = platform.parts("gateway")
+    assert len(before) == 2
+    for pod in before:
+        _end(platform, pod, way)
+        gone = pod["metadata"]["name"]
+        until(lambda: sum(map(is_ready, platform.parts("gateway"))) == 2, "two gateways again")
+        until(lambda: not _is_there(platform, gone), "its end")  # noqa: B023
+    assert not names(before) & names(platform.parts("gateway"))
+    load.check()
+
+
+def test_the_controllers_leader_dies(
+    platform: Platform, namespace: str, greeter_image: str, load: Traffic
+) -> None:
+    """At rest and under load: the gateways wake functions, and another leader scales them on."""
+    declare(platform, namespace, greeter_image, scaling=FAST)
+    before = _leader(platform)
+    platform.cluster.kubectl("delete", "pod", before, "-n", NAMESPACE, "--grace-period=0", "--force")
+    load.go()
+    until(lambda: _leader(platform) not in ("", before), "another leader")
+    until(lambda: sum(map(is_ready, platform.instances(namespace, "greeter"))) >= 3, "scaling goes on")
+    load.check()
+    until(lambda: not platform.instances(namespace, "greeter"), "no instance at rest")
+
+
+def _end(platform: Platform, pod: dict[str, dict[str, str]], way: str) -> None:
+    if way == "evict":
+        platform.evict(pod)
+    else:
+        metadata = pod["metadata"]
+        platform.cluster.kubectl(
+            "delete", "pod", metadata["name"], "-n", metadata["namespace"], "--wait=false"
+        )
+
+
+def _is_there(platform: Platform, name: str) -> bool:
+    pods = platform.cluster.get("pods", "--namespace", NAMESPACE)["items"]
+    return name in names(pods)
+
+
+def _leader(platform: Platform) -> str:
+    lease = json.loads(
+        platform.cluster.kubectl("get", "lease", "torpor-controller", "-n", NAMESPACE, "--output=json")
+    )
+    return str(lease["spec"].get("holderIdentity") or "")
