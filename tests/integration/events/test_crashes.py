@@ -163,6 +163,9 @@ async def _streams(rig: _Rig) -> dict[str, int]:
     log = await JetStreamLog.connect(rig.nats.url, token=rig.nats.token)
     try:
         names = [name for name in await log.streams() if name.startswith("groups.")]
-        return {name: len([1 async for _ in log.read(name, ">")]) for name in names}
+        keys = {name: [stored.key async for stored in log.read(name, ">")] for name in names}
+        return {
+            name: len([key for key in found if not key.startswith("turn.")]) for name, found in keys.items()
+        }
     finally:
         await log.close()
