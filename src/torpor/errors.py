@@ -16,7 +16,8 @@
     ├── GatewayError            the gateway refused its configuration, or could not take it in
     ├── EventLogError           the broker refused, or could not be reached
     │   ├── RecordTooLargeError one record is over the broker's limit
-    │   └── StreamFullError     a stream has no room for more
+    │   ├── StreamFullError     a stream has no room for more
+    │   └── SupersededError     another has taken over what was to be written to
     ├── BlobError               a blob could not be stored or read
     │   └── BlobNotFoundError   there is no blob of that name
     ├── BodyTooLargeError       a request's body is over the limit
@@ -102,6 +103,10 @@ class RecordTooLargeError(EventLogError):
 
 class StreamFullError(EventLogError):
     """A stream holds as much as it may; nothing was written."""
+
+
+class SupersededError(EventLogError):
+    """Another has taken over what this was about to write to; nothing was written."""
 
 
 class BlobError(TorporError):

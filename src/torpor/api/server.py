@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import uvicorn
-
-from torpor.endpoint import Endpoint
+from torpor import serving as server
 
 if TYPE_CHECKING:
     import socket
@@ -16,8 +14,10 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from torpor.api.streams import Streams
+    from torpor.endpoint import Endpoint
 
 _GRACE_SECONDS = 3
+_KEEP_ALIVE_SECONDS = 5
 
 
 @contextlib.asynccontextmanager
@@ -26,26 +26,11 @@ async def serving(app: FastAPI, listener: socket.socket) -> AsyncIterator[Endpoi
 
     Streams are then ended at once, and other requests under way have three seconds to finish.
     """
-    # uvicorn's own main loop is left out: it polls ten times a second, for signals and for the time of day,
-    # which the gateway adds to every answer.
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        server_header=False,
-        date_header=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    host, port = listener.getsockname()[:2]
-    await server.startup(sockets=[listener])
-    try:
-        yield Endpoint(host, port)
-    finally:
-        streams: Streams = app.state.streams
-        streams.close()
-        await server.shutdown(sockets=[listener])
+    async with server.serving(
+        app, listener, grace_seconds=_GRACE_SECONDS, keep_alive_seconds=_KEEP_ALIVE_SECONDS
+    ) as endpoint:
+        try:
+            yield endpoint
+        finally:
+            streams: Streams = app.state.streams
+            streams.close()

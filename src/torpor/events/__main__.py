@@ -17,8 +17,9 @@ import sys
 import uvloop
 from pydantic import ValidationError
 
-from torpor.clock import SystemClock
+from torpor.clock import SystemClock, first_of
 from torpor.events.declaration import ServiceConfig
+from torpor.events.process import run
 from torpor.events.service import Service, connect
 
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
@@ -58,20 +59,18 @@ def main() -> int:
 async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     clock = SystemClock()
-    started = asyncio.ensure_future(connect(config, clock))
+    ending = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, started.cancel)
-    loop.add_reader(0, _look, started.cancel)
-    try:
-        log = await started
-    except asyncio.CancelledError:
+        loop.add_signal_handler(number, ending.set)
+    loop.add_reader(0, _look, ending.set)
+    connecting = asyncio.ensure_future(connect(config.nats_url, config.nats_token, clock))
+    await first_of(asyncio.shield(connecting), ending.wait())
+    if not connecting.done():
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
         return
-    service = Service(log, config, clock)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, service.ending.set)
-    loop.remove_reader(0)
-    loop.add_reader(0, _look, service.ending.set)
-    await service.run(ingress, control)
+    service = Service(connecting.result(), clock, blobs_url=config.blobs_url)
+    await run(service, clock, ingress=ingress, control=control, stats_path=config.stats_path, ending=ending)
 
 
 def _look(end: object) -> None:

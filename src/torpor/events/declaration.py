@@ -1,6 +1,7 @@
 """What the platform tells the events process, and what that says of itself: the control API's documents.
 
-Source of the shapes for both ends: :mod:`torpor.events.service` answers, :mod:`torpor.events.control` asks.
+Source of the shapes for both ends: :mod:`torpor.events.control_app` answers, :mod:`torpor.events.control`
+asks.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.errors import TorporError
 from torpor.events import names
@@ -13,10 +13,10 @@ from torpor.events.claims import Claims
 from torpor.events.courier import Courier, Route
 from torpor.events.delivery import delays_seconds
 from torpor.events.filters import Matcher
-from torpor.events.joins import JoinSubscription
+from torpor.events.joins import JoinSubscription, endings_spec, streams
 from torpor.events.log import EventLog, StreamSpec
 from torpor.events.stats import Stats, TriggerCounts
-from torpor.events.subscription import Subscription
+from torpor.events.subscription import AtWork, Subscription, Watched, consumer_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ HOLD_SECONDS = 60.0
 """What a delivery may take beyond the function's own time-out: while the gateway holds it for a start."""
 _DEFAULT_TIMEOUT_SECONDS = 300.0
 _HOUSEKEEPING_SECONDS = 60.0
-_STOP_GRACE_SECONDS = 5.0
+STOP_GRACE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,21 @@ class TriggerState:
     problem: str = ""
 
 
+class Stray(NamedTuple):
+    """What a log keeps for a trigger: a consumer of a broker's stream, or a stream of groups."""
+
+    stream: str
+    consumer: str = ""
+
+
 class Dispatcher:
-    """Keeps a subscription for each trigger."""
+    """Keeps a subscription for each trigger.
+
+    ``shared`` says that other processes work on the same log. Then a trigger that can have but one worker,
+    since it joins or since its parallelism is 1, is worked on only while this process leads (:meth:`lead`),
+    and what belongs to no trigger is removed only when asked for (:meth:`remove`): another process may know
+    more.
+    """
 
     def __init__(
         self,
@@ -82,6 +95,7 @@ class Dispatcher:
         claims: Claims | None = None,
         stats: Stats | None = None,
         retention: Retention | None = None,
+        shared: bool = False,
     ) -> None:
         self._log = log
         self._clock = clock
@@ -89,44 +103,71 @@ class Dispatcher:
         self.stats = stats or Stats()
         self._retention = retention or Retention()
         self._courier = Courier(log, sender, clock, self._claims, self.stats)
-        self._subscriptions: dict[str, Subscription | JoinSubscription] = {}
+        self._shared = shared
+        self._leads = not shared
+        self._wanted: dict[str, Route] = {}
+        self._subscriptions: dict[str, AtWork] = {}
+        self._ending: dict[asyncio.Task[None], AtWork] = {}
         self._brokers: set[str] = set()
         self._applying = asyncio.Lock()
         self._housekeeper: asyncio.Task[None] | None = None
+        self.superseded = asyncio.Event()
+        """Set when another process turns out to lead; cleared by :meth:`lead`."""
 
     @property
     def busy(self) -> int:
         """How many deliveries are under way."""
-        return sum(subscription.busy for subscription in self._subscriptions.values())
+        return sum(each.busy for each in (*self._subscriptions.values(), *self._ending.values()))
 
     async def apply(self, declared: Declared) -> None:
         """Bring brokers and subscriptions to what is declared.
 
         A trigger that is not declared any more is forgotten, with the events that waited for it. When this
-        returns, events that are published reach every trigger. Raises :class:`~torpor.errors.EventLogError`;
-        then it is to be called again.
+        returns, events that are published reach every trigger. Raises :class:`~torpor.errors.EventLogError`
+        when some of it failed; the rest was done then, and it is to be called again.
         """
         async with self._applying:
             for broker in sorted(declared.all_brokers()):
                 await self._ensure_broker(broker)
-            wanted = {trigger.key: self._route(trigger, declared) for trigger in declared.triggers}
-            for key, subscription in list(self._subscriptions.items()):
-                if key not in wanted or not _same(subscription.route, wanted[key]):
-                    await subscription.stop(_STOP_GRACE_SECONDS)
-                    del self._subscriptions[key]
-            await self._forget(wanted)
-            for key, route in wanted.items():
-                if key not in self._subscriptions:
-                    subscription = self._subscribe(route)
-                    try:
-                        await subscription.start()
-                    except TorporError:
-                        await subscription.stop(0.0)
-                        raise
-                    self._subscriptions[key] = subscription
             self._brokers = declared.all_brokers()
+            self._wanted = {trigger.key: self._route(trigger, declared) for trigger in declared.triggers}
+            there = set(await self._log.streams())
+            await self._halt(
+                key for key, each in self._subscriptions.items() if self._is_outdated(each, there)
+            )
+            if not self._shared:
+                await self._remove(await self._strays())
+            await self._start_missing()
             if self._housekeeper is None:
                 self._housekeeper = asyncio.create_task(self._keep_house())
+
+    async def lead(self, leads: bool) -> None:
+        """Begin, or end, to work on the triggers that can have but one worker.
+
+        What is under way then goes on in the background. Raises :class:`~torpor.errors.EventLogError` when
+        not all could begin; it is to be called again.
+        """
+        async with self._applying:
+            self._leads = leads
+            self.superseded.clear()
+            await self._halt(key for key, each in self._subscriptions.items() if not self._is_mine(each))
+            await self._start_missing()
+
+    async def strays(self) -> set[Stray]:
+        """What the log keeps for triggers that were not declared to this process."""
+        async with self._applying:
+            return await self._strays()
+
+    async def remove(self, strays: Iterable[Stray]) -> None:
+        """Forget triggers, with the events that waited for them."""
+        async with self._applying:
+            await self._remove(strays)
+
+    async def halt(self) -> None:
+        """Begin nothing more; what is under way goes on until :meth:`close`."""
+        async with self._applying:
+            self._wanted = {}
+            await self._halt(list(self._subscriptions))
 
     async def states(self) -> dict[str, TriggerState]:
         """Each trigger's state, by key."""
@@ -134,7 +175,7 @@ class Dispatcher:
         found = await asyncio.gather(*(self._state(key, each) for key, each in subscriptions.items()))
         return dict(zip(subscriptions, found, strict=True))
 
-    async def _state(self, key: str, subscription: Subscription | JoinSubscription) -> TriggerState:
+    async def _state(self, key: str, subscription: AtWork) -> TriggerState:
         try:
             pending, problem = await subscription.pending(), ""
         except TorporError as error:
@@ -145,14 +186,85 @@ class Dispatcher:
         """The keys of the brokers that there are."""
         return set(self._brokers)
 
-    async def close(self) -> None:
-        """Stop; what is under way for longer than a few seconds is delivered again later."""
+    async def close(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+        """Stop; what is under way for longer than ``grace_seconds`` is delivered again later."""
         if self._housekeeper is not None:
             self._housekeeper.cancel()
             await asyncio.gather(self._housekeeper, return_exceptions=True)
             self._housekeeper = None
         subscriptions, self._subscriptions = list(self._subscriptions.values()), {}
-        await asyncio.gather(*(each.stop(_STOP_GRACE_SECONDS) for each in subscriptions))
+        subscriptions += self._ending.values()
+        # Of those that are ending already, with a grace of their own, the shorter one counts.
+        await asyncio.gather(*(each.stop(grace_seconds) for each in subscriptions))
+        await asyncio.gather(*self._ending)
+
+    # --- subscriptions --------------------------------------------------------------------------------------
+
+    def _is_mine(self, subscription: AtWork) -> bool:
+        """Whether it is worked on where it is to be: here, or by whoever leads."""
+        return isinstance(subscription, Watched) != self._works_on(subscription.route)
+
+    def _works_on(self, route: Route) -> bool:
+        return self._leads or not (route.trigger.spec.join or route.trigger.spec.parallelism == 1)
+
+    def _is_outdated(self, subscription: AtWork, streams: set[str]) -> bool:
+        route = subscription.route
+        wanted = self._wanted.get(route.key)
+        if wanted is None or not _same(route, wanted) or not self._is_mine(subscription):
+            return True
+        return route.trigger.spec.join is not None and names.groups_stream(route.key) not in streams
+
+    async def _halt(self, keys: Iterable[str]) -> None:
+        """Have subscriptions begin nothing more; they end in the background."""
+        halted = [self._subscriptions.pop(key) for key in list(keys)]
+        await asyncio.gather(*(each.halt() for each in halted))
+        for each in halted:
+            task = asyncio.create_task(each.stop(STOP_GRACE_SECONDS))
+            self._ending[task] = each
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._ending[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _LOG.error("a subscription could not end in order", exc_info=error)
+
+    async def _start_missing(self) -> None:
+        failure: TorporError | None = None
+        for key, route in self._wanted.items():
+            if key in self._subscriptions:
+                continue
+            subscription = self._subscribe(route)
+            try:
+                await subscription.start()
+            except TorporError as error:
+                _LOG.warning("a trigger can't be worked on yet", extra={"trigger": key, "error": str(error)})
+                await subscription.stop(0.0)
+                failure = error
+            else:
+                self._subscriptions[key] = subscription
+        if failure is not None:
+            raise failure
+
+    def _subscribe(self, route: Route) -> AtWork:
+        joins = route.trigger.spec.join is not None
+        if not self._works_on(route):
+            consumers = [consumer_spec(route), *([endings_spec(route)] if joins else ())]
+            return Watched(route, self._log, streams(route) if joins else (), consumers)
+        if not joins:
+            return Subscription(route, self._log, self._clock, self._courier, shared=self._shared)
+        return JoinSubscription(
+            route,
+            self._log,
+            self._clock,
+            self._courier,
+            self._claims,
+            shared=self._shared,
+            superseded=self._hear_superseded,
+        )
+
+    def _hear_superseded(self, subscription: JoinSubscription) -> None:
+        if self._subscriptions.get(subscription.route.key) is subscription:
+            self.superseded.set()
 
     def _route(self, trigger: Trigger, declared: Declared) -> Route:
         own = (declared.timeouts_seconds or {}).get(trigger.function_key, _DEFAULT_TIMEOUT_SECONDS)
@@ -164,11 +276,6 @@ class Dispatcher:
             timeout_seconds=own + HOLD_SECONDS if timeout is None else timeout,
         )
 
-    def _subscribe(self, route: Route) -> Subscription | JoinSubscription:
-        if route.trigger.spec.join is None:
-            return Subscription(route, self._log, self._clock, self._courier)
-        return JoinSubscription(route, self._log, self._clock, self._courier, self._claims)
-
     async def _ensure_broker(self, key: str) -> None:
         await self._log.ensure_stream(
             StreamSpec(
@@ -179,21 +286,28 @@ class Dispatcher:
         )
         await self._log.ensure_stream(StreamSpec(names.dead_stream(key), max_bytes=self._retention.max_bytes))
 
-    async def _forget(self, wanted: Mapping[str, Route]) -> None:
-        """Remove what belongs to triggers that are not declared, or that read another broker now."""
+    async def _strays(self) -> set[Stray]:
+        """What belongs to triggers that are not declared, or that read another broker now."""
         readers = {
             (names.broker_stream(route.trigger.broker_key), names.trigger_consumer(key))
-            for key, route in wanted.items()
+            for key, route in self._wanted.items()
         }
-        groups = {names.groups_stream(key) for key, route in wanted.items() if route.trigger.spec.join}
+        groups = {names.groups_stream(key) for key, route in self._wanted.items() if route.trigger.spec.join}
+        found: set[Stray] = set()
         for stream in await self._log.streams():
-            if stream.startswith(f"{names.GROUPS}.") and stream not in groups:
-                await self._log.remove_stream(stream)
+            if stream.startswith(f"{names.GROUPS}."):
+                found |= {Stray(stream)} if stream not in groups else set()
             elif stream.startswith(f"{names.BROKER}."):
-                for consumer in await self._log.consumers(stream):
-                    if (stream, consumer) not in readers:
-                        _LOG.info("a trigger is forgotten", extra={"stream": stream, "consumer": consumer})
-                        await self._log.remove_consumer(stream, consumer)
+                found |= {Stray(stream, each) for each in await self._log.consumers(stream)} - readers
+        return found
+
+    async def _remove(self, strays: Iterable[Stray]) -> None:
+        for stream, consumer in sorted(strays):
+            _LOG.info("a trigger is forgotten", extra={"stream": stream, "consumer": consumer})
+            if consumer:
+                await self._log.remove_consumer(stream, consumer)
+            else:
+                await self._log.remove_stream(stream)
 
     async def _keep_house(self) -> None:
         while True:

@@ -1,31 +1,62 @@
-"""Reaching functions through the gateway: its internal listener routes by the ``torpor-function`` header."""
+"""Reaching functions through the gateway: its internal listener routes by the ``torpor-function`` header.
+
+That the gateway could not be reached, or broke off, says nothing of the function: a pod of it is being
+replaced, or its address is not known yet. So it is called again, within the time that the delivery has,
+instead of spending one of the event's attempts. The function may then be called twice for one attempt, as
+after any crash.
+"""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from torpor.errors import ConnectError
+from torpor.errors import BrokenError, ConnectError
 from torpor.events.sender import Response
 
 if TYPE_CHECKING:
     from torpor.binding import Headers
+    from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.transport import Client
 
+_LOG = logging.getLogger("torpor.events")
 _METHOD, _TARGET = b"POST", b"/"
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 2.0
 
 
 class GatewaySender:
-    """Keeps :class:`torpor.events.sender.Sender`. ``gateway`` may be set, and changed, at any time."""
+    """Keeps :class:`torpor.events.sender.Sender`. ``gateway`` may be set, and changed, at any time.
 
-    def __init__(self, client: Client, gateway: Endpoint | None = None) -> None:
+    Its host may be a name: it is looked up for each new connection.
+    """
+
+    def __init__(self, client: Client, clock: Clock, gateway: Endpoint | None = None) -> None:
         self._client = client
+        self._clock = clock
         self.gateway = gateway
 
     async def send(
         self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
     ) -> Response:
         """POST to the function of this key and return its whole answer."""
+        deadline = self._clock.monotonic() + timeout_seconds
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            left_seconds = deadline - self._clock.monotonic()
+            try:
+                return await self._send(function_key, headers, body, left_seconds)
+            except (ConnectError, BrokenError) as error:
+                if pause_seconds >= left_seconds:
+                    raise
+                _LOG.debug("the gateway is called again", extra={"error": str(error)})
+            await self._clock.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+
+    async def _send(
+        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
+    ) -> Response:
         if self.gateway is None:
             raise ConnectError("the gateway is not known yet")
         answer = await self._client.request(

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torpor.binding import WireEvent, decode
 from torpor.errors import BlobError, EventLogError, MalformedEventError, RecordTooLargeError
@@ -23,12 +22,12 @@ from torpor.events.stats import Stats
 from torpor.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+
     from torpor.events.log import EventLog
+    from torpor.serving import Receive, Scope, Send
 
 _LOG = logging.getLogger("torpor.events")
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _RETRY_AFTER_SECONDS = 1
 
 

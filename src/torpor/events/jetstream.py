@@ -7,6 +7,7 @@ How the contract is kept:
 - An append of several records is an atomic batch (ADR-50) of up to 1,000; more make several batches. A batch
   that holds a duplicate is refused whole by the server: its records are then written each for itself, which
   is not atomic, but that happens only where an append is repeated, and a further repetition writes the rest.
+- A guard is the last sequence that is expected on another subject of the stream, or below it.
 - An acknowledgement is sent and not waited for. One that is lost with the connection or the server means
   that the record is delivered again, as it is after any crash.
 - What is written survives the end of the server's process in any way, since it is in the files. Whether it
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError
+from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError
 from torpor.events import jetstream_codec as codec
 from torpor.events.jetstream_api import (
     CONSUMER_NOT_FOUND,
@@ -36,8 +37,14 @@ from torpor.events.jetstream_api import (
     status_of,
 )
 from torpor.events.jetstream_codec import quoted, unquoted
-from torpor.events.jetstream_consumer import ConsumerGoneError, JetStreamConsumer, Puller, delivery_of
-from torpor.events.log import MAX_APPEND, ConsumerSpec, Record, Stored, StreamSpec
+from torpor.events.jetstream_consumer import (
+    REVISION,
+    ConsumerGoneError,
+    JetStreamConsumer,
+    Puller,
+    delivery_of,
+)
+from torpor.events.log import MAX_APPEND, ConsumerSpec, Guard, Record, Stored, StreamSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -53,6 +60,9 @@ _READ_AT_ONCE = 256
 _TAIL_AT_ONCE = 256
 _TAIL_IDLE_SECONDS = 60.0
 _STORE_FAILED = 10077
+_WRONG_LAST_SEQUENCE = 10071
+_GUARD_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+_GUARD_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 _DUPLICATES = frozenset({10201, 10158})
 _SAME_KEY = "per subject"
 _FULL = ("maximum bytes", "maximum messages", "insufficient", "resources exceeded")
@@ -153,19 +163,26 @@ class JetStreamLog:
 
     # --- records --------------------------------------------------------------------------------------------
 
-    async def append(self, stream: str, records: Sequence[Record]) -> list[bool]:
+    async def append(
+        self, stream: str, records: Sequence[Record], *, guard: Guard | None = None
+    ) -> list[bool]:
         """Write all of ``records`` or none; per record whether it was new."""
         if len(records) > MAX_APPEND:
             raise EventLogError(f"{len(records)} records in one append, at most {MAX_APPEND} were expected")
-        messages = [self._message(stream, record) for record in records]
+        if guard is not None and len(records) != 1:
+            raise EventLogError(f"{len(records)} records in a guarded append, 1 was expected")
+        messages = [self._message(stream, record, guard) for record in records]
         new: list[bool] = []
         for start in range(0, len(messages), _BATCH):
             new.extend(await self._write(stream, messages[start : start + _BATCH]))
         return new
 
-    def _message(self, stream: str, record: Record) -> _Message:
+    def _message(self, stream: str, record: Record, guard: Guard | None) -> _Message:
         headers = codec.headers_of(record.event)
         headers[codec.MESSAGE_ID] = record.identity
+        if guard is not None:
+            headers[_GUARD_SEQUENCE] = str(guard.sequence)
+            headers[_GUARD_SUBJECT] = codec.subject(stream, guard.key)
         payload = record.event.data or b""
         size, most = codec.size_bytes(headers, payload), self._api.max_payload_bytes - _RESERVED_BYTES
         if size > most:
@@ -320,12 +337,14 @@ class JetStreamLog:
 
     # --- consumers ------------------------------------------------------------------------------------------
 
-    async def consumer(self, spec: ConsumerSpec) -> JetStreamConsumer:
+    async def consumer(self, spec: ConsumerSpec, *, keep: bool = False) -> JetStreamConsumer:
         """Create the durable consumer or bring it to ``spec``, and read from it."""
         stream, name = quoted(spec.stream), quoted(spec.name)
         start: dict[str, Any] = {"deliver_policy": "all" if spec.start == "first" else "new"}
         try:
             config = (await self._api.call(f"CONSUMER.INFO.{stream}.{name}"))["config"]
+            if keep:
+                return JetStreamConsumer(self._api, spec.stream, spec.name)
             # Where it started can't be changed any more.
             start = {item: config[item] for item in _START_FIELDS if item in config}
         except ApiRefusedError as refused:
@@ -402,6 +421,7 @@ def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
         "max_waiting": 2048,
         "max_ack_pending": spec.max_in_flight,
         "filter_subjects": [codec.subject(spec.stream, key) for key in spec.keys],
+        "metadata": {REVISION: spec.revision} if spec.revision else {},
         "num_replicas": 0,
     }
 
@@ -420,6 +440,8 @@ def _is_same_key(refused: ApiRefusedError) -> bool:
 
 
 def _mapped(refused: ApiRefusedError) -> EventLogError:
+    if refused.code == _WRONG_LAST_SEQUENCE:
+        return SupersededError(f"another has taken over: {refused.description}")
     if any(word in refused.description for word in _FULL):
         return StreamFullError(f"the stream is full: {refused.description}")
     if "exceeds maximum" in refused.description or "message size" in refused.description:

@@ -101,11 +101,10 @@ def stored_of_delivery(
 
 def stored_of_direct(stream: str, headers: Mapping[str, str], payload: bytes) -> Stored:
     """The record of a message that a direct get answered."""
-    stored_at = datetime.fromisoformat(_microseconds(headers["Nats-Time-Stamp"])).timestamp()
     return Stored(
         _key(stream, headers["Nats-Subject"]),
         int(headers["Nats-Sequence"]),
-        stored_at,
+        seconds_of(headers["Nats-Time-Stamp"]),
         event_of(headers, payload),
     )
 
@@ -113,6 +112,11 @@ def stored_of_direct(stream: str, headers: Mapping[str, str], payload: bytes) ->
 def time_text(seconds: float) -> str:
     """A time since the epoch as RFC 3339."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def seconds_of(text: str) -> float:
+    """A time as the server writes it, in seconds since the epoch."""
+    return datetime.fromisoformat(_microseconds(text)).timestamp()
 
 
 def _key(stream: str, full_subject: str) -> str:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from torpor.events.log import Delivery, Stored
 
 _LOG = logging.getLogger("torpor.events")
+REVISION = "torpor-revision"
+"""In a consumer's metadata: which spec it was brought to last."""
 _EXPIRES_SECONDS = 60.0
 _HEARTBEAT_SECONDS = 5.0
 _SILENCE_SECONDS = 2 * _HEARTBEAT_SECONDS + 1.0
@@ -227,6 +229,11 @@ class JetStreamConsumer:
         place = f"{quoted(self._stream)}.{quoted(self._name)}"
         info = await self._api.call(f"CONSUMER.INFO.{place}", patience_seconds=_PENDING_SECONDS)
         return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+    async def revision(self) -> str:
+        """The revision of the spec that the durable consumer was brought to last."""
+        info = await self._api.call(f"CONSUMER.INFO.{quoted(self._stream)}.{quoted(self._name)}")
+        return str((info["config"].get("metadata") or {}).get(REVISION, ""))
 
     async def close(self) -> None:
         """Stop reading; the durable consumer stays, and what was not fetched yet is for others at once."""

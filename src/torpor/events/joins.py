@@ -10,29 +10,38 @@ becomes:
   parts.
 
 A group's parts and ending are removed once the mark is there.
+
+Which groups are open is in this process' memory alone, so one process must join a trigger at a time. That
+does not hang on anybody's clock: whoever begins appends a *turn* (``turn.<unique>``), and parts and endings
+are appended only while that is the newest. So a process that was superseded, and doesn't know it yet, can
+write nothing that its successor has not read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import orjson
 
 from torpor.binding import BATCH, WireEvent, encode_batch, encode_value
-from torpor.errors import TorporError
+from torpor.errors import EventLogError, SupersededError, TorporError
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
 from torpor.events.delivery import DeadLetter
 from torpor.events.join import Groups, Overdue, Part, Seen, Unfit, part_of
-from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record, StreamSpec
+from torpor.events.log import ConsumerSpec, Delivery, EventLog, Guard, Record, StreamSpec
+from torpor.events.passing import Passing
 from torpor.events.pump import Pump
-from torpor.events.subscription import ACK_WAIT_SECONDS, consumer_spec, trace_headers
+from torpor.events.subscription import ACK_WAIT_SECONDS, consumer_spec, filters_revision, trace_headers
 from torpor.events.waiting import sleep_or
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torpor.clock import Clock
     from torpor.events.claims import Claims
 
@@ -45,14 +54,44 @@ _MIN_CLAIM_BYTES = 1024
 _OBSERVERS = 64
 _RECENT = 10_000
 _PAUSE_SECONDS = 1.0
+_TURN = "turn"
 _ENDING = "dev.torpor.join."
 _WHOLE, _PARTIAL, _EXPIRED = "whole", "partial", "expired"
 
 
-class JoinSubscription:
-    """Joins the groups of a trigger."""
+def streams(route: Route) -> list[StreamSpec]:
+    """The streams that a joining trigger needs."""
+    return [
+        StreamSpec(names.groups_stream(route.key), once_per_key=True),
+        StreamSpec(names.DONE, once_per_key=True, max_age_seconds=MARK_SECONDS),
+    ]
 
-    def __init__(self, route: Route, log: EventLog, clock: Clock, courier: Courier, claims: Claims) -> None:
+
+def endings_spec(route: Route) -> ConsumerSpec:
+    """The durable consumer of a joining trigger's groups that have ended."""
+    return ConsumerSpec(
+        names.groups_stream(route.key),
+        "endings",
+        keys=("ready.>",),
+        ack_wait_seconds=ACK_WAIT_SECONDS,
+        max_in_flight=10_000,
+    )
+
+
+class JoinSubscription:
+    """Joins the groups of a trigger; ``superseded`` is called when another process does so now."""
+
+    def __init__(
+        self,
+        route: Route,
+        log: EventLog,
+        clock: Clock,
+        courier: Courier,
+        claims: Claims,
+        *,
+        shared: bool = False,
+        superseded: Callable[[JoinSubscription], None] | None = None,
+    ) -> None:
         join = route.trigger.spec.join
         if join is None:
             raise ValueError(f"trigger {route.key} does not join")
@@ -61,21 +100,17 @@ class JoinSubscription:
         self._clock = clock
         self._courier = courier
         self._claims = claims
+        self._superseded = superseded
         self._on_timeout = _EXPIRED if join.on_timeout == "deadLetter" else _PARTIAL
         self._groups = Groups(join.timeout_seconds)
         self._ended: OrderedDict[str, str] = OrderedDict()  # groups that ended lately, and how
         self._stream = names.groups_stream(route.key)
+        self._guard: Guard | None = None
         self._news = asyncio.Event()
         self._timer: asyncio.Task[None] | None = None
         self._parts = Pump(log, clock, consumer_spec(route), self._take, _OBSERVERS)
-        endings = ConsumerSpec(
-            self._stream,
-            "endings",
-            keys=("ready.>",),
-            ack_wait_seconds=ACK_WAIT_SECONDS,
-            max_in_flight=10_000,
-        )
-        self._endings = Pump(log, clock, endings, self._deliver, route.trigger.spec.parallelism)
+        self._endings = Pump(log, clock, endings_spec(route), self._deliver, route.trigger.spec.parallelism)
+        self._passing = Passing(filters_revision(route), self._parts.revision) if shared else None
 
     @property
     def busy(self) -> int:
@@ -84,8 +119,9 @@ class JoinSubscription:
 
     async def start(self) -> None:
         """Take up the groups that the log holds, and begin; from then on no event passes the trigger by."""
-        await self._log.ensure_stream(StreamSpec(self._stream, once_per_key=True))
-        await self._log.ensure_stream(StreamSpec(names.DONE, once_per_key=True, max_age_seconds=MARK_SECONDS))
+        for stream in streams(self.route):
+            await self._log.ensure_stream(stream)
+        self._guard = await self._take_turn()
         await self._take_up()
         await self._endings.start()
         await self._parts.start()
@@ -95,11 +131,16 @@ class JoinSubscription:
         """How many parts and groups wait, or are under way."""
         return await self._parts.pending() + await self._endings.pending() + len(self._groups)
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Stop; what is not done after ``grace_seconds`` is taken up again later."""
+    async def halt(self) -> None:
+        """Begin nothing more; what is under way can go on while another process begins."""
         if self._timer is not None:
             self._timer.cancel()
             await asyncio.gather(self._timer, return_exceptions=True)
+        await asyncio.gather(self._parts.halt(), self._endings.halt())
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop; what is not done after ``grace_seconds`` is taken up again later."""
+        await self.halt()
         await asyncio.gather(self._parts.stop(grace_seconds), self._endings.stop(grace_seconds))
 
     # --- parts come -----------------------------------------------------------------------------------------
@@ -107,7 +148,7 @@ class JoinSubscription:
     async def _take(self, delivery: Delivery) -> None:
         event = delivery.record.event
         if not self.route.matcher.matches(event.attributes):
-            await delivery.ack()
+            await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
             return
         part = part_of(event.attributes)
         if isinstance(part, Unfit):
@@ -127,7 +168,7 @@ class JoinSubscription:
 
     async def _store(self, event: WireEvent, part: Part, delivery: Delivery) -> None:
         key = f"part.{names.token(part.group)}.{part.index}"
-        await self._log.append(self._stream, [Record(key, key, event)])
+        await self._append(key, event)
         ending = self._ended.get(part.group)
         if ending is not None:  # it ended while this part was being stored
             await self._late(event, part, delivery, ending)
@@ -162,6 +203,16 @@ class JoinSubscription:
         await self._courier.bury(self.route, [event], delivery.attempt, DeadLetter(reason))
         await delivery.ack()
 
+    async def _append(self, key: str, event: WireEvent) -> bool:
+        """Append to the trigger's stream while it is this process' turn; whether it was new."""
+        try:
+            [new] = await self._log.append(self._stream, [Record(key, key, event)], guard=self._guard)
+        except SupersededError:
+            if self._superseded is not None:
+                self._superseded(self)
+            raise
+        return new
+
     # --- groups end -----------------------------------------------------------------------------------------
 
     async def _end(self, group: str, how: str, reason: str) -> None:
@@ -178,8 +229,7 @@ class JoinSubscription:
             None,
         )
         key = f"ready.{names.token(group)}"
-        new = await self._log.append(self._stream, [Record(key, key, ending)])
-        if not all(new):
+        if not await self._append(key, ending):
             how = await self._ending(group) or how
         self._remember(group, how)
         self._groups.close(group)
@@ -238,8 +288,9 @@ class JoinSubscription:
         ending = delivery.record.event
         group, how = ending.attributes["subject"], ending.type.removeprefix(_ENDING)
         token = names.token(group)
+        parts = await self._load(token, delivery.record.sequence)
+        # Asked after they were read: whoever dealt with the group before has then removed some, or none.
         if not await self._is_marked(token):
-            parts = await self._load(token, delivery.record.sequence)
             events = [event for _, event in parts]
             if not await self._settle(group, how, ending.attributes["reason"], events, delivery):
                 return
@@ -305,6 +356,32 @@ class JoinSubscription:
         await self._log.purge(self._stream, f"ready.{group_token}")
 
     # --- after a start --------------------------------------------------------------------------------------
+
+    async def _take_turn(self) -> Guard:
+        """Shut out whoever joined this trigger before."""
+        key = f"{_TURN}.{uuid.uuid4().hex}"
+        turn = WireEvent(
+            {
+                "specversion": "1.0",
+                "id": key,
+                "source": f"/trigger/{self.route.key}",
+                "type": _ENDING + _TURN,
+            },
+            None,
+        )
+        await self._log.append(self._stream, [Record(key, key, turn)])
+        guard: Guard | None = None
+        earlier: list[str] = []
+        async for stored in self._log.read(self._stream, f"{_TURN}.>"):
+            if stored.key == key:
+                guard = Guard(f"{_TURN}.>", stored.sequence)
+            elif guard is None:
+                earlier.append(stored.key)
+        if guard is None:
+            raise EventLogError(f"the turn at {self._stream} was not stored")
+        for each in earlier:
+            await self._log.purge(self._stream, each)
+        return guard
 
     async def _take_up(self) -> None:
         """Learn from the log which groups are open, and finish what a crash interrupted."""

@@ -66,12 +66,25 @@ class StreamSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """Lets an append happen only while the newest record under ``key`` has that ``sequence``.
+
+    So who appends a record under ``key`` shuts out all that were there before: what they append from then on
+    is refused, and what they appended earlier can be read.
+    """
+
+    key: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerSpec:
     """A durable consumer. ``keys`` are exact keys or end in ``.>`` for all below; empty means every record.
 
     A delivery that is neither acknowledged nor extended within ``ack_wait_seconds`` is made again. Records
     that wait for a retry count against ``max_in_flight`` too. ``start`` says where a consumer that is made by
-    this call starts; one that is there already goes on where it was.
+    this call starts; one that is there already goes on where it was. ``revision`` tells one spec of a
+    consumer from another, for those who share it.
     """
 
     stream: str
@@ -80,6 +93,7 @@ class ConsumerSpec:
     ack_wait_seconds: float = 10.0
     max_in_flight: int = 256
     start: Literal["first", "next"] = "first"
+    revision: str = ""
 
 
 class Delivery(Protocol):
@@ -128,6 +142,10 @@ class Consumer(Protocol):
         """How many records wait to be delivered or acknowledged."""
         ...
 
+    async def revision(self) -> str:
+        """The revision of the spec that the durable consumer was brought to last, by whomever."""
+        ...
+
     async def close(self) -> None:
         """Stop reading; the durable consumer stays in the log."""
         ...
@@ -153,18 +171,25 @@ class EventLog(Protocol):
         """Delete a stream, its records and its consumers; nothing happens if there is none."""
         ...
 
-    async def append(self, stream: str, records: Sequence[Record]) -> list[bool]:
+    async def append(
+        self, stream: str, records: Sequence[Record], *, guard: Guard | None = None
+    ) -> list[bool]:
         """Write all of ``records`` durably or none; per record whether it was new (``False``: a duplicate).
 
         Duplicates are left out and the rest is written. At most :data:`MAX_APPEND` records. Where a broker
         can't write so many at once, or some are duplicates, an append that raises may have written a part of
         them; making it again writes the rest. Raises :class:`~torpor.errors.RecordTooLargeError` when one is
-        over the broker's limit, :class:`~torpor.errors.StreamFullError` when the stream has no room.
+        over the broker's limit, :class:`~torpor.errors.StreamFullError` when the stream has no room. With a
+        ``guard`` it is one record, and :class:`~torpor.errors.SupersededError` says that the guard no longer
+        holds.
         """
         ...
 
-    async def consumer(self, spec: ConsumerSpec) -> Consumer:
-        """Create the durable consumer or bring it to ``spec``, and read from it."""
+    async def consumer(self, spec: ConsumerSpec, *, keep: bool = False) -> Consumer:
+        """Create the durable consumer or bring it to ``spec``, and read from it.
+
+        With ``keep``, one that is there stays as it is: somebody else may know better.
+        """
         ...
 
     async def remove_consumer(self, stream: str, name: str) -> None:

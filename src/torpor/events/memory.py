@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError
-from torpor.events.log import MAX_APPEND, ConsumerSpec, Delivery, Record, Stored, StreamSpec
+from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError
+from torpor.events.log import MAX_APPEND, ConsumerSpec, Delivery, Guard, Record, Stored, StreamSpec
 from torpor.events.names import any_key_matches, key_matches
 from torpor.events.waiting import sleep_or
 
@@ -77,9 +77,13 @@ class MemoryLog:
         self._streams.pop(name, None)
         self._notify()
 
-    async def append(self, stream: str, records: Sequence[Record]) -> list[bool]:
+    async def append(
+        self, stream: str, records: Sequence[Record], *, guard: Guard | None = None
+    ) -> list[bool]:
         """Write all of ``records`` or none; per record whether it was new."""
         target = self._stream(stream)
+        if guard is not None:
+            _check(target, guard, len(records))
         if len(records) > MAX_APPEND:
             raise EventLogError(f"{len(records)} records in one append, at most {MAX_APPEND} were expected")
         self._expire(target)
@@ -173,14 +177,14 @@ class MemoryLog:
 
     # --- consumers ------------------------------------------------------------------------------------------
 
-    async def consumer(self, spec: ConsumerSpec) -> MemoryConsumer:
+    async def consumer(self, spec: ConsumerSpec, *, keep: bool = False) -> MemoryConsumer:
         """Create the durable consumer or bring it to ``spec``, and read from it."""
         stream = self._stream(spec.stream)
         durable = stream.consumers.get(spec.name)
         if durable is None:
             first = 1 if spec.start == "first" else stream.last_sequence + 1
             stream.consumers[spec.name] = _Durable(spec, first)
-        else:
+        elif not keep:
             durable.spec = spec
         return MemoryConsumer(self, spec.stream, spec.name)
 
@@ -342,8 +346,23 @@ class MemoryConsumer:
         fresh = sum(1 for _ in _fresh(stream, durable))
         return fresh + len(durable.leases) + len(durable.delayed)
 
+    async def revision(self) -> str:
+        """The revision of the spec that the durable consumer was brought to last."""
+        _, durable = self.log.durable(self.stream, self.name)
+        return durable.spec.revision
+
     async def close(self) -> None:
         """The durable consumer stays."""
+
+
+def _check(stream: _Stream, guard: Guard, records: int) -> None:
+    if records != 1:
+        raise EventLogError(f"{records} records in a guarded append, 1 was expected")
+    newest = max(
+        (each.sequence for each in stream.records.values() if key_matches(guard.key, each.key)), default=0
+    )
+    if newest != guard.sequence:
+        raise SupersededError(f"the newest record under {guard.key!r} is {newest}, not {guard.sequence}")
 
 
 def _new(stream: _Stream, records: Sequence[Record]) -> list[bool]:

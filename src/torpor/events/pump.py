@@ -41,6 +41,7 @@ class Pump:
         self._freed = asyncio.Event()
         self._taken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._halted = False
 
     @property
     def busy(self) -> int:
@@ -60,16 +61,31 @@ class Pump:
         Raises :class:`~torpor.errors.EventLogError` when it can't be known, or when reading has ended by a
         fault.
         """
-        if any(task.done() for task in self._tasks):
+        if not self._halted and any(task.done() for task in self._tasks):
             raise EventLogError("reading events has ended unexpectedly; the log has the cause")
         return await self._consumer.pending() if self._consumer is not None else 0
+
+    async def revision(self) -> str:
+        """The revision of the spec that the consumer was brought to last, by whomever."""
+        if self._consumer is None:
+            raise EventLogError("reading events is interrupted")
+        return await self._consumer.revision()
+
+    async def halt(self) -> None:
+        """Stop reading; what came and was not begun is for others at once. What is under way goes on."""
+        if not self._tasks or self._halted:
+            return
+        self._halted = True
+        await _end(self._tasks[0])
+        if self._consumer is not None:
+            await self._consumer.close()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop reading, give what is under way ``grace_seconds``; the rest is delivered again."""
         if not self._tasks:
             return
-        reader, keeper = self._tasks
-        await _end(reader)
+        keeper = self._tasks[1]
+        await self.halt()
         if self._held and grace_seconds > 0:
             timer = asyncio.create_task(_sleep(self._clock, grace_seconds))
             while self._held and not timer.done():
@@ -79,8 +95,6 @@ class Pump:
             await _end(task)
         await _end(keeper)
         self._tasks = []
-        if self._consumer is not None:
-            await self._consumer.close()
 
     async def _read(self) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
@@ -92,7 +106,8 @@ class Pump:
                 continue
             try:
                 if self._consumer is None:
-                    self._consumer = await self._log.consumer(self._spec)
+                    # As it is: another process may have brought it to a newer spec in the meantime.
+                    self._consumer = await self._log.consumer(self._spec, keep=True)
                 deliveries = await self._consumer.fetch(free)
             except TorporError as error:
                 _LOG.warning("reading events is interrupted", extra=self._about(error))

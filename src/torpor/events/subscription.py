@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from typing import TYPE_CHECKING, Protocol
 
 from torpor.binding import Headers, WireEvent, encode_binary
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
-from torpor.events.log import ConsumerSpec, Delivery, EventLog
+from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog, StreamSpec
+from torpor.events.passing import Passing
 from torpor.events.pump import Pump
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torpor.clock import Clock
 
 ACK_WAIT_SECONDS = 10.0
@@ -18,6 +22,33 @@ ACK_WAIT_SECONDS = 10.0
 MAX_WAITING = 10_000
 """Most events of a trigger that wait for a retry; then it takes no new ones, which stay in the log."""
 _TRACE = ("traceparent", "tracestate")
+
+
+class AtWork(Protocol):
+    """A trigger that this process does something for."""
+
+    route: Route
+
+    @property
+    def busy(self) -> int:
+        """How many deliveries are under way."""
+        ...
+
+    async def start(self) -> None:
+        """Begin; when this returns, no event passes the trigger by."""
+        ...
+
+    async def pending(self) -> int:
+        """How many events wait, or are under way."""
+        ...
+
+    async def halt(self) -> None:
+        """Begin nothing more; others may do so from then on."""
+        ...
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Halt; what is not done after ``grace_seconds`` is delivered again later."""
+        ...
 
 
 def consumer_spec(route: Route) -> ConsumerSpec:
@@ -30,16 +61,26 @@ def consumer_spec(route: Route) -> ConsumerSpec:
         ack_wait_seconds=ACK_WAIT_SECONDS,
         max_in_flight=MAX_WAITING + route.trigger.spec.parallelism,
         start="next",
+        revision=filters_revision(route),
     )
 
 
-class Subscription:
-    """Delivers each event of a trigger for itself."""
+def filters_revision(route: Route) -> str:
+    """What tells a trigger's filters from other ones."""
+    filters = "\n".join(each.model_dump_json(exclude_none=True) for each in route.trigger.spec.filters)
+    return hashlib.sha256(filters.encode()).hexdigest()[:16]
 
-    def __init__(self, route: Route, log: EventLog, clock: Clock, courier: Courier) -> None:
+
+class Subscription:
+    """Delivers each event of a trigger for itself; ``shared`` if others may do so at the same time."""
+
+    def __init__(
+        self, route: Route, log: EventLog, clock: Clock, courier: Courier, *, shared: bool = False
+    ) -> None:
         self.route = route
         self._courier = courier
         self._pump = Pump(log, clock, consumer_spec(route), self._handle, route.trigger.spec.parallelism)
+        self._passing = Passing(filters_revision(route), self._pump.revision) if shared else None
 
     @property
     def busy(self) -> int:
@@ -54,6 +95,10 @@ class Subscription:
         """How many events wait, or are under way."""
         return await self._pump.pending()
 
+    async def halt(self) -> None:
+        """Begin nothing more."""
+        await self._pump.halt()
+
     async def stop(self, grace_seconds: float) -> None:
         """Stop; what is not done after ``grace_seconds`` is delivered again later."""
         await self._pump.stop(grace_seconds)
@@ -61,12 +106,47 @@ class Subscription:
     async def _handle(self, delivery: Delivery) -> None:
         event = delivery.record.event
         if not self.route.matcher.matches(event.attributes):
-            await delivery.ack()
+            await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
             return
         headers, body = encode_binary(event)
         message = Message([*headers, *trace_headers(event)], body, [event])
         if await self._courier.deliver(self.route, message, delivery):
             await delivery.ack()
+
+
+class Watched:
+    """A trigger that another process works on: here it only has what keeps events from passing it by."""
+
+    busy = 0
+
+    def __init__(
+        self, route: Route, log: EventLog, streams: Sequence[StreamSpec], consumers: Sequence[ConsumerSpec]
+    ) -> None:
+        self.route = route
+        self._log = log
+        self._streams = streams
+        self._specs = consumers
+        self._consumers: list[Consumer] = []
+
+    async def start(self) -> None:
+        """Have the streams and consumers."""
+        for stream in self._streams:
+            await self._log.ensure_stream(stream)
+        self._consumers = [await self._log.consumer(each) for each in self._specs]
+
+    async def pending(self) -> int:
+        """How many events wait, or are under way somewhere."""
+        return sum([await each.pending() for each in self._consumers])
+
+    async def halt(self) -> None:
+        """Let go of the consumers."""
+        consumers, self._consumers = self._consumers, []
+        for each in consumers:
+            await each.close()
+
+    async def stop(self, grace_seconds: float) -> None:  # noqa: ARG002 - nothing is under way
+        """Let go of the consumers."""
+        await self.halt()
 
 
 def trace_headers(event: WireEvent) -> Headers:

@@ -72,14 +72,7 @@ class _Rig:
             assert response.status_code == 503
 
     async def outcome(self) -> tuple[list[str], list[list[int]], list[str]]:
-        """Ids and data of the joined results, and the dead letters, as the log has them."""
-        log = await JetStreamLog.connect(self.nats.url, token=self.nats.token)
-        try:
-            joined = [s.event async for s in log.read("broker.default.default", "joined")]
-            dead = [s.event.attributes["torporerror"] async for s in log.read("dead.default.default", ">")]
-        finally:
-            await log.close()
-        return [e.id for e in joined], [orjson.loads(e.data or b"") for e in joined], dead
+        return await outcome(self.nats)
 
     async def done(self) -> bool:
         ids, _, _ = await self.outcome()
@@ -88,6 +81,17 @@ class _Rig:
     async def quiet(self) -> bool:
         state = await self.events.client.state()
         return all(report.pending == 0 for report in state.triggers.values())
+
+
+async def outcome(nats: NatsServer) -> tuple[list[str], list[list[int]], list[str]]:
+    """Ids and data of the joined results, and the dead letters, as the log has them."""
+    log = await JetStreamLog.connect(nats.url, token=nats.token)
+    try:
+        joined = [s.event async for s in log.read("broker.default.default", "joined")]
+        dead = [s.event.attributes["torporerror"] async for s in log.read("dead.default.default", ">")]
+    finally:
+        await log.close()
+    return [e.id for e in joined], [orjson.loads(e.data or b"") for e in joined], dead
 
 
 @asynccontextmanager
@@ -163,6 +167,9 @@ async def _streams(rig: _Rig) -> dict[str, int]:
     log = await JetStreamLog.connect(rig.nats.url, token=rig.nats.token)
     try:
         names = [name for name in await log.streams() if name.startswith("groups.")]
-        return {name: len([1 async for _ in log.read(name, ">")]) for name in names}
+        keys = {name: [stored.key async for stored in log.read(name, ">")] for name in names}
+        return {
+            name: len([key for key in found if not key.startswith("turn.")]) for name, found in keys.items()
+        }
     finally:
         await log.close()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from torpor.binding import Headers
+    from torpor.events.log import Guard
 
 BROKER = "default/default"
 BATCH = [(b"content-type", b"application/cloudevents-batch+json")]
@@ -143,7 +144,9 @@ class World:
         await self.clock.advance(seconds, self.settle)
 
     async def stream(self, name: str) -> list[WireEvent]:
-        return [stored.event async for stored in self.log.read(name, ">")]
+        """What is there, without the turns at a stream of groups."""
+        stored = [stored async for stored in self.log.read(name, ">")]
+        return [each.event for each in stored if not each.key.startswith("turn.")]
 
     async def events(self, event_type: str) -> list[WireEvent]:
         return [each for each in await self.stream(names.broker_stream(BROKER)) if each.type == event_type]
@@ -181,12 +184,12 @@ class CrashingLog:
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
 
-    async def append(self, stream: str, records: object) -> list[bool]:
+    async def append(self, stream: str, records: object, *, guard: Guard | None = None) -> list[bool]:
         self.calls["append"] += 1
         failing = self.calls["append"] == self.fail_at
         if failing and not self.after:
             raise EventLogError("the log is out")
-        new = await self._log.append(stream, records)  # type: ignore[arg-type]
+        new = await self._log.append(stream, records, guard=guard)  # type: ignore[arg-type]
         if failing:
             raise EventLogError("the answer was lost")
         return new

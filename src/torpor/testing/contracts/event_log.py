@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torpor.binding import WireEvent
-from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError
-from torpor.events.log import MAX_APPEND, Record, StreamSpec
+from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError
+from torpor.events.log import MAX_APPEND, ConsumerSpec, Guard, Record, StreamSpec
 from torpor.events.names import token
 from torpor.testing.contracts.rig import Rig, event, record
 
@@ -880,3 +880,58 @@ async def what_is_settled_after_a_removal_is_ignored(rig: Rig) -> None:
     await rig.log.remove_consumer(rig.stream, "trigger.contract.reader")
     await second.ack()
     await third.extend()
+
+
+# --- those who share a log ----------------------------------------------------------------------------------
+
+
+@_case
+async def a_guard_shuts_out_who_was_there_before(rig: Rig) -> None:
+    """What is appended under an old guard is refused, new or not; a new guard may append."""
+    await rig.make()
+    await rig.append("first", key="lead.a")
+    old = Guard("lead.>", (await rig.stored("lead.>"))[-1].sequence)
+    assert await rig.log.append(rig.stream, [record("1")], guard=old) == [True]
+    assert await rig.log.append(rig.stream, [record("1")], guard=old) == [False]
+    await rig.append("second", key="lead.b")
+    new = Guard("lead.>", (await rig.stored("lead.>"))[-1].sequence)
+    for event_id in ("1", "2"):
+        with pytest.raises(SupersededError):
+            await rig.log.append(rig.stream, [record(event_id)], guard=old)
+    await rig.log.purge(rig.stream, "lead.a")
+    assert await rig.log.append(rig.stream, [record("3")], guard=new) == [True]
+    assert await rig.ids("some.key") == ["1", "3"]
+
+
+@_case
+async def a_guard_that_is_gone_holds_no_more(rig: Rig) -> None:
+    """Nor does one for several records at once."""
+    await rig.make()
+    await rig.append("first", key="lead.a")
+    guard = Guard("lead.>", (await rig.stored("lead.>"))[-1].sequence)
+    with pytest.raises(EventLogError, match="2 records"):
+        await rig.log.append(rig.stream, [record("1"), record("2")], guard=guard)
+    await rig.log.purge(rig.stream, "lead.>")
+    with pytest.raises(SupersededError):
+        await rig.log.append(rig.stream, [record("1")], guard=guard)
+    assert await rig.ids() == []
+
+
+@_case
+async def a_consumer_has_the_revision_that_it_was_brought_to_last(rig: Rig) -> None:
+    """By whomever; with ``keep`` nothing is changed, and what is not there is made."""
+    await rig.make()
+    mine = await rig.log.consumer(
+        ConsumerSpec(rig.stream, "trigger.x", keys=("one",), revision="1"), keep=True
+    )
+    assert await mine.revision() == "1"
+    theirs = await rig.log.consumer(ConsumerSpec(rig.stream, "trigger.x", keys=("two",), revision="2"))
+    kept = await rig.log.consumer(
+        ConsumerSpec(rig.stream, "trigger.x", keys=("one",), revision="1"), keep=True
+    )
+    assert [await each.revision() for each in (mine, theirs, kept)] == ["2", "2", "2"]
+    await rig.append("a", key="one")
+    await rig.append("b", key="two")
+    [delivery] = await rig.take(kept, 1)
+    assert delivery.record.event.id == "b"
+    await delivery.ack()

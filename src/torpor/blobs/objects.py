@@ -1,9 +1,6 @@
-"""Blobs: data too large for an event, kept under a name that is made from its content (claim check).
+"""Blobs in an object store that ``obstore`` knows, a directory among them.
 
-A store is a place in an object store that ``obstore`` knows, a directory among them. A blob's address, its
-``dataref``, is the store's URL with the blob's name, the SHA-256 of its bytes; so storing the same bytes
-again changes nothing, and a blob never changes. Its content type is in an object of its own beside it,
-since directories keep no attributes of files.
+A blob's content type is in an object of its own beside it, since directories keep no attributes of files.
 
 ``obstore`` is imported when a store is first used: most functions never need it, and it starts threads, which
 must not happen before a process is forked.
@@ -13,54 +10,37 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torpor.blobs.base import OpenBlob
 from torpor.errors import BlobError, BlobNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from types import ModuleType
 
-_NAME = re.compile(r"[0-9a-f]{64}\Z")
 _TYPE_SUFFIX = ".type"
 _UPLOADS = "uploads"
 _CHUNK_BYTES = 1024 * 1024
-_MAX_TYPE_LENGTH = 255
 
 
-@dataclass(frozen=True, slots=True)
-class OpenBlob:
-    """A blob that is being read; ``chunks`` can be iterated once."""
-
-    size_bytes: int
-    content_type: str | None
-    chunks: AsyncIterator[bytes]
-
-
-class BlobStore:
-    """The blobs below ``url``, such as ``file:///var/lib/torpor/blobs``."""
+class ObjectPlace:
+    """Keeps :class:`torpor.blobs.base.Place` below ``url``."""
 
     def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
+        self._url = url
         self._opened: Any = None
 
-    async def put(self, data: bytes, content_type: str | None = None) -> str:
-        """Store ``data`` and return its address. Raises :class:`~torpor.errors.BlobError`."""
-        name = hashlib.sha256(data).hexdigest()
+    async def put(self, name: str, data: bytes, content_type: str | None) -> None:
+        """Store ``data``."""
         store, obstore = self._store()
         with _mapped(f"store {name}"):
             await self._put_type(name, content_type)
             await obstore.put_async(store, name, data)
-        return f"{self._url}/{name}"
 
-    async def put_stream(self, chunks: AsyncIterator[bytes], content_type: str | None = None) -> str:
-        """Store what ``chunks`` give and return its address; nothing is left behind when they fail.
-
-        Raises :class:`~torpor.errors.BlobError`, and whatever ``chunks`` raise.
-        """
+    async def put_stream(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
+        """Store what ``chunks`` give."""
         store, obstore = self._store()
         upload = f"{_UPLOADS}/{uuid.uuid4().hex}"
         digest = hashlib.sha256()
@@ -77,32 +57,17 @@ class BlobStore:
                 with contextlib.suppress(OSError, obstore.exceptions.BaseError):
                     await obstore.delete_async(store, upload)
                 raise
-        return f"{self._url}/{name}"
+        return name
 
-    async def get(self, reference: str) -> bytes:
-        """The bytes of the blob at the address ``reference``, which must be one of this store's.
-
-        Raises :class:`~torpor.errors.BlobNotFoundError`, and :class:`~torpor.errors.BlobError` when the store
-        can't be read or gives other bytes than were stored.
-        """
-        base, _, name = reference.rpartition("/")
-        if base != self._url or not _NAME.match(name):
-            raise BlobNotFoundError(f"{reference[:200]!r} is not the address of a blob in this store")
+    async def get(self, name: str) -> bytes:
+        """The bytes of a blob."""
         store, obstore = self._store()
         with _mapped(f"read {name}"):
             result = await obstore.get_async(store, name)
-            data = bytes(await result.bytes_async())
-        if hashlib.sha256(data).hexdigest() != name:
-            raise BlobError(f"blob {name} is damaged: its bytes are not those that were stored")
-        return data
+            return bytes(await result.bytes_async())
 
     async def open(self, name: str) -> OpenBlob:
-        """The blob called ``name``, to be read in chunks.
-
-        Raises :class:`~torpor.errors.BlobNotFoundError` or :class:`~torpor.errors.BlobError`.
-        """
-        if not _NAME.match(name):
-            raise BlobNotFoundError(f"there is no blob {name[:100]!r}")
+        """A blob, to be read in chunks."""
         store, obstore = self._store()
         with _mapped(f"read {name}"):
             result = await obstore.get_async(store, name)
@@ -112,7 +77,7 @@ class BlobStore:
     async def _put_type(self, name: str, content_type: str | None) -> None:
         if content_type:
             store, obstore = self._store()
-            await obstore.put_async(store, name + _TYPE_SUFFIX, content_type[:_MAX_TYPE_LENGTH].encode())
+            await obstore.put_async(store, name + _TYPE_SUFFIX, content_type.encode())
 
     async def _type(self, name: str) -> str | None:
         store, obstore = self._store()

@@ -1,0 +1,48 @@
+"""What every place of blobs has in common."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+MAX_TYPE_LENGTH = 255
+"""Longest content type that is kept."""
+_NAME = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` can be a blob's name: the SHA-256 of its bytes, in lower-case hexadecimal."""
+    return bool(_NAME.match(text))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBlob:
+    """A blob that is being read; ``chunks`` can be iterated once."""
+
+    size_bytes: int
+    content_type: str | None
+    chunks: AsyncIterator[bytes]
+
+
+class Place(Protocol):
+    """Where blobs are, by name. Every method raises :class:`~torpor.errors.BlobError`."""
+
+    async def put(self, name: str, data: bytes, content_type: str | None) -> None:
+        """Store ``data``, whose name that is."""
+        ...
+
+    async def put_stream(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
+        """Store what ``chunks`` give and return its name; nothing is left behind when they fail."""
+        ...
+
+    async def get(self, name: str) -> bytes:
+        """The bytes of a blob; raises :class:`~torpor.errors.BlobNotFoundError`."""
+        ...
+
+    async def open(self, name: str) -> OpenBlob:
+        """A blob, to be read in chunks; raises :class:`~torpor.errors.BlobNotFoundError`."""
+        ...
