@@ -75,7 +75,7 @@ class HttpTransport:
     async def stream(self, call: Call) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         """See :class:`~torpor.providers.kubernetes.kube.Transport`."""
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            async with asyncio.timeout(call.answer_seconds):
                 response = await self._request(call)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _unreachable(call, error) from error
