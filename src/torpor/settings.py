@@ -110,7 +110,10 @@ class PlatformSettings(_Settings):
     """What the command line and the platform's own processes read."""
 
     context: str = Field(
-        "local", alias="TORPOR_CONTEXT", description="Platform to talk to: 'local' or a URL."
+        "local", alias="TORPOR_CONTEXT", description="Platform to talk to: 'local', `kube:NAME` or a URL."
+    )
+    kubeconfig: str = Field(
+        "", alias="KUBECONFIG", description="Files that name clusters, for `kube:`; else ~/.kube/config."
     )
     cache_dir: Path = Field(
         Path("~/.cache/torpor").expanduser(),

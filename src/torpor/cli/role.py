@@ -42,6 +42,7 @@ async def _controller() -> None:
     from torpor.providers.kubernetes import pages  # noqa: PLC0415
     from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
     from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
+    from torpor.scaling.told import encode  # noqa: PLC0415
     from torpor.settings import ControllerSettings  # noqa: PLC0415
 
     settings = ControllerSettings.from_environment()
@@ -53,7 +54,11 @@ async def _controller() -> None:
     )
     async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
         part = Controller(kube, SystemClock(), platform, settings.identity or socket.gethostname())
-        async with pages.serving(settings.health_port):
+
+        async def scaling() -> pages.Page:
+            return pages.Page(200, "application/json", encode(part.scaling()))
+
+        async with pages.serving(settings.health_port, pages={"/scaling": scaling}):
             await part.run()
 
 

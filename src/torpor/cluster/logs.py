@@ -1,13 +1,14 @@
 """What the pods of a function write, as one stream: the last lines of all of them, then each new one.
 
-The kubelets keep the lines, and the Kubernetes API hands them out; nothing is kept here. It does not say which
-of a line's pods wrote it to stderr, so that all are shown as stdout.
+The kubelets keep the lines, and the Kubernetes API hands them out; nothing is kept here. It does not say
+which were written to stderr, so that all are shown as stdout.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +34,7 @@ _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 10.0
 _MOST_FAILURES = 8
 _NANOSECONDS = 1_000_000_000
+_LINE = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)(?: (.*))?\Z", re.DOTALL)
 
 
 class Stamped(NamedTuple):
@@ -43,19 +45,16 @@ class Stamped(NamedTuple):
 
 
 def parse(line: str) -> Stamped | None:
-    """What a ``line`` with its time says; ``None`` for a line that has none, such as a kubelet's own words."""
-    time, _, text = line.partition(" ")
-    seconds, dot, rest = time.partition(".")
-    fraction = rest.rstrip("Z")
-    zone = "+00:00"
-    for sign in "+-":
-        fraction, found, offset = fraction.partition(sign)
-        zone = f"{sign}{offset}" if found else zone
+    """What a ``line`` with its time says; ``None`` for one that has none, such as a kubelet's own words."""
+    match = _LINE.match(line)
+    if match is None:
+        return None
+    seconds, fraction, zone, text = match.groups(default="")
     try:
-        whole = datetime.fromisoformat(f"{seconds if dot else seconds.rstrip('Z')}{zone if dot else '+00:00'}")
-        nanoseconds = int(fraction.ljust(9, "0")[:9]) if dot else 0
+        whole = datetime.fromisoformat(f"{seconds}{'+00:00' if zone == 'Z' else zone}")
     except ValueError:
         return None
+    nanoseconds = int(fraction.ljust(9, "0")[:9])
     return Stamped(int(whole.timestamp()) * _NANOSECONDS + nanoseconds, text[:_MAX_LINE_CHARACTERS])
 
 
@@ -205,7 +204,9 @@ class PodLogs:
                 trouble = None
             failures = 0 if got else failures + 1
             if failures > _MOST_FAILURES:
-                await reader.queue.put(self._own_line(f"{metadata['name']} can't be read any more: {trouble}"))
+                await reader.queue.put(
+                    self._own_line(f"{metadata['name']} can't be read any more: {trouble}")
+                )
                 return
             pause_seconds = min(_FIRST_PAUSE_SECONDS * 2**failures, _LONGEST_PAUSE_SECONDS)
             await self._clock.sleep(pause_seconds)
@@ -238,7 +239,8 @@ class PodLogs:
 
 
 def _log_line(instance: str, line: Stamped) -> LogLine:
-    time = datetime.fromtimestamp(line.at // _NANOSECONDS, UTC).replace(microsecond=line.at % _NANOSECONDS // 1000)
+    seconds, nanoseconds = divmod(line.at, _NANOSECONDS)
+    time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
     return LogLine(time=time, instance=instance, stream="stdout", text=line.text)
 
 

@@ -12,10 +12,10 @@ from torpor.controller.status import READY, SERVING, condition, is_ready
 from torpor.endpoint import Endpoint
 from torpor.errors import DeclarationError
 from torpor.events import views
+from torpor.events.declaration import EventsState, TriggerReport
 from torpor.spec.models import FunctionSpec
 from torpor.spec.objects import function_of, trigger_of
 from torpor.spec.status import (
-    EventCounts,
     FunctionStatus,
     InstanceStatus,
     PartStatus,
@@ -26,9 +26,9 @@ from torpor.spec.status import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from torpor.events.declaration import EventsState
     from torpor.providers.kubernetes.resources import Object
     from torpor.scaling.loop import ScalingState
+    from torpor.spec.status import EventCounts
 
 COMPONENTS = ("api", "controller", "events", "gateway")
 """What a platform has pods of, in any case."""
@@ -140,28 +140,28 @@ def _scaling(spec: FunctionSpec, seen: ScalingState | None) -> ScalingStatus:
 # --- events -----------------------------------------------------------------------------------------------
 
 
-def events_sum(states: Iterable[EventsState]) -> tuple[dict[str, int], dict[str, EventCounts], dict[str, str]]:
-    """What the events pods tell, together: events taken in by broker, counts by trigger, and problems.
+def events_sum(states: Iterable[EventsState]) -> EventsState:
+    """What the events pods tell, together.
 
     What waits is not added up: it is what the event log says of the consumer that they share.
     """
     published: Counter[str] = Counter()
-    counts: dict[str, EventCounts] = {}
-    problems: dict[str, str] = {}
+    refused: Counter[str] = Counter()
+    triggers: dict[str, TriggerReport] = {}
     for state in states:
         published.update(state.published_by_broker)
+        refused.update(state.refused)
         for key, report in state.triggers.items():
-            before = counts.get(key, EventCounts())
-            counts[key] = EventCounts(
+            before = triggers.get(key, TriggerReport())
+            triggers[key] = TriggerReport(
                 delivered=before.delivered + report.delivered,
                 redelivered=before.redelivered + report.redelivered,
                 failed=before.failed + report.failed,
                 dead_lettered=before.dead_lettered + report.dead_lettered,
                 pending=max(before.pending, report.pending),
+                problem=before.problem or report.problem,
             )
-            if report.problem:
-                problems[key] = report.problem
-    return dict(published), counts, problems
+    return EventsState(published_by_broker=dict(published), triggers=triggers, refused=dict(refused))
 
 
 def trigger_status(item: Object, counts: EventCounts | None, problem: str) -> TriggerStatus:

@@ -19,11 +19,10 @@ from torpor.errors import (
     ClusterMissingError,
     ClusterRefusedError,
 )
-
 from torpor.providers.kubernetes import resources
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from torpor.providers.kubernetes.resources import Object, Resource
@@ -190,7 +189,7 @@ class Kube:
 
     async def follow_logs(
         self, namespace: str, pod: str, *, container: str, since: str = "", timeout_seconds: float = 600.0
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """Each line that a container has written and writes, with its time before it, until it ends.
 
         With ``since``, a time in RFC 3339 that is taken in whole seconds, only those from then on. A time-out
