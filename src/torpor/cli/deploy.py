@@ -115,14 +115,10 @@ def command(
 
 def _target(chosen: Globals) -> Cluster:
     context = chosen.context
-    if context == "local":
-        raise click.UsageError(
-            f"deploying is for a cluster, which --context {KUBE}NAME names; here, 'torpor up' watches files itself"
-        )
     if not is_cluster(context):
-        raise click.UsageError(
-            f"deploying is for a cluster, which --context {KUBE}NAME names, not {context!r}"
-        )
+        own = "; on this machine, 'torpor up' watches files by itself" if context == "local" else ""
+        text = f"deploying is for a cluster, --context {KUBE}NAME was expected, not {context!r}{own}"
+        raise click.UsageError(text)
     try:
         return cluster(context, PlatformSettings.from_environment().kubeconfig)
     except ValueError as error:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _IMAGE: TypeAdapter[str] = TypeAdapter(ImageName)
 _NEEDS_IMAGE = (
-    "is missing, an image for the cluster was expected: give it by --image {name}=REFERENCE, or by --images with"
-    " what 'torpor build -o json' prints"
+    "is missing, an image for the cluster was expected: give it by --image {name}=REFERENCE, or by --images"
+    " with what 'torpor build -o json' prints"
 )
 
 
@@ -71,7 +71,8 @@ def faults(
     that was asked for.
     """
     found = []
-    for one in (*declared.functions.values(), *declared.triggers.values()):
+    resources: list[Function | Trigger] = [*declared.functions.values(), *declared.triggers.values()]
+    for one in resources:
         named = "namespace" in one.metadata.model_fields_set
         if namespace is not None and named and one.metadata.namespace != namespace:
             message = f"is '{one.metadata.namespace}', '{namespace}' was expected, or no namespace"

@@ -12,7 +12,7 @@ import logging
 import re
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from torpor.cluster import views
 from torpor.cluster.brokers import EventsPods
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from torpor.binding import WireEvent
-    from torpor.blobs import OpenBlob
+    from torpor.blobs import Blobs, OpenBlob
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.providers.kubernetes.kube import Kube
@@ -45,18 +45,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.api")
 _ASK_SECONDS = 2.0
 _MEMORY = re.compile(rb"^process_resident_memory_bytes (\S+)", re.MULTILINE)
-
-
-class Blobs(Protocol):
-    """Where blobs are kept."""
-
-    async def put_stream(self, chunks: AsyncIterator[bytes], content_type: str | None = None) -> str:
-        """Store a blob and return its reference."""
-        ...
-
-    async def open(self, name: str) -> OpenBlob:
-        """Read a blob."""
-        ...
 
 
 class ClusterBackend:
