@@ -110,7 +110,10 @@ class PlatformSettings(_Settings):
     """What the command line and the platform's own processes read."""
 
     context: str = Field(
-        "local", alias="TORPOR_CONTEXT", description="Platform to talk to: 'local' or a URL."
+        "local", alias="TORPOR_CONTEXT", description="Platform to talk to: 'local', `kube:NAME` or a URL."
+    )
+    kubeconfig: str = Field(
+        "", alias="KUBECONFIG", description="Files that name clusters, for `kube:`; else ~/.kube/config."
     )
     cache_dir: Path = Field(
         Path("~/.cache/torpor").expanduser(),
@@ -191,6 +194,34 @@ class GatewaySettings(ClusterSettings):
         ge=0,
         description="Time from SIGTERM in which callers may still find this pod.",
     )
+
+
+class ApiSettings(ClusterSettings):
+    """What the API reads beside."""
+
+    host: str = Field("0.0.0.0", alias="TORPOR_HOST", description="Address that the API listens on.")
+    http_port: int = Field(
+        8080, alias="TORPOR_HTTP_PORT", ge=0, le=65535, description="TCP port of the REST API."
+    )
+    blobs_port: int = Field(
+        8082,
+        alias="TORPOR_BLOBS_PORT",
+        ge=0,
+        le=65535,
+        description="TCP port of blobs, for functions and the platform's other parts.",
+    )
+    url: str = Field(
+        "http://localhost",
+        alias="TORPOR_URL",
+        description="Where callers reach the gateway; shown with functions.",
+    )
+    blobs_url: str = Field(
+        "",
+        alias="TORPOR_BLOBS_URL",
+        description="Where functions reach blobs; by default by the service `torpor-api`.",
+    )
+    nats_url: str = Field("", alias="TORPOR_NATS_URL", description="NATS servers, where blobs are kept.")
+    nats_token: str = Field("", alias="TORPOR_NATS_TOKEN", description="What NATS knows the platform by.")
 
 
 # What a function's process needs of the machine, and nothing else of the platform's environment.

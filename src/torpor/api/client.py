@@ -8,15 +8,15 @@ with words that a person can act on: :class:`~torpor.errors.UnreachableError` an
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 from typing import IO, TYPE_CHECKING, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
 from torpor.api.documents import BrokerList, FunctionList, Health, StoredBlob, TriggerList
+from torpor.api.places import Place, find
 from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_structured, encode_batch, encode_structured
 from torpor.errors import ApiError, MalformedEventError, RefusedError, UnreachableError
 from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-LOCAL_URL = "http://127.0.0.1:8080"
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # A quiet stream has an empty line every fifteen seconds.
 _STREAM_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
@@ -35,32 +34,19 @@ _MAX_LINE_BYTES = 64 * 1024 * 1024
 M = TypeVar("M", bound=BaseModel)
 
 
-def base_url(context: str) -> str:
-    """The URL of the platform that ``context`` names: ``local``, or a URL of the gateway.
-
-    Raises :class:`ValueError` for anything else.
-    """
-    if context == "local":
-        return LOCAL_URL
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(context)
-        if parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment:
-            return context.rstrip("/")
-    raise ValueError(f"{context!r} names no platform; 'local' or a URL such as {LOCAL_URL} was expected")
-
-
 class Client:
-    """A connection to one platform, through its gateway. Close it, or use it in a ``with`` block."""
+    """A connection to the platform that a context names. Close it, or use it in a ``with`` block.
 
-    def __init__(self, context: str = "local", *, transport: httpx.BaseTransport | None = None) -> None:
-        self.url = base_url(context)
-        self._http = httpx.Client(
-            base_url=self.url,
-            timeout=_TIMEOUT,
-            transport=transport,
-            trust_env=not _is_local(self.url),  # a proxy has no business between this machine and itself
-            headers={"user-agent": "torpor"},
-        )
+    Raises what :func:`~torpor.api.places.find` raises; as that, it is not to be made on a running loop.
+    """
+
+    def __init__(
+        self, context: str | Place = "local", *, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.place = place = find(context) if isinstance(context, str) else context
+        options = {**place.options, "headers": {"user-agent": "torpor"} | place.options.get("headers", {})}
+        self._http = httpx.Client(timeout=_TIMEOUT, transport=transport, **options)
+        self._extensions = {"sni_hostname": place.server_name} if place.server_name else {}
 
     def __enter__(self) -> Self:
         return self
@@ -131,26 +117,19 @@ class Client:
         single = len(events) == 1
         body = encode_structured(events[0]) if single else encode_batch(events)
         headers = {"content-type": (STRUCTURED if single else BATCH).decode()}
-        with _mapped(self.url):
-            response = self._http.post(f"/events/{_path(namespace, broker)}", content=body, headers=headers)
-        _check(response)
+        self._send("POST", f"{self.place.gateway}/events/{_path(namespace, broker)}", body, headers)
 
     def put_blob(
         self, content: bytes | IO[bytes] | Iterable[bytes], content_type: str | None = None
     ) -> StoredBlob:
         """Store a blob; what is returned has the reference that an event carries as its ``dataref``."""
         headers = {"content-type": content_type} if content_type else {}
-        with _mapped(self.url):
-            response = self._http.put("/api/v1/blobs", content=content, headers=headers)
-        _check(response)
+        response = self._send("PUT", f"{self.place.api}/api/v1/blobs", content, headers)
         return _parse(StoredBlob, response.content)
 
     def get_blob(self, name: str) -> bytes:
         """The bytes of a blob."""
-        with _mapped(self.url):
-            response = self._http.get(f"/api/v1/blobs/{_path(name)}")
-        _check(response)
-        return response.content
+        return self._send("GET", f"{self.place.api}/api/v1/blobs/{_path(name)}").content
 
     @contextlib.contextmanager
     def invoke(
@@ -165,46 +144,71 @@ class Client:
     ) -> Iterator[httpx.Response]:
         """Call a function through the gateway; the response's body is still to be read, within the block.
 
-        Every status is a response here, not an error.
+        Every status is a response here, not an error, but one of the API server before the gateway.
         """
-        target = f"/function/{_path(f'{name}.{namespace}')}/{path.removeprefix('/')}"
+        target = f"{self.place.gateway}/function/{_path(f'{name}.{namespace}')}/{path.removeprefix('/')}"
         sent = [(header.encode("ascii"), value.encode()) for header, value in headers]
         with (
-            _mapped(self.url),
+            _mapped(self.place),
             self._http.stream(
-                method, target, headers=sent, content=content, timeout=_INVOKE_TIMEOUT
+                method,
+                target,
+                headers=sent,
+                content=content,
+                timeout=_INVOKE_TIMEOUT,
+                extensions=self._extensions,
             ) as response,
         ):
+            if (
+                response.is_error
+                and self.place.cluster is not None
+                and "x-request-id" not in response.headers
+            ):
+                response.read()
+                if (refusal := self.place.refusal(response)) is not None:
+                    raise refusal
             yield response
 
     # --- within ---------------------------------------------------------------------------------------------
 
     def _read(self, path: str, model: type[M]) -> M:
-        with _mapped(self.url):
-            response = self._http.get(path)
-        _check(response)
-        return _parse(model, response.content)
+        return _parse(model, self._send("GET", f"{self.place.api}{path}").content)
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        content: bytes | IO[bytes] | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        with _mapped(self.place):
+            response = self._http.request(
+                method, url, content=content, headers=headers, extensions=self._extensions
+            )
+        self._check(response)
+        return response
+
+    def _check(self, response: httpx.Response) -> None:
+        if not response.is_success:
+            refusal = self.place.refusal(response)
+            raise refusal or refused(response.status_code, response.headers, response.content)
 
     @contextlib.contextmanager
     def _stream(self, path: str, query: Mapping[str, int | bool | list[str]]) -> Iterator[Iterator[bytes]]:
         with (
-            _mapped(self.url),
-            self._http.stream("GET", path, params=query, timeout=_STREAM_TIMEOUT) as response,
+            _mapped(self.place),
+            self._http.stream(
+                "GET",
+                f"{self.place.api}{path}",
+                params=query,
+                timeout=_STREAM_TIMEOUT,
+                extensions=self._extensions,
+            ) as response,
         ):
             if response.is_error:
                 response.read()
-            _check(response)
+            self._check(response)
             yield _lines(response.iter_bytes())
-
-
-def _is_local(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _path(*segments: str) -> str:
@@ -212,16 +216,15 @@ def _path(*segments: str) -> str:
 
 
 @contextlib.contextmanager
-def _mapped(url: str) -> Iterator[None]:
+def _mapped(place: Place) -> Iterator[None]:
     try:
         yield
     except httpx.ConnectError as error:
-        words = f"no platform answers at {url}; start one with 'torpor up', or name another with --context"
-        raise UnreachableError(words) from error
+        raise place.unreachable(error) from error
     except httpx.TimeoutException as error:
-        raise UnreachableError(f"the platform at {url} did not answer in time") from error
+        raise UnreachableError(f"the platform at {place.name} did not answer in time") from error
     except httpx.TransportError as error:
-        raise UnreachableError(f"the platform at {url} ended the connection: {error}") from error
+        raise UnreachableError(f"the platform at {place.name} ended the connection: {error}") from error
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -232,11 +235,6 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from filter(None, lines)
         if len(unfinished) > _MAX_LINE_BYTES:
             raise ApiError(f"a line of the answer is longer than {_MAX_LINE_BYTES} bytes")
-
-
-def _check(response: httpx.Response) -> None:
-    if not response.is_success:
-        raise refused(response.status_code, response.headers, response.content)
 
 
 def refused(status: int, headers: httpx.Headers, body: bytes) -> RefusedError:

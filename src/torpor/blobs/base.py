@@ -28,6 +28,18 @@ class OpenBlob:
     chunks: AsyncIterator[bytes]
 
 
+class Blobs(Protocol):
+    """A store of blobs, as far as the API needs one. Raises :class:`~torpor.errors.BlobError`."""
+
+    async def put_stream(self, chunks: AsyncIterator[bytes], content_type: str | None = None) -> str:
+        """Store what ``chunks`` give and return its address; nothing is left behind when they fail."""
+        ...
+
+    async def open(self, name: str) -> OpenBlob:
+        """A blob, to be read in chunks; raises :class:`~torpor.errors.BlobNotFoundError`."""
+        ...
+
+
 class Place(Protocol):
     """Where blobs are, by name. Every method raises :class:`~torpor.errors.BlobError`."""
 

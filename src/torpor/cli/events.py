@@ -15,7 +15,7 @@ import orjson
 from torpor.binding import WireEvent, encode_structured, validate
 from torpor.cli.eventfile import batches, read_events
 from torpor.cli.output import output_option, plural
-from torpor.cli.target import WrongFileError, connect, full_name, namespace_option, short_name
+from torpor.cli.target import WrongFileError, connect, context_option, full_name, namespace_option, short_name
 from torpor.clock import SystemClock
 from torpor.errors import MalformedEventError
 
@@ -58,6 +58,7 @@ def command() -> None:
     help="File with whole events in JSON: one, an array, or one a line; '-' is stdin.",
 )
 @broker_option
+@context_option
 @namespace_option
 @click.pass_obj
 def send(
@@ -161,6 +162,7 @@ def _data(data: str | None, file: IO[bytes] | None) -> tuple[bytes | None, str |
 )
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")
 @broker_option
+@context_option
 @namespace_option
 @output_option
 @click.pass_obj

@@ -31,6 +31,15 @@ class Finding:
     advice: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What to do about what may be wrong with a platform, as of one on this machine."""
+
+    versions: str = "Start the platform anew, with this version."
+    part: str = "It is started again by itself; if it does not come back, see what 'torpor up' prints."
+    faults: str = "Put it right; what was declared before goes on until then."
+
+
 def python(version: tuple[int, int, int]) -> Finding:
     """Whether Python is new enough."""
     text = ".".join(map(str, version))
@@ -56,22 +65,22 @@ def disk(what: str, path: str, free_bytes: int) -> Finding:
     return Finding(what, "ok", seen)
 
 
-def platform(status: PlatformStatus, url: str, own_version: str) -> list[Finding]:
-    """What there is to say of a platform that answered at ``url``."""
-    found = [Finding("platform", "ok", f"Torpor {status.version} answers at {url}")]
+def platform(
+    status: PlatformStatus, where: str, own_version: str, advice: Advice | None = None
+) -> list[Finding]:
+    """What there is to say of a platform that answered at ``where``."""
+    advice = advice or Advice()
+    found = [Finding("platform", "ok", f"Torpor {status.version} answers at {where}")]
     if status.version != own_version:
         seen = f"this command is of version {own_version}, the platform of {status.version}"
-        found.append(Finding("versions", "note", seen, "Start the platform anew, with this version."))
+        found.append(Finding("versions", "note", seen, advice.versions))
     for part in status.parts:
         seen = ", ".join(filter(None, (part.version, part.address, part.detail))) or "runs"
         if part.healthy:
             found.append(Finding(part.name, "ok", seen))
         else:
-            advice = "It is started again by itself; if it does not come back, see what 'torpor up' prints."
-            found.append(Finding(part.name, "problem", seen, advice))
-    for fault in status.faults:
-        advice = "Put it right; what was declared before goes on until then."
-        found.append(Finding("declarations", "problem", fault, advice))
+            found.append(Finding(part.name, "problem", seen, advice.part))
+    found += [Finding("declarations", "problem", fault, advice.faults) for fault in status.faults]
     if not status.faults:
         seen = f"{plural(status.functions, 'function')} and {plural(status.triggers, 'trigger')}"
         found.append(Finding("declarations", "ok", seen))

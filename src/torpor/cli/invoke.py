@@ -17,7 +17,7 @@ import orjson
 from torpor.api.client import refused
 from torpor.binding import STRUCTURED, decode_structured, is_json
 from torpor.cli import FAILED
-from torpor.cli.target import WrongFileError, connect, full_name, namespace_option
+from torpor.cli.target import WrongFileError, connect, context_option, full_name, namespace_option
 from torpor.clock import SystemClock
 from torpor.errors import MalformedEventError, RefusedError, UnreachableError
 
@@ -60,6 +60,7 @@ class _Body:
     default=0.0,
     help="How long to wait for the platform, and for it to know the function.",
 )
+@context_option
 @namespace_option
 @click.pass_context
 def command(
@@ -85,6 +86,11 @@ def command(
     with _body(typed=typed, **bodies) as body, connect(ctx.obj) as client:
         if body.content_type is not None and not typed:
             sent.append(("content-type", body.content_type))
+        for header, _ in sent:
+            if client.place.kept(header):
+                raise click.UsageError(
+                    f"the API server keeps the header {header!r} for itself; reach the gateway by its URL"
+                )
         verb = (method or ("GET" if body.content is None else "POST")).upper()
         if wait_seconds:
             asyncio.run(_known(client, space, short, wait_seconds, SystemClock()))

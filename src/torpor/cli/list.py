@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torpor.cli.output import output_option, print_json, print_table
-from torpor.cli.target import connect
+from torpor.cli.target import connect, context_option
 from torpor.spec.status import FunctionStatus, TriggerStatus
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ KINDS = ("functions", "triggers", "brokers")
 @click.command("list", short_help="List what runs.")
 @click.argument("kind", type=click.Choice(KINDS), default="functions")
 @click.option("-n", "--namespace", help="Only this namespace.")
+@context_option
 @output_option
 @click.pass_obj
 def command(chosen: Globals, kind: str, namespace: str | None, output: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from torpor.cli.output import output_option
-from torpor.cli.target import connect, full_name, namespace_option
+from torpor.cli.target import connect, context_option, full_name, namespace_option
 
 if TYPE_CHECKING:
     from torpor.cli import Globals
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     help="How many of the last lines.",
 )
 @namespace_option
+@context_option
 @output_option
 @click.pass_obj
 def command(

@@ -16,7 +16,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from torpor.settings import GatewaySettings
+    from torpor.settings import ApiSettings, GatewaySettings
 
 
 @click.group("role", short_help="Run one part of the platform, as its pod in a cluster does.")
@@ -42,6 +42,7 @@ async def _controller() -> None:
     from torpor.providers.kubernetes import pages  # noqa: PLC0415
     from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
     from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
+    from torpor.scaling.told import encode  # noqa: PLC0415
     from torpor.settings import ControllerSettings  # noqa: PLC0415
 
     settings = ControllerSettings.from_environment()
@@ -53,7 +54,11 @@ async def _controller() -> None:
     )
     async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
         part = Controller(kube, SystemClock(), platform, settings.identity or socket.gethostname())
-        async with pages.serving(settings.health_port):
+
+        async def scaling() -> pages.Page:
+            return pages.Page(200, "application/json", encode(part.scaling()))
+
+        async with pages.serving(settings.health_port, pages={"/scaling": scaling}):
             await part.run()
 
 
@@ -78,6 +83,23 @@ async def _gateway(settings: GatewaySettings) -> None:
     with tempfile.TemporaryDirectory(prefix="torpor-") as folder:
         async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
             await GatewayPod(kube, SystemClock(), settings, Path(folder)).run(ending)
+
+
+@command.command("api", short_help="Show the platform by its REST API, and keep blobs.")
+def api() -> None:
+    """Show the platform by its REST API, and keep blobs for functions and events."""
+    from torpor.settings import ApiSettings  # noqa: PLC0415 - `--help` needs none of it
+
+    settings = ApiSettings.from_environment()
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_api(settings))
+
+
+async def _api(settings: ApiSettings) -> None:
+    from torpor.api.pod import run  # noqa: PLC0415
+
+    await run(settings, _end_asked_for())
 
 
 def _end_asked_for() -> asyncio.Event:

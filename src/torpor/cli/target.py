@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from torpor.api.client import Client
+from torpor.api.places import find
+from torpor.cli import CONTEXT_HELP, Globals
+from torpor.settings import PlatformSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from torpor.cli import Globals
 
 DEFAULT_NAMESPACE = "default"
 
@@ -19,6 +20,17 @@ namespace_option: Callable[[Any], Any] = click.option(
     "-n", "--namespace", metavar="NAMESPACE", help=f"Namespace of the name.  [default: {DEFAULT_NAMESPACE}]"
 )
 """The option of every verb that takes a name; its value comes as ``namespace``."""
+
+
+def _set_context(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.obj = Globals(value)
+
+
+context_option: Callable[[Any], Any] = click.option(
+    "--context", metavar="NAME", help=CONTEXT_HELP, expose_value=False, callback=_set_context
+)
+"""The option of every verb that talks to a platform, where it may stand as well as before the verb."""
 
 
 class WrongFileError(click.ClickException):
@@ -33,7 +45,7 @@ def connect(chosen: Globals) -> Client:
     Raises ``click.UsageError`` when it names none.
     """
     try:
-        return Client(chosen.context)
+        return Client(find(chosen.context, PlatformSettings.from_environment().kubeconfig))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

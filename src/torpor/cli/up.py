@@ -17,7 +17,7 @@ import orjson
 import uvloop
 
 from torpor.api.app import create
-from torpor.api.client import LOCAL_URL
+from torpor.api.places import LOCAL_URL
 from torpor.api.server import serving
 from torpor.cli.output import output_option, print_table
 from torpor.clock import SystemClock

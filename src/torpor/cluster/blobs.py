@@ -26,6 +26,7 @@ from torpor.serving import answer, refuse
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from torpor.blobs import Blobs
     from torpor.clock import Clock
     from torpor.serving import App, Receive, Scope, Send
 
@@ -169,7 +170,7 @@ def _mapped(what: str) -> Iterator[None]:
 # --- HTTP ---------------------------------------------------------------------------------------------------
 
 
-def app(blobs: NatsBlobs, *, max_blob_bytes: int = MAX_BLOB_BYTES) -> App:
+def app(blobs: Blobs, *, max_blob_bytes: int = MAX_BLOB_BYTES) -> App:
     """``PUT /blobs`` and ``GET /blobs/<name>`` as an ASGI application.
 
     Who reaches it may store and read: it belongs on a port that only the platform and its functions reach.
@@ -178,7 +179,7 @@ def app(blobs: NatsBlobs, *, max_blob_bytes: int = MAX_BLOB_BYTES) -> App:
 
 
 class _Blobs:
-    def __init__(self, blobs: NatsBlobs, max_blob_bytes: int) -> None:
+    def __init__(self, blobs: Blobs, max_blob_bytes: int) -> None:
         self._blobs = blobs
         self._max_blob_bytes = max_blob_bytes
         self._uploads = 0

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.controller.manifests import Platform
     from torpor.providers.kubernetes.kube import Kube
+    from torpor.scaling.loop import ScalingState
 
 _LOG = logging.getLogger("torpor.controller")
 LEASE = "torpor-controller"
@@ -35,11 +36,16 @@ class Controller:
         self._platform = platform
         self._identity = identity
         self._leader = Leader(kube, clock, namespace=platform.namespace, name=LEASE, identity=identity)
+        self._autoscaler: Autoscaler | None = None
 
     @property
     def leading(self) -> bool:
         """Whether it is at work, and not only waiting for its turn."""
         return self._leader.leading
+
+    def scaling(self) -> dict[str, ScalingState]:
+        """Why each function has as many instances as it has, by its key; nothing while another leads."""
+        return {} if self._autoscaler is None else self._autoscaler.explain_all()
 
     async def run(self) -> None:
         """Lead whenever it is its turn, for as long as it is let."""
@@ -51,6 +57,7 @@ class Controller:
         try:
             await self._work(client)
         finally:
+            self._autoscaler = None
             await client.close()
 
     async def _work(self, client: Client) -> None:
@@ -82,3 +89,4 @@ class Controller:
             group.create_task(functions.run())
             group.create_task(triggers.run(workers=1))
             group.create_task(autoscaler.run())
+            self._autoscaler = autoscaler

@@ -1,4 +1,4 @@
-"""The platform's side of the events process' control API."""
+"""The platform's side of the control API of an events process, or of an events pod."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from torpor.binding import WireEvent, decode_structured
+from torpor.endpoint import Endpoint
 from torpor.errors import EventLogError, MalformedEventError
 from torpor.events.declaration import Declaration, EventsHealth, EventsState
 
@@ -22,15 +23,21 @@ _BASE = "http://events"
 
 
 class ControlClient:
-    """Talks to the events process through its unix socket at ``path``.
+    """Talks to the events process through its unix socket, or to an events pod at its address.
 
     Every call raises :class:`~torpor.errors.EventLogError` when the process does not answer, or answers that
     it can't; while the process is started again, calls wait for it as long as their time allows.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, where: Path | Endpoint) -> None:
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(path)), base_url=_BASE, timeout=_TIMEOUT_SECONDS
+            transport=(
+                httpx.AsyncHTTPTransport(verify=False)  # it is plain HTTP, and reading authorities takes long
+                if isinstance(where, Endpoint)
+                else httpx.AsyncHTTPTransport(uds=str(where))
+            ),
+            base_url=f"http://{where}" if isinstance(where, Endpoint) else _BASE,
+            timeout=_TIMEOUT_SECONDS,
         )
 
     async def declare(self, declaration: Declaration) -> None:

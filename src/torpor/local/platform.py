@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from torpor.blobs import BlobStore
 from torpor.errors import TorporError
+from torpor.events.views import DEFAULT_BROKER, broker_status, trigger_status
 from torpor.gateway.gateway import Gateway
 from torpor.local.events_process import EventsProcess
 from torpor.local.lock import DataFolder
@@ -22,13 +23,7 @@ from torpor.local.logs import LogBook
 from torpor.local.ports import require_free
 from torpor.local.reload import Reloader
 from torpor.local.reports import News, Report
-from torpor.local.views import (
-    Facts,
-    broker_status,
-    function_status,
-    scale_in_words,
-    trigger_status,
-)
+from torpor.local.views import Facts, function_status, scale_in_words
 from torpor.local.watch import changes
 from torpor.providers.process.provider import ProcessProvider
 from torpor.scaling.loop import Autoscaler
@@ -48,7 +43,6 @@ if TYPE_CHECKING:
     from torpor.spec.models import Function, Trigger
     from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PartStatus, TriggerStatus
 
-DEFAULT_BROKER = "default/default"
 HOST = "127.0.0.1"
 """Nobody but this machine is served: a laptop's platform has no access control yet."""
 

@@ -1,4 +1,4 @@
-"""What ``/api/v1`` shows of functions, triggers and brokers. Pure."""
+"""What ``/api/v1`` shows of functions. Pure."""
 
 from __future__ import annotations
 
@@ -7,21 +7,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from torpor.providers.base import InstanceState
-from torpor.spec.status import (
-    BrokerStatus,
-    EventCounts,
-    FunctionStatus,
-    InstanceStatus,
-    ScalingStatus,
-    TriggerStatus,
-)
+from torpor.spec.status import FunctionStatus, InstanceStatus, ScalingStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from torpor.providers.base import FunctionState, Instance
     from torpor.scaling.loop import ScalingState
-    from torpor.spec.models import Function, Trigger
+    from torpor.spec.models import Function
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,35 +102,6 @@ def scale_in_words(ready: int, desired: int) -> str:
     if ready == desired == 0:
         return "at rest"
     return f"{ready} of {desired}" if ready != desired else str(ready)
-
-
-def trigger_status(trigger: Trigger, counts: EventCounts | None, problem: str) -> TriggerStatus:
-    """The view of ``trigger``; ``counts`` is ``None`` while the dispatcher says nothing of it."""
-    return TriggerStatus(
-        name=trigger.metadata.name,
-        namespace=trigger.metadata.namespace,
-        broker=trigger.spec.broker,
-        function=trigger.spec.subscriber.function,
-        filters=trigger.spec.filters,
-        joins=trigger.spec.join is not None,
-        ready=counts is not None and not problem,
-        reason=problem or ("" if counts is not None else "not at work yet"),
-        **_counts(counts or EventCounts()),
-    )
-
-
-def broker_status(key: str, url: str, published: int, triggers: Iterable[EventCounts]) -> BrokerStatus:
-    """The view of the broker ``key``; its counts are the sums of those of its ``triggers``."""
-    namespace, name = key.split("/")
-    sums = dict.fromkeys(EventCounts.model_fields, 0)
-    for counts in triggers:
-        for field, value in _counts(counts).items():
-            sums[field] += value
-    return BrokerStatus(name=name, namespace=namespace, url=url, published=published, **sums)
-
-
-def _counts(counts: EventCounts) -> dict[str, int]:
-    return {name: getattr(counts, name) for name in EventCounts.model_fields}
 
 
 def _time(seconds: float) -> datetime:

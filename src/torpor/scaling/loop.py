@@ -112,6 +112,10 @@ class Autoscaler:
         decision = scaler.decision
         return ScalingState(decision.replicas, decision.observed, decision.panicking, decision.reason)
 
+    def explain_all(self) -> dict[str, ScalingState]:
+        """What :meth:`explain` says of every function."""
+        return {key: state for key in self._scalers if (state := self.explain(key)) is not None}
+
     async def run(self) -> None:
         """Tick for as long as it is let."""
         while True:

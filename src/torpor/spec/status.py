@@ -93,12 +93,14 @@ class FunctionStatus(_View):
     """How often an instance was replaced because it had died."""
     requests: int = 0
     """Requests since the platform started."""
+    image: str | None = None
+    """The image that a cluster runs."""
     source: str
-    """Folder of its code."""
+    """Folder of its code; empty where it runs from an image."""
     handler: str
-    """Its module or handler."""
+    """Its module or handler; empty where it runs from an image."""
     declared_in: str
-    """The file, and line, that declares it."""
+    """The file, and line, that declares it; empty where an object of a cluster does."""
     container_concurrency: int
     """Calls that one instance serves at once; 0 is no limit."""
     timeout_seconds: float

@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from torpor.api.app import create
-from torpor.api.client import Client, base_url
+from torpor.api.client import Client
+from torpor.api.places import find
 from torpor.binding import WireEvent, decode
 from torpor.errors import ApiError, RefusedError, UnreachableError
 from torpor.testing.backend import FakeBackend, function_status
@@ -143,12 +144,10 @@ def test_a_function_is_called_by_its_full_name() -> None:
     ],
 )
 def test_a_context_is_local_or_a_url(context: str, url: str) -> None:
-    assert base_url(context) == url
+    assert find(context).api == url
 
 
-@pytest.mark.parametrize(
-    "context", ["", "kube:prod", "localhost:8080", "ftp://x", "http://", "http://x?y", "http://[x"]
-)
+@pytest.mark.parametrize("context", ["", "localhost:8080", "ftp://x", "http://", "http://x?y", "http://[x"])
 def test_another_context_is_refused(context: str) -> None:
     with pytest.raises(ValueError, match="names no platform"):
-        base_url(context)
+        find(context)

@@ -7,53 +7,42 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from torpor.errors import ClusterUnreachableError, StartError
+from torpor.errors import ClusterUnreachableError
 from torpor.providers.kubernetes.kube import Kube
+from torpor.providers.kubernetes.kubeconfig import load
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from kubernetes.aio.client.configuration import Configuration
+
     from torpor.providers.kubernetes.kube import Call
 
-_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _CONNECT_SECONDS = 10.0
 
 
-async def connect(*, kubeconfig: str | None = None, context: str | None = None) -> Kube:
+async def connect(
+    *, kubeconfig: str | None = None, context: str | None = None, connections: int = 64
+) -> Kube:
     """A client of the cluster that this pod is in, or that a kubeconfig names.
 
-    In a pod neither argument is needed. Raises :class:`~torpor.errors.StartError` without a way to a cluster.
+    In a pod neither of those is needed. It has so many ``connections`` at most. Raises as
+    :func:`~torpor.providers.kubernetes.kubeconfig.load` does.
     """
-    configuration = Configuration()
-    try:
-        if kubeconfig is None and context is None and await asyncio.to_thread(_TOKEN.exists):
-            load_incluster_config(client_configuration=configuration)
-        else:
-            await load_kube_config(
-                config_file=kubeconfig or None,
-                context=context,
-                client_configuration=configuration,
-                persist_config=False,
-            )
-    except (ConfigException, OSError) as error:
-        raise StartError(f"there is no way to a cluster: {error}") from error
-    return Kube(HttpTransport(configuration))
+    return Kube(HttpTransport(await load(kubeconfig, context), connections))
 
 
 class HttpTransport:
     """Sends calls to the API server that ``configuration`` names. Belongs to one running loop."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        configuration.connection_pool_maxsize = 64
+    def __init__(self, configuration: Configuration, connections: int = 64) -> None:
+        configuration.connection_pool_maxsize = connections
         self._client = ApiClient(configuration)
         self._client.user_agent = "torpor"
 
@@ -75,7 +64,7 @@ class HttpTransport:
     async def stream(self, call: Call) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         """See :class:`~torpor.providers.kubernetes.kube.Transport`."""
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            async with asyncio.timeout(call.answer_seconds):
                 response = await self._request(call)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _unreachable(call, error) from error

@@ -19,9 +19,10 @@ from torpor.errors import (
     ClusterMissingError,
     ClusterRefusedError,
 )
+from torpor.providers.kubernetes import resources
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from torpor.providers.kubernetes.resources import Object, Resource
@@ -39,7 +40,9 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to the API; ``timeout_seconds`` bounds the whole of it."""
+    """One request to the API; ``timeout_seconds`` bounds the whole of it, and ``answer_seconds`` the time
+    until an answer that goes on begins.
+    """
 
     method: str
     path: str
@@ -47,6 +50,7 @@ class Call:
     body: Object | None = None
     content_type: str = "application/json"
     timeout_seconds: float = 30.0
+    answer_seconds: float = 10.0
 
 
 class Transport(Protocol):
@@ -157,17 +161,51 @@ class Kube:
                 yield Event(document["type"], document["object"])
 
     async def logs(
-        self, namespace: str, pod: str, *, container: str, lines: int, previous: bool = False
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str,
+        lines: int,
+        previous: bool = False,
+        timestamps: bool = False,
+        limit_bytes: int = 64 * 1024,
     ) -> tuple[str, ...]:
-        """The last lines that a container wrote, the one before it if ``previous``."""
-        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        query = {"container": container, "tailLines": str(lines), "limitBytes": str(64 * 1024)}
+        """The last lines that a container wrote, the one before it if ``previous``.
+
+        With ``timestamps`` each begins with the time of it. Of more than ``limit_bytes`` the end is cut off.
+        """
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(limit_bytes)}
         if previous:
             query["previous"] = "true"
-        status, body = await self._transport.send(Call("GET", path, query))
+        if timestamps:
+            query["timestamps"] = "true"
+        call = Call("GET", resources.PODS.path(namespace, pod, "log"), query)
+        status, body = await self._transport.send(call)
         if status != 200:
             raise _error(status, body)
-        return tuple(body.decode("utf-8", "replace").splitlines())
+        text = body.decode("utf-8", "replace")
+        return tuple(text.removesuffix("\n").split("\n")) if text else ()
+
+    async def follow_logs(
+        self, namespace: str, pod: str, *, container: str, since: str = "", timeout_seconds: float = 600.0
+    ) -> AsyncGenerator[str, None]:
+        """Each line that a container has written and writes, with its time before it, until it ends.
+
+        With ``since``, a time in RFC 3339 that is taken in whole seconds, only those from then on. A time-out
+        is raised as ``ClusterUnreachableError``.
+        """
+        query = {"container": container, "follow": "true", "timestamps": "true"}
+        if since:
+            query["sinceTime"] = since
+        path = resources.PODS.path(namespace, pod, "log")
+        # Of a container that writes nothing, the answer does not even begin.
+        call = Call("GET", path, query, timeout_seconds=timeout_seconds, answer_seconds=timeout_seconds)
+        async with self._transport.stream(call) as (status, lines):
+            if status != 200:
+                raise _error(status, b"".join([line async for line in lines]))
+            async for line in lines:
+                yield line.decode("utf-8", "replace").removesuffix("\n")
 
     # --- writing ------------------------------------------------------------------------------------------
 
