@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.declarations import DOCUMENTS, FUNCTION, FUNCTION_FAULTS, TRIGGER, TRIGGER_FAULTS, Wrong
+from tests.declarations import (
+    DOCUMENTS,
+    FUNCTION,
+    FUNCTION_FAULTS,
+    RIGHT_FUNCTIONS,
+    RIGHT_TRIGGERS,
+    TRIGGER,
+    TRIGGER_FAULTS,
+    Wrong,
+)
 from torpor.spec.load import inspect
 
 if TYPE_CHECKING:
@@ -21,7 +30,7 @@ def faults(folder: Path, text: str) -> list[str]:
     return [str(fault).removeprefix(f"{folder}/") for fault in found]
 
 
-@pytest.mark.parametrize("wrong", FUNCTION_FAULTS, ids=lambda wrong: wrong.line)
+@pytest.mark.parametrize("wrong", FUNCTION_FAULTS, ids=lambda wrong: wrong.line[:60])
 def test_faults_of_a_functions_spec(tmp_path: Path, wrong: Wrong) -> None:
     expected = f"function.yaml:{wrong.fault}".replace("{folder}", str(tmp_path))
     assert faults(tmp_path, f"{FUNCTION}  {wrong.line}\n") == [expected]
@@ -32,8 +41,8 @@ def test_faults_of_a_triggers_spec(tmp_path: Path, wrong: Wrong) -> None:
     assert faults(tmp_path, f"{TRIGGER}  {wrong.line}\n") == [f"function.yaml:{wrong.fault}"]
 
 
-@pytest.mark.parametrize(("text", "expected"), DOCUMENTS)
-def test_faults_of_a_document(tmp_path: Path, text: str, expected: list[str]) -> None:
+@pytest.mark.parametrize(("text", "expected", "_"), DOCUMENTS)
+def test_faults_of_a_document(tmp_path: Path, text: str, expected: list[str], _: str) -> None:
     assert faults(tmp_path, text) == [f"function.yaml:{fault}" for fault in expected]
 
 
@@ -45,3 +54,14 @@ def test_every_fault_of_every_document_is_reported(tmp_path: Path) -> None:
         ["function.yaml:13", "spec.parallelism"],
         ["function.yaml:16", "YAML"],
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(FUNCTION.rstrip() + f" {spec}\n" for spec in RIGHT_FUNCTIONS),
+        *(TRIGGER.partition("spec:")[0] + f"spec: {spec}\n" for spec in RIGHT_TRIGGERS),
+    ],
+)
+def test_what_is_right_has_no_fault(tmp_path: Path, text: str) -> None:
+    assert [fault for fault in faults(tmp_path, text) if "source" not in fault] == []
