@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.cluster import shell
 from tests.cluster.own_node import OwnNode
+from tests.cluster.settings import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def enforcing(cluster: Cluster) -> Iterator[None]:
         yield
     finally:
         for arguments in (("-D", "POSTROUTING", "-j", _CHAIN), ("-F", _CHAIN), ("-X", _CHAIN)):
-            with contextlib.suppress(shell.ClusterError):  # it did not come so far
+            with contextlib.suppress(ClusterError):  # it did not come so far
                 _iptables(node, *arguments)
         cluster.kubectl("delete", "--ignore-not-found", "--wait=false", f"--filename={_MANIFEST}")
 
