@@ -16,7 +16,7 @@ from torpor.settings import (
     PlatformSettings,
     RuntimeSettings,
 )
-from torpor.spec import crds, schema
+from torpor.spec import crds, policies, schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -90,6 +90,7 @@ def main() -> None:
     """Write them."""
     schema.write(DOCS)
     crds.write(DOCS.parent / "k8s" / "crds")
+    policies.write(DOCS.parent / "k8s" / "policies")
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 

@@ -64,6 +64,12 @@ TOOLS = (
     ),
     Program("kwok", "sigs.k8s.io/kwok", "v0.8.0", "sigs.k8s.io/kwok/cmd/kwok"),
     Program(
+        "kube-network-policies",
+        "sigs.k8s.io/kube-network-policies",
+        "v0.8.0",
+        "sigs.k8s.io/kube-network-policies/cmd",
+    ),
+    Program(
         "skaffold",
         "github.com/GoogleContainerTools/skaffold/v2",
         _SKAFFOLD,

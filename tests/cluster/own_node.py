@@ -19,12 +19,14 @@ from tests.cluster import archive, network, pki, shell
 from tests.cluster.binaries import Binaries, static_program
 from tests.cluster.configs import DNS_IMAGE, PAUSE_IMAGE, VOLUMES, Layout, commands, files, volumes_list
 from tests.cluster.gomod import NODE
+from tests.cluster.network import Network
 from tests.cluster.podman import Podman
 from tests.cluster.process import Remembered, child_of, start_detached
 from tests.cluster.settings import ROOT, ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from ipaddress import IPv4Network
 
     from tests.cluster.settings import Settings
 
@@ -68,6 +70,11 @@ class OwnNode:
     def kubectl(self) -> Path:
         """The program."""
         return self.binaries.path("kubectl")
+
+    @property
+    def pods(self) -> IPv4Network:
+        """The addresses of its pods."""
+        return Network(int((self._state / "slot").read_text())).pods
 
     # --- coming up ----------------------------------------------------------------------------------------
 
@@ -114,6 +121,7 @@ class OwnNode:
         layout = Layout(self._state, self.binaries.folder, where, self._settings.name)
         for name in ("log", "images", "kubelet", "containerd", "commands", "cni", "volumes"):
             (self._state / name).mkdir(parents=True)
+        (self._state / "slot").write_text(str(where.number))
         pki.make(self._state / "pki", where)
         for who in ("admin", "controller-manager", "scheduler", "proxy", "node1"):
             config = self._state / f"{who}.kubeconfig"

@@ -21,6 +21,7 @@ from torpor.errors import (
     DeclarationError,
 )
 from torpor.providers.kubernetes import resources
+from torpor.spec.consistency import routes_of
 from torpor.spec.objects import function_of
 
 if TYPE_CHECKING:
@@ -73,13 +74,16 @@ class FunctionReconciler:
             # What was made for it goes with it, by its owner references.
             self._autoscaler.forget(key)
             self._fleet.forget(key)
+            self._world.claims.forget(key)
             self._scaled.pop(key, None)
             return None
         try:
             function = _runnable(item)
         except DeclarationError as error:
+            self._world.claims.forget(key)
             await self._complain(item, "Invalid", error.faults)
             return None
+        self._world.claims.set(key, (route for route, _ in routes_of(function)))
         self._follow(function)
         steps = self._plan(function)
         try:
@@ -232,8 +236,16 @@ class FunctionReconciler:
             trouble=trouble(pods, self._deployment(key, steps.latest), await self._logs(pods)),
             url=f"{self._platform.url}/function/{function.metadata.name}.{function.metadata.namespace}",
             selector=f"{names.FUNCTION}={function.metadata.name},{names.REVISION}={steps.serving}",
+            taken=self._taken(key),
         )
         await self._write_status(item, function_status(facts, item.get("status", {}), self._now()))
+
+    def _taken(self, key: str) -> str:
+        told = [
+            f"{path!r} on {host or 'any host'} leads to function {owner!r}"
+            for (host, path), owner in self._world.claims.taken(key)
+        ]
+        return f"{'; '.join(told)}; another was expected" if told else ""
 
     async def _complain(self, item: Object, reason: str, faults: list[str]) -> None:
         generation, before = item["metadata"].get("generation", 0), item.get("status", {})

@@ -31,7 +31,8 @@ class Trouble:
 class Facts:
     """What is known of one function.
 
-    ``trouble`` is what the latest revision suffers from; ``replicas`` and ``ready`` are the serving one's.
+    ``trouble`` is what the latest revision suffers from; ``replicas`` and ``ready`` are the serving one's;
+    ``taken`` says, in words, which of its routes lead to other functions.
     """
 
     generation: int
@@ -42,6 +43,7 @@ class Facts:
     trouble: Trouble | None
     url: str
     selector: str
+    taken: str = ""
 
 
 def is_ready(pod: Object) -> bool:
@@ -121,6 +123,8 @@ def crashed(pod: Object) -> bool:
 def function_status(facts: Facts, before: Mapping[str, Any], now: str) -> dict[str, Any]:
     """The whole status of a function; ``before`` is the one it has, and ``now`` the time as text."""
     ready = _ready(facts, before)
+    if facts.taken and ready[0] != "False":  # it runs, or can: only not for all that it declares
+        ready = "False", "RouteTaken", _short(facts.taken)
     serving = _serving(facts)
     conditions = [
         _condition(one, facts.generation, before, now) for one in ((READY, *ready), (SERVING, *serving))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torpor.controller import names
+from torpor.controller.claims import Claims
 from torpor.controller.status import is_ready
 from torpor.providers.kubernetes import resources
 from torpor.providers.kubernetes.mirror import Mirror
@@ -46,6 +47,8 @@ class World:
 
         self.functions = Mirror(kube, resources.FUNCTIONS, clock, lambda item: on_function(key(item)))
         self.triggers = Mirror(kube, resources.TRIGGERS, clock, lambda item: on_trigger(key(item)))
+        self.claims = Claims(on_function)
+        """The routes that functions declare, as far as they were looked at."""
         self._owned = {one: Mirror(kube, one, clock, owned, labels=names.SELECTOR) for one in _OWNED}
 
     @property

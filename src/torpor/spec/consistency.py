@@ -73,7 +73,7 @@ def check_routes(functions: Iterable[Function], origin_of: Callable[[Function], 
     owners: dict[tuple[str, str], Function] = {}
     for function in functions:
         reported: set[FieldPath] = set()
-        for (host, path), where in _routes(function):
+        for (host, path), where in routes_of(function):
             owner = owners.setdefault((host, path), function)
             if owner is function or where in reported:
                 continue
@@ -83,7 +83,7 @@ def check_routes(functions: Iterable[Function], origin_of: Callable[[Function], 
             yield origin_of(function).fault(where, message)
 
 
-def _routes(function: Function) -> Iterator[tuple[tuple[str, str], FieldPath]]:
+def routes_of(function: Function) -> Iterator[tuple[tuple[str, str], FieldPath]]:
     """Each host (empty: any) and path prefix that leads to ``function``, and the field that says so."""
     http = function.spec.http
     for host_index, host in enumerate(http.hosts or ("",)):

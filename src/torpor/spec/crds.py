@@ -1,8 +1,12 @@
 """The custom resource definitions of a cluster, made from the models.
 
 ``python -m torpor.spec.crds [FOLDER]`` writes them, FOLDER being ``k8s/crds`` by default. What a structural
-schema can't say, rules in CEL do, in the words of ``torpor validate``. Keys of filters deeper than the second
-level, and what lies between resources, are left to the controller, which says it in ``status``.
+schema can't say, rules in CEL do, in the words of ``torpor validate``; what is too much for those is in
+:mod:`torpor.spec.policies`. What lies between resources the controller says in ``status``.
+
+A change that another version of the API would not understand makes a version of its own (``v1alpha2``,
+``v1beta1``), served beside this one; the API server stores one of them and converts by a webhook. So the
+names of files and objects have no version in them, and each definition keeps a list of them.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from torpor.spec.schema import BOUNDS, schema
 from torpor.spec.values import RESERVED_PATHS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
 _GROUP: Final = "torpor.dev"
 _VERSION: Final = "v1alpha1"
@@ -31,11 +35,16 @@ _DEFAULTS = {
     ("FunctionSpec", "scaling"): {},
     ("TriggerSpec", "broker"): "default",
 }
-_REQUIRED = {"Function": ["spec"], "FunctionSpec": ["image"]}
+_REQUIRED = {"Function": ["spec"]}
+# What rules say in other words than the schema would, and of the very field.
+_RULED = {"ValueFrom": ("minProperties", "maxProperties")}
 _LONGEST_DURATION = 15
 _LONGEST_TEXT = 1000
-_MOST_KEYS = 64
-_CHECKED_DEPTH = 2  # of keys of filters; one more, and a rule costs 13 times what an API server lets it
+CHECKED_KEYS_DEPTH = 2
+"""How deep keys of filters are checked: an API server reckons with lists as long as they may be, and one
+level more costs 13 times what it lets a rule cost. :mod:`torpor.spec.policies` has the rest.
+"""
+_DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not")
 
 
 def _rule(rule: str, message: str, field: str | None = None) -> dict[str, str]:
@@ -53,7 +62,8 @@ _QUANTITY_IS_POSITIVE = _rule(
 )
 _ATTRIBUTES = _rule(
     "self.all(name, name.matches('^[a-z0-9]+$') && name != 'data')",
-    '"has keys that are not event attributes\' names in lower-case letters and digits"',
+    "\"has the key '\" + self.filter(name, !name.matches('^[a-z0-9]+$') || name == 'data')[0] + "
+    "\"', an event attribute's name in lower-case letters and digits was expected\"",
 )
 _reserved = ", ".join(RESERVED_PATHS)
 _PATH = [
@@ -81,6 +91,25 @@ _VARIABLE = _rule(
 )
 
 
+_KEY = _rule(
+    "self != '.' && self != '..'", _shown("self") + ", letters, digits, '-', '_' and '.' were expected\""
+)
+_FILE = _rule(
+    "self.matches('^([^\\\\pC\\\\pZ]| )*$') && self.split('/').all(part, bytes(part).size() <= 255)",
+    _shown("self") + ', a path of printable characters that a disk can have was expected"',
+)
+
+
+def _one_dialect(field: str) -> dict[str, str]:
+    earlier = _DIALECTS[: _DIALECTS.index(field)]
+    problem = f"stands beside one of {', '.join(earlier)}"
+    return {
+        "rule": f"!has(self.{field}) || !({' || '.join(f'has(self.{one})' for one in earlier)})",
+        "message": f"{problem}, one dialect a filter was expected: make it two filters",
+        "fieldPath": f".{field}",
+    }
+
+
 def _within_max(field: str) -> dict[str, str]:
     most = "(has(self.maxScale) ? self.maxScale : 50)"
     # An expression that writes numbers as text would cost more than all rules together may.
@@ -103,6 +132,15 @@ def _within_limit(name: str) -> dict[str, str]:
 
 # Rules for an object, by the name of its model.
 _OBJECT_RULES: dict[str, list[dict[str, str]]] = {
+    "FunctionSpec": [
+        _rule(
+            "has(self.image)",
+            '"is missing" + (has(self.source) ? ": a cluster runs no source, but the image that '
+            '\'torpor build\' makes of it" : ", a container image was expected")',
+            ".image",
+        )
+        | {"reason": "FieldValueRequired"}
+    ],
     "Scaling": [_within_max("minScale"), _within_max("initialScale")],
     "Resources": [_within_limit("cpu"), _within_limit("memory")],
     "EnvVar": [
@@ -130,17 +168,18 @@ _VALUE_RULES: dict[tuple[str, str], list[dict[str, str]]] = {
     ("Amounts", "cpu"): [_QUANTITY_IS_POSITIVE],
     ("Amounts", "memory"): [_QUANTITY_IS_POSITIVE],
     ("EnvVar", "name"): [_VARIABLE],
+    ("KeyReference", "key"): [_KEY],
+    ("Source", "path"): [_FILE],
+    ("Source", "requirements"): [_FILE],
     ("Http", "paths"): _PATH,
     ("Http", "hosts"): [_HOST],
 }
 # What bounds the cost of rules, beside what the models say themselves.
 _EXTRAS: dict[tuple[str, str], dict[str, Any]] = {
     ("FunctionSpec", "env"): {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-    ("EnvVar", "name"): {"maxLength": 256},
     ("EnvVar", "value"): {"pattern": r"^[^\x00]*$"},
-    ("Source", "path"): {"maxLength": _LONGEST_TEXT, "pattern": r"^[^\x00-\x1f\x7f]*$"},
-    ("Source", "requirements"): {"maxLength": _LONGEST_TEXT, "pattern": r"^[^\x00-\x1f\x7f]*$"},
-    ("Source", "handler"): {"maxLength": 200},
+    ("Source", "path"): {"maxLength": _LONGEST_TEXT},
+    ("Source", "requirements"): {"maxLength": _LONGEST_TEXT},
 }
 
 
@@ -165,16 +204,20 @@ class _Maker:
         required = [*result.get("required", ()), *_REQUIRED.get(name, ())]
         if required:
             result["required"] = list(dict.fromkeys(required))
+        for replaced in _RULED.get(name, ()):
+            del result[replaced]
         if name in _OBJECT_RULES:
             result["x-kubernetes-validations"] = _OBJECT_RULES[name]
+        elif name == "Filter" and depth < MAX_FILTER_DEPTH:  # deeper, even such a rule costs too much
+            del result["maxProperties"]
+            result["x-kubernetes-validations"] = [_one_dialect(field) for field in _DIALECTS[1:]]
         return result
 
     def _field(self, model: str, name: str, field: dict[str, Any], depth: int) -> dict[str, Any]:
         result = self._value(field, depth)
         if model == "Filter" and name in ("exact", "prefix", "suffix"):
             result["additionalProperties"] = {"type": "string", "minLength": 1}
-            result["maxProperties"] = _MOST_KEYS
-            if depth <= _CHECKED_DEPTH:
+            if depth <= CHECKED_KEYS_DEPTH:
                 result["x-kubernetes-validations"] = [_ATTRIBUTES]
         if (model, name) in _VALUE_RULES:
             target = result["items"] if result["type"] == "array" else result
@@ -193,6 +236,11 @@ class _Maker:
             result["enum"] = [result.pop("const")]
         if "exclusiveMinimum" in result:
             result |= {"minimum": result["exclusiveMinimum"], "exclusiveMinimum": True}
+        if isinstance(least := result.get("minimum"), float) and not least.is_integer():
+            # A whole number is compared with the whole part of the bound alone.
+            result["x-kubernetes-validations"] = [
+                _rule(f"self >= {least}", f"'is less than {least}, at least that was expected'")
+            ]
         if "items" in result:
             result["items"] = self._value(result["items"], depth)
         if BOUNDS in field:
@@ -346,17 +394,18 @@ def _root(kind: str, status: dict[str, Any]) -> dict[str, Any]:
 
 def files() -> dict[str, bytes]:
     """What is written, by name."""
-    return {name: b"".join(_yaml(definition)) for name, definition in definitions().items()}
+    return {name: yaml_file([definition], "torpor.spec.crds") for name, definition in definitions().items()}
 
 
-def _yaml(definition: dict[str, Any]) -> Iterator[bytes]:
+def yaml_file(objects: Sequence[dict[str, Any]], module: str) -> bytes:
+    """``objects`` as a file that ``module`` makes."""
     writer = YAML()
     writer.width = 110
     writer.representer.ignore_aliases = lambda _: True
     stream = io.BytesIO()
-    writer.dump(definition, stream)
-    yield b"# Made from the models by `python -m torpor.spec.crds`.\n"
-    yield stream.getvalue()
+    stream.write(f"# Made from the models by `python -m {module}`.\n".encode())
+    writer.dump_all(objects, stream)
+    return stream.getvalue()
 
 
 def write(folder: Path) -> None:

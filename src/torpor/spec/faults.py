@@ -138,7 +138,10 @@ def _wrong_value(kind: str, value: object, context: Mapping[str, Any]) -> str:
     if kind == "too_short":
         return f"has {context['actual_length']} entries, at least {context['min_length']} was expected"
     if kind == "too_long":
-        return f"has {context['actual_length']} entries, at most {context['max_length']} were expected"
+        count = context["actual_length"] or len(
+            typing.cast("Sequence[object]", value)
+        )  # unknown of a mapping
+        return f"has {count} entries, at most {context['max_length']} were expected"
     raise AssertionError(f"no words for {kind!r}")  # a test goes through every kind that the models can give
 
 

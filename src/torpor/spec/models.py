@@ -29,6 +29,7 @@ from torpor.spec.values import (
     Quantity,
     VariableName,
     VariableValue,
+    Whole,
     check_label,
     duration,
     fault,
@@ -40,6 +41,8 @@ GROUP = "torpor.dev/"
 
 MAX_FILTER_DEPTH = 4
 """How deep filters may stand in filters; the outermost are at depth 1."""
+MAX_FILTER_KEYS = 64
+"""How many attributes one filter may name."""
 
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
@@ -182,11 +185,11 @@ class Resources(_Model):
 class Scaling(_Model):
     """How many instances run, after Knative's autoscaler (KPA)."""
 
-    max_scale: int = Field(50, ge=1, le=1000)
+    max_scale: Whole = Field(50, ge=1, le=1000)
     """Most instances at any time."""
-    min_scale: int = Field(0, ge=0, le=1000)
+    min_scale: Whole = Field(0, ge=0, le=1000)
     """Fewest instances at any time; 0 lets the function rest."""
-    initial_scale: int = Field(0, ge=0, le=1000)
+    initial_scale: Whole = Field(0, ge=0, le=1000)
     """Instances to start with when the function is declared or changed."""
     metric: Literal["concurrency", "rps"] = "concurrency"
     """What is measured: requests under way at once, or requests per second."""
@@ -229,7 +232,7 @@ class Http(_Model):
     """Host names that lead to the function, with its `paths` or, without any, with every path."""
     methods: tuple[Method, ...] = Field((), strict=False, max_length=7)
     """Methods that it takes; all by default. Others get 405."""
-    max_body_bytes: int = Field(16 * 1024 * 1024, ge=1, le=1024**3)
+    max_body_bytes: Whole = Field(16 * 1024 * 1024, ge=1, le=1024**3)
     """Largest request body, in bytes. A larger one gets 413."""
 
 
@@ -246,7 +249,7 @@ class FunctionSpec(_Model):
     """What an instance takes of a cluster's node."""
     image_pull_secrets: tuple[ObjectName, ...] = Field((), strict=False, max_length=16)
     """Secrets, in the function's namespace, that a cluster pulls the image with."""
-    container_concurrency: int = Field(0, ge=0, le=1000)
+    container_concurrency: Whole = Field(0, ge=0, le=1000)
     """Calls that one instance serves at once, a hard limit; the rest waits, in order. 0: no limit."""
     timeout_seconds: float = Field(300.0, gt=0, le=3600)
     """Seconds that a call may take; then its caller gets 504 and the work is ended."""
@@ -321,11 +324,11 @@ class Filter(_Model):
     Source: CloudEvents Subscriptions API 1.0, section 3.2.4.
     """
 
-    exact: dict[AttributeName, str] | None = Field(None, min_length=1)
+    exact: dict[AttributeName, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
     """Attributes that are there and have exactly these values."""
-    prefix: dict[AttributeName, str] | None = Field(None, min_length=1)
+    prefix: dict[AttributeName, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
     """Attributes that are there and start with these texts."""
-    suffix: dict[AttributeName, str] | None = Field(None, min_length=1)
+    suffix: dict[AttributeName, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
     """Attributes that are there and end with these texts."""
     all: tuple[Filter, ...] | None = Field(None, strict=False, min_length=1, max_length=64)
     """Filters that all match."""
@@ -368,7 +371,7 @@ class Subscriber(_Model):
 class Delivery(_Model):
     """How delivery is tried again, after Knative's contract; in the end the event becomes a dead letter."""
 
-    retry: int = Field(10, ge=0, le=100)
+    retry: Whole = Field(10, ge=0, le=100)
     """How often a failed delivery is tried again."""
     backoff_policy: Literal["linear", "exponential"] = "exponential"
     """How the wait grows: `backoffDelay` times the number of the retry, or times two to the power of it."""
@@ -405,7 +408,7 @@ class TriggerSpec(_Model):
     """Who gets the events."""
     delivery: Delivery = Delivery()
     """How delivery is tried again."""
-    parallelism: int = Field(32, ge=1, le=1000)
+    parallelism: Whole = Field(32, ge=1, le=1000)
     """Most events under way to the function at once."""
     join: Join | None = None
     """Joins the parts of a fan-out before they are delivered."""

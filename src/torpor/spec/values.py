@@ -27,7 +27,11 @@ _DURATION = re.compile(r"([0-9]{1,12})(ms|s|m|h)\Z")
 _DURATION_SCHEMA = "^[0-9]{1,12}(ms|s|m|h)$"
 _UNITS_SECONDS = {"h": 3600, "m": 60, "s": 1}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_HANDLER = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?\Z", re.ASCII)
+_VARIABLE_LENGTH = 256
+_HANDLER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*(:[A-Za-z_][A-Za-z0-9_]*)?\Z")
+_HANDLER_LENGTH = 200
+_FILE_LENGTH = 1000
+_FILE_PART_BYTES = 255
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*\Z")
 _PATH_LENGTH = 1024
 # The reference grammar of the OCI distribution specification: a registry may have upper case and a port, the
@@ -62,6 +66,14 @@ def shown(value: object) -> str:
     """``value`` as a fault shows it: quoted if it is a text, and not longer than a line bears."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number; ``2.0`` is one too, as for JSON schemas and an API server."""
 
 
 def _dns_label(most: int) -> Any:
@@ -139,6 +151,8 @@ def check_label(key: str, value: str) -> None:
 
 
 def _variable(value: str) -> str:
+    if len(value) > _VARIABLE_LENGTH:
+        raise fault(f"has {len(value)} characters, at most {_VARIABLE_LENGTH} were expected")
     if not _VARIABLE.match(value):
         raise fault(f"is {shown(value)}, letters, digits and '_', not first a digit, were expected")
     if value == "PORT" or value.startswith(("K_", "TORPOR_")):
@@ -147,7 +161,7 @@ def _variable(value: str) -> str:
 
 
 def _handler(value: str) -> str:
-    if len(value) > 200 or not _HANDLER.match(value):
+    if len(value) > _HANDLER_LENGTH or not _HANDLER.match(value):
         raise fault(f"is {shown(value)}, 'module' or 'module:name' was expected")
     return value
 
@@ -160,7 +174,8 @@ def _value(value: str) -> str:
 
 def _file(value: Path) -> Path:
     text = str(value)
-    if not text.isprintable() or len(text) > 1000 or any(len(part.encode()) > 255 for part in value.parts):
+    fits = len(text) <= _FILE_LENGTH and all(len(part.encode()) <= _FILE_PART_BYTES for part in value.parts)
+    if not text.isprintable() or not fits:
         raise fault(f"is {shown(text)}, a path of printable characters that a disk can have was expected")
     return value
 
@@ -248,12 +263,10 @@ def _go(pattern: re.Pattern[str]) -> str:
     return "^" + pattern.pattern.removesuffix(r"\Z") + "$"
 
 
-VariableName = Annotated[str, AfterValidator(_variable), _matching("^[A-Za-z_][A-Za-z0-9_]*$")]
+VariableName = Annotated[str, AfterValidator(_variable), _matching(_go(_VARIABLE), _VARIABLE_LENGTH)]
 VariableValue = Annotated[str, AfterValidator(_value)]
 FilePath = Annotated[Path, AfterValidator(_file), Field(strict=False)]
-HandlerName = Annotated[
-    str, AfterValidator(_handler), _matching(r"^[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*)?$")
-]
+HandlerName = Annotated[str, AfterValidator(_handler), _matching(_go(_HANDLER), _HANDLER_LENGTH)]
 ImageName = Annotated[str, AfterValidator(_image), _matching(_go(_IMAGE), _IMAGE_LENGTH)]
 Quantity = Annotated[str, AfterValidator(_quantity), _matching(_go(_QUANTITY), 30)]
 ObjectName = Annotated[str, AfterValidator(_object_name), _matching(_go(_OBJECT_NAME), 253)]

@@ -441,3 +441,30 @@ def test_nothing_is_read_from_the_server_when_nothing_has_changed() -> None:
         assert bench.server.calls == before
 
     run(case)
+
+
+def test_a_route_that_another_function_has_is_told() -> None:
+    async def case(bench: Bench) -> None:
+        bench.declare(function(http={"paths": ["/a", "/b"]}))
+        await bench.until_quiet()
+        assert bench.ready() == ("True", "AtRest")
+        rival = function(http={"paths": ["/b"]})
+        rival["metadata"]["name"] = "a"
+        bench.server.put(resources.FUNCTIONS, rival)
+        await bench.settle()
+        bench.changed.clear()
+        await bench.functions.reconcile("default/a")
+        assert KEY in bench.changed
+        await bench.until_quiet()
+        assert bench.ready() == ("False", "RouteTaken")
+        [one] = [one for one in bench.status()["conditions"] if one["type"] == "Ready"]
+        assert one["message"] == "'/b' on any host leads to function 'default/a'; another was expected"
+        bench.server.remove(resources.FUNCTIONS, "default/a")
+        await bench.settle()
+        bench.changed.clear()
+        await bench.functions.reconcile("default/a")
+        assert KEY in bench.changed
+        await bench.until_quiet()
+        assert bench.ready() == ("True", "AtRest")
+
+    run(case)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from torpor.spec.crds import definitions, files, write
+from torpor.spec import crds, policies
+from torpor.spec.crds import definitions, files
 from torpor.spec.documents import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
-FOLDER = Path(__file__).parents[3] / "k8s" / "crds"
+K8S = Path(__file__).parents[3] / "k8s"
 _FORBIDDEN = frozenset(
     (
         "$ref",
@@ -29,14 +31,13 @@ _FORBIDDEN = frozenset(
 )
 
 
-@pytest.mark.parametrize("name", files())
-def test_generated_files_are_up_to_date(name: str) -> None:
-    assert (FOLDER / name).read_bytes() == files()[name], "run: python -m torpor.spec.crds"
-
-
-def test_writes_into_a_folder_that_is_new(tmp_path: Path) -> None:
-    write(tmp_path / "new")
-    assert {path.name for path in (tmp_path / "new").iterdir()} == set(files())
+@pytest.mark.parametrize("module", [crds, policies], ids=lambda module: module.__name__)
+def test_generated_files_are_up_to_date(module: ModuleType, tmp_path: Path) -> None:
+    module.write(tmp_path / "new")
+    made = {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
+    folder = K8S / module.__name__.rpartition(".")[2]
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert made == kept, f"run: python -m {module.__name__}"
 
 
 def nodes(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -70,7 +71,8 @@ def test_every_field_of_the_spec_says_what_it_is(name: str) -> None:
 
 def test_a_cluster_needs_an_image_and_keeps_names_short() -> None:
     schema = root("functions.yaml")
-    assert schema["properties"]["spec"]["required"] == ["image"]
+    [rule] = schema["properties"]["spec"]["x-kubernetes-validations"]
+    assert (rule["rule"], rule["fieldPath"]) == ("has(self.image)", ".image")
     assert schema["properties"]["metadata"]["properties"]["name"]["maxLength"] == 50
     assert schema["properties"]["spec"]["properties"]["scaling"]["properties"]["minScale"]["default"] == 0
 
@@ -87,3 +89,16 @@ def test_the_files_are_yaml_of_the_definitions() -> None:
         documents, defects = parse(content)
         assert not defects
         assert [document.value for document in documents] == [definitions()[name]]
+
+
+def test_policies_look_as_deep_as_filters_may_stand() -> None:
+    policy, binding = policies.objects()
+    assert [one["name"] for one in policy["spec"]["variables"]] == [
+        *("level1", "level2", "level3", "level4"),
+        *("wrong3", "wrong4"),
+    ]
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    assert (
+        "variables.level3.map(list2, list2.map(list1, list1.map(one, "
+        in policy["spec"]["variables"][3]["expression"]
+    )

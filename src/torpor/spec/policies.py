@@ -1,0 +1,121 @@
+"""The admission policies of a cluster: what its resource definitions can't say.
+
+``python -m torpor.spec.policies [FOLDER]`` writes them, FOLDER being ``k8s/policies`` by default. An API
+server reckons what a rule in a definition may cost at most, and refuses one that looks at the keys of every
+filter in filters in filters; what a policy costs it counts while it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from torpor.spec.crds import CHECKED_KEYS_DEPTH, yaml_file
+from torpor.spec.models import MAX_FILTER_DEPTH
+
+_API: Final = "admissionregistration.k8s.io/v1"
+_NAME: Final = "filters.torpor.dev"
+_INNER = "(has(one.all) ? one.all : []) + (has(one.any) ? one.any : []) + (has(one.not) ? [one.not] : [])"
+_WRONG = " + ".join(
+    f"(has(one.{dialect}) ? one.{dialect}.filter(key, !key.matches('^[a-z0-9]+$') || key == 'data') : [])"
+    for dialect in ("exact", "prefix", "suffix")
+)
+
+
+def _level(depth: int) -> str:
+    return f"level{depth}"
+
+
+def _nested(start: str, expression: str, lists: int) -> str:
+    """``expression`` of each ``one`` in lists in lists, the outermost being ``start``."""
+    text = expression
+    for count in range(1, lists + 1):
+        text = f"{_source(start, count, lists)}.map({_each(count)}, {text})"
+    return text
+
+
+def _each(count: int) -> str:
+    return "one" if count == 1 else f"list{count - 1}"
+
+
+def _source(start: str, count: int, lists: int) -> str:
+    return start if count == lists else f"list{count}"
+
+
+def _joined(start: str, lists: int) -> str:
+    """The wrong keys of every filter in lists in lists, as one text."""
+    text = f"({_WRONG}).map(key, \"'\" + key + \"'\").join(', ')"
+    for count in range(1, lists + 1):
+        keys = f"{_source(start, count, lists)}.map({_each(count)}, {text})"
+        text = f"{keys}.filter(text, text != '').join(', ')"
+    return text
+
+
+def objects() -> list[dict[str, Any]]:
+    """The policy for filters in Triggers, and the binding that has it hold everywhere."""
+    variables = [
+        {
+            "name": _level(1),
+            "expression": "has(object.spec.filters) ? object.spec.filters : []",
+        }
+    ]
+    for depth in range(2, MAX_FILTER_DEPTH + 1):
+        expression = _nested(f"variables.{_level(depth - 1)}", _INNER, depth - 1)
+        variables.append({"name": _level(depth), "expression": expression})
+    checked = range(CHECKED_KEYS_DEPTH + 1, MAX_FILTER_DEPTH + 1)
+    variables += [
+        {"name": f"wrong{depth}", "expression": _joined(f"variables.{_level(depth)}", depth)}
+        for depth in checked
+    ]
+    validations = [
+        {
+            "expression": f"variables.wrong{depth} == ''",
+            "messageExpression": (
+                f'"spec.filters: have, at depth {depth}, the keys " + variables.wrong{depth} + '
+                '", event attributes\' names in lower-case letters and digits were expected"'
+            ),
+            "reason": "Invalid",
+        }
+        for depth in checked
+    ]
+    rule = {
+        "apiGroups": ["torpor.dev"],
+        "apiVersions": ["*"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["triggers"],
+    }
+    policy = {
+        "apiVersion": _API,
+        "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": _NAME},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [rule]},
+            "variables": variables,
+            "validations": validations,
+        },
+    }
+    binding = {
+        "apiVersion": _API,
+        "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": _NAME},
+        "spec": {"policyName": _NAME, "validationActions": ["Deny"]},
+    }
+    return [policy, binding]
+
+
+def files() -> dict[str, bytes]:
+    """What is written, by name."""
+    return {"filters.yaml": yaml_file(objects(), "torpor.spec.policies")}
+
+
+def write(folder: Path) -> None:
+    """Write the policies into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files().items():
+        (folder / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("k8s/policies"))
