@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 KEY = "default/f"
 PLATFORM = Platform(namespace="torpor", url="http://gateway", kept_revisions=1)
+REQUESTS = {"cpu": "50m", "memory": "64Mi"}
 REVISION_1, REVISION_2, REVISION_3 = "f-00001", "f-00002", "f-00003"
 
 
@@ -152,7 +153,7 @@ def pod_of(revision: str, index: int, *, ready: bool = True, **status: Any) -> O
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
     return {
         "metadata": {"name": f"{revision}-{index}", "namespace": "default", "labels": labels},
-        "spec": {"containers": []},
+        "spec": {"containers": [{"name": names.CONTAINER, "resources": {"requests": dict(REQUESTS)}}]},
         "status": {"conditions": conditions, **status},
     }
 

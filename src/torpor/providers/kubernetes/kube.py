@@ -19,6 +19,7 @@ from torpor.errors import (
     ClusterMissingError,
     ClusterRefusedError,
 )
+from torpor.providers.kubernetes.resources import PODS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -169,6 +170,13 @@ class Kube:
             raise _error(status, body)
         return tuple(body.decode("utf-8", "replace").splitlines())
 
+    async def subresources(self, resource: Resource) -> frozenset[str]:
+        """Which subresources the server has for ``resource``, such as ``status``."""
+        base = f"/api/{resource.api}" if "/" not in resource.api else f"/apis/{resource.api}"
+        found = await self._send(Call("GET", base, {}))
+        names = (one["name"].partition("/") for one in found["resources"])
+        return frozenset(subresource for plural, _, subresource in names if plural == resource.plural) - {""}
+
     # --- writing ------------------------------------------------------------------------------------------
 
     async def create(self, resource: Resource, item: Object, *, manager: str = MANAGER) -> Object:
@@ -237,6 +245,26 @@ class Kube:
         if version is not None:
             body["metadata"] = {"resourceVersion": version}
         return await self.patch(resource, namespace, name, body, subresource="scale", manager=manager)
+
+    async def resize(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        requests: Mapping[str, str],
+        *,
+        manager: str = MANAGER,
+    ) -> Object:
+        """Change what a container of a running pod asks for, in place; its node follows by itself.
+
+        The ``resize`` subresource, by Kubernetes' own merge, which finds a container by its name.
+        """
+        path = PODS.path(namespace, pod, "resize")
+        body: Object = {
+            "spec": {"containers": [{"name": container, "resources": {"requests": dict(requests)}}]}
+        }
+        content_type = "application/strategic-merge-patch+json"
+        return await self._send(Call("PATCH", path, {"fieldManager": manager}, body, content_type))
 
     async def delete(
         self,
