@@ -26,7 +26,7 @@ from torpor.providers.kubernetes import resources
 from torpor.spec.objects import function_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from torpor.clock import Clock
     from torpor.controller.events import Recorder
@@ -58,7 +58,7 @@ class FunctionReconciler:
         platform: Platform,
         recorder: Recorder,
         clock: Clock,
-        active: Callable[[str], Mapping[str, int]] = lambda _: {},
+        active: Callable[[str], Awaitable[Mapping[str, int]]],
     ) -> None:
         self._instances = Instances(kube, world, fleet, autoscaler, recorder, clock, active)
         self._kube = kube

@@ -18,7 +18,7 @@ from torpor.errors import ClusterError, ClusterMissingError, ClusterRefusedError
 from torpor.providers.kubernetes import resources
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from torpor.clock import Clock
     from torpor.controller.events import Recorder
@@ -47,7 +47,7 @@ class Kept:
 
 
 class Instances:
-    """Looks at one function at a time. ``active`` has requests under way by instance, ``host:port``."""
+    """Looks at one function at a time. ``active`` tells requests under way by instance, ``host:port``."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Instances:
         autoscaler: Autoscaler,
         recorder: Recorder,
         clock: Clock,
-        active: Callable[[str], Mapping[str, int]],
+        active: Callable[[str], Awaitable[Mapping[str, int]]],
     ) -> None:
         self._kube = kube
         self._world = world
@@ -150,7 +150,7 @@ class Instances:
 
     async def _choose(self, key: str, pods: Sequence[Object], full: Mapping[str, str], excess: int) -> None:
         """Have those go first that have the least to do, before fewer are asked for."""
-        active = self._active(key)
+        active = await self._active(key)
         candidates = [
             Candidate(
                 name=pod["metadata"]["name"],

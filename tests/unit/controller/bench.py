@@ -46,6 +46,7 @@ class Bench:
         self.server = ApiServer()
         self.clock = MovableClock()
         self.loads: dict[str, Load] = {}
+        self.active: dict[str, int] = {}
         self.changed: set[str] = set()
         self._start()
         self._tasks: list[asyncio.Task[None]] = []
@@ -57,12 +58,15 @@ class Bench:
         self.autoscaler = Autoscaler(self.clock, self._observe, self.fleet)
         recorder = Recorder(kube, self.clock, "controller-0")
         self.functions = FunctionReconciler(
-            kube, self.world, self.fleet, self.autoscaler, PLATFORM, recorder, self.clock
+            kube, self.world, self.fleet, self.autoscaler, PLATFORM, recorder, self.clock, self._active
         )
         self.triggers = TriggerReconciler(kube, self.world, recorder, self.clock)
 
     async def _observe(self) -> Mapping[str, Load]:
         return self.loads
+
+    async def _active(self, key: str) -> Mapping[str, int]:
+        return self.active
 
     async def __aenter__(self) -> Self:
         await self._run()
