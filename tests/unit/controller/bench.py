@@ -13,6 +13,7 @@ from torpor.controller.manifests import Platform
 from torpor.controller.triggers import TriggerReconciler
 from torpor.controller.world import World
 from torpor.providers.kubernetes import resources
+from torpor.scaling.load import Load
 from torpor.scaling.loop import Autoscaler
 from torpor.testing.clock import MovableClock
 from torpor.testing.kube import ApiServer
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from torpor.providers.kubernetes.kube import Call
     from torpor.providers.kubernetes.resources import Object
-    from torpor.scaling.load import Load
 
 KEY = "default/f"
 PLATFORM = Platform(namespace="torpor", url="http://gateway", kept_revisions=1)
@@ -109,6 +109,11 @@ class Bench:
             if not await self.step():
                 return
         raise AssertionError("it never comes to rest")
+
+    def served(self, key: str, requests: int) -> None:
+        """So many requests have been and gone."""
+        before = self.loads.get(key, Load(0.0, 0))
+        self.loads[key] = Load(0.0, before.requests_total + requests)
 
     def declare(self, item: Object) -> None:
         """What a person applies: the spec, and nothing of the status."""
