@@ -22,7 +22,7 @@ from torpor.gateway.gateway import Gateway
 from torpor.providers.kubernetes import pages, resources
 from torpor.providers.kubernetes.mirror import Mirror
 from torpor.providers.kubernetes.resources import key
-from torpor.scaling.load import encode
+from torpor.scaling.load import encode, encode_active
 from torpor.spec.objects import function_of
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ class GatewayPod:
         ]
         try:
             loads = {"/loads": self._loads}
-            async with pages.serving(self._settings.health_port, ready=lambda: self.ready, pages=loads):
+            active = {"/active": self._active}
+            async with pages.serving(
+                self._settings.health_port, ready=lambda: self.ready, pages=loads, questions=active
+            ):
                 ended = asyncio.ensure_future(ending.wait())
                 await asyncio.wait((ended, *tasks), return_when=asyncio.FIRST_COMPLETED)
                 ended.cancel()
@@ -203,6 +206,9 @@ class GatewayPod:
 
     async def _loads(self) -> pages.Page:
         return pages.Page(200, "application/json", encode(await self._gateway.observe()))
+
+    async def _active(self, name: str) -> pages.Page:
+        return pages.Page(200, "application/json", encode_active(await self._gateway.active(name)))
 
 
 def _function(item: Object) -> str:

@@ -77,7 +77,9 @@ class Controller:
         fleet = ClusterFleet(functions.add, world.ready)
         autoscaler = Autoscaler(clock=clock, observe=loads.observe, fleet=fleet)
         recorder = Recorder(kube, clock, self._identity)
-        reconciler = FunctionReconciler(kube, world, fleet, autoscaler, self._platform, recorder, clock)
+        reconciler = FunctionReconciler(
+            kube, world, fleet, autoscaler, self._platform, recorder, clock, loads.active
+        )
         telling = TriggerReconciler(kube, world, recorder, clock)
         async with asyncio.TaskGroup() as group:
             for mirror in (*world.mirrors, loads.mirror):

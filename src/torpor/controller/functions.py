@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from torpor.controller import manifests, names
+from torpor.controller.instances import Instances, parked_since
+from torpor.controller.parking import Rest
 from torpor.controller.rollout import Known, plan
 from torpor.controller.status import Facts, crashed, function_status, is_ready, refused_status, trouble
 from torpor.errors import (
@@ -25,11 +27,12 @@ from torpor.spec.consistency import routes_of
 from torpor.spec.objects import function_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from torpor.clock import Clock
     from torpor.controller.events import Recorder
     from torpor.controller.fleet import ClusterFleet
+    from torpor.controller.instances import Kept
     from torpor.controller.manifests import Platform
     from torpor.controller.rollout import Plan
     from torpor.controller.world import World
@@ -56,7 +59,9 @@ class FunctionReconciler:
         platform: Platform,
         recorder: Recorder,
         clock: Clock,
+        active: Callable[[str], Awaitable[Mapping[str, int]]],
     ) -> None:
+        self._instances = Instances(kube, world, fleet, autoscaler, recorder, clock, active)
         self._kube = kube
         self._world = world
         self._fleet = fleet
@@ -75,6 +80,7 @@ class FunctionReconciler:
             self._autoscaler.forget(key)
             self._fleet.forget(key)
             self._world.claims.forget(key)
+            self._instances.forget(key)
             self._scaled.pop(key, None)
             return None
         try:
@@ -92,10 +98,10 @@ class FunctionReconciler:
             if isinstance(error, ClusterRefusedError) or _TAKEN in str(error):
                 await self._complain(item, "Refused", [str(error)])
             raise
-        await self._scale(key, steps)
+        kept = await self._instances.keep(function, steps)
         await self._drop(key, steps)
-        await self._tell(function, item, steps)
-        return None
+        await self._tell(function, item, steps, kept)
+        return kept.again_seconds
 
     # --- deciding ---------------------------------------------------------------------------------------
 
@@ -104,8 +110,9 @@ class FunctionReconciler:
         key, spec = function.key, function.spec
         rules = (spec.scaling, spec.target)
         if self._scaled.get(key) != rules:
-            serving = self._deployment(key, self._world.serving(key))
-            running = serving["spec"].get("replicas", 0) if serving else 0
+            serving = self._world.deployment(key, self._world.serving(key))
+            parked = parked_since(serving) is not None
+            running = serving["spec"].get("replicas", 0) if serving and not parked else 0
             self._scaled[key] = rules
             self._autoscaler.set(key, spec, running=running)
 
@@ -125,7 +132,7 @@ class FunctionReconciler:
 
     def _known(self, key: str, record: Object) -> Known:
         name = record["metadata"]["name"]
-        deployment = self._deployment(key, name)
+        deployment = self._world.deployment(key, name)
         return Known(
             name=name,
             number=record["revision"],
@@ -133,9 +140,6 @@ class FunctionReconciler:
             replicas=None if deployment is None else deployment["spec"].get("replicas", 0),
             ready=sum(is_ready(pod) for pod in self._world.pods(key, name)),
         )
-
-    def _deployment(self, key: str, revision: str | None) -> Object | None:
-        return self._world[resources.DEPLOYMENTS].items.get(f"{key.partition('/')[0]}/{revision}")
 
     # --- doing ------------------------------------------------------------------------------------------
 
@@ -147,7 +151,7 @@ class FunctionReconciler:
             record = manifests.controller_revision(function, steps.create, item)
             await self._create(resources.REVISIONS, record)
         wanted = manifests.deployment(function, steps.latest, item, platform)
-        if self._deployment(function.key, steps.latest) is None:
+        if self._world.deployment(function.key, steps.latest) is None:
             # Made with a number that is the autoscaler's from the start: without any, it would be 1, and one
             # that was declared and then no more would become 1 again.
             first = {**wanted, "spec": {**wanted["spec"], "replicas": 0}}
@@ -183,37 +187,6 @@ class FunctionReconciler:
         metadata = item["metadata"]
         await self._kube.delete(resource, metadata["namespace"], metadata["name"], uid=metadata["uid"])
 
-    async def _scale(self, key: str, steps: Plan) -> None:
-        for revision, replicas in steps.scale.items():
-            await self._set_scale(key, revision, replicas)
-        deployment = self._deployment(key, steps.serving)
-        if deployment is None:  # taken away by somebody: the mirror will say so
-            return
-        replicas, desired = deployment["spec"].get("replicas", 0), self._fleet.desired(key)
-        if self._fleet.pending(key) is None and replicas > desired == 0:
-            # A gateway has woken it, or a revision has just been proved: the autoscaler goes on from there.
-            self._autoscaler.poke(key)
-            return
-        if replicas != desired:
-            await self._set_scale(key, steps.serving, desired)
-        self._fleet.written(key, desired)
-
-    async def _set_scale(self, key: str, revision: str, replicas: int) -> None:
-        namespace = key.partition("/")[0]
-        deployment = self._deployment(key, revision)
-        if deployment is None or deployment["spec"].get("replicas", 0) == replicas:
-            return
-        scale = await self._kube.scale(resources.DEPLOYMENTS, namespace, revision, replicas)
-        # Else the number from before, still mirrored, would look like one that a gateway has raised.
-        version = scale["metadata"]["resourceVersion"]
-        self._world[resources.DEPLOYMENTS].wrote(
-            {
-                **deployment,
-                "metadata": {**deployment["metadata"], "resourceVersion": version},
-                "spec": {**deployment["spec"], "replicas": replicas},
-            }
-        )
-
     async def _drop(self, key: str, steps: Plan) -> None:
         for revision in steps.drop:
             for resource in (resources.DEPLOYMENTS, resources.REVISIONS):
@@ -223,18 +196,20 @@ class FunctionReconciler:
 
     # --- telling ----------------------------------------------------------------------------------------
 
-    async def _tell(self, function: Function, item: Object, steps: Plan) -> None:
+    async def _tell(self, function: Function, item: Object, steps: Plan, kept: Kept) -> None:
         key = function.key
         pods = self._world.pods(key, steps.latest)
-        serving = self._deployment(key, steps.serving)
+        serving = self._world.deployment(key, steps.serving)
         facts = Facts(
             generation=item["metadata"].get("generation", 0),
             latest=steps.latest,
             serving=steps.serving,
             replicas=serving["spec"].get("replicas", 0) if serving else 0,
             ready=sum(is_ready(pod) for pod in self._world.pods(key, steps.serving)),
-            trouble=trouble(pods, self._deployment(key, steps.latest), await self._logs(pods)),
+            trouble=trouble(pods, self._world.deployment(key, steps.latest), await self._logs(pods)),
             url=f"{self._platform.url}/function/{function.metadata.name}.{function.metadata.namespace}",
+            parked=kept.rest is Rest.PARKED,
+            hindrance=kept.hindrance,
             selector=f"{names.FUNCTION}={function.metadata.name},{names.REVISION}={steps.serving}",
             taken=self._taken(key),
         )

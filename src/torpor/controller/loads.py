@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from torpor.controller import names
 from torpor.controller.status import is_ready
@@ -15,7 +16,7 @@ from torpor.endpoint import Endpoint
 from torpor.errors import ClusterUnreachableError, TransportError
 from torpor.providers.kubernetes.mirror import Mirror
 from torpor.providers.kubernetes.resources import PODS
-from torpor.scaling.load import Load, decode
+from torpor.scaling.load import Load, decode, decode_active
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,11 +48,7 @@ class GatewayLoads:
 
     async def observe(self) -> Mapping[str, Load]:
         """The load of each function over all gateways; ``ClusterUnreachableError`` when none answers."""
-        gateways = {
-            pod["metadata"]["uid"]: endpoint
-            for pod in self.mirror.items.values()
-            if is_ready(pod) and (endpoint := agent(pod)) is not None
-        }
+        gateways = self._gateways()
         answers = await asyncio.gather(*(self._ask(uid, endpoint) for uid, endpoint in gateways.items()))
         if not any(answer is not None for answer in answers):
             raise ClusterUnreachableError(f"none of {len(gateways)} gateways tells its load")
@@ -66,6 +63,33 @@ class GatewayLoads:
             del self._totals[key]  # a total that begins anew is understood as such
         return {key: Load(value, self._totals.get(key, 0)) for key, value in concurrency.items()}
 
+    async def active(self, key: str) -> Mapping[str, int]:
+        """Requests under way by instance (``host:port``) of one function, by the gateways that answer."""
+        path = f"/active?{quote(key)}".encode()
+        told = await asyncio.gather(*(self._told(endpoint, path) for endpoint in self._gateways().values()))
+        found: dict[str, int] = {}
+        for answer in told:
+            for instance, number in answer.items():
+                found[instance] = found.get(instance, 0) + number
+        return found
+
+    def _gateways(self) -> dict[str, Endpoint]:
+        return {
+            pod["metadata"]["uid"]: endpoint
+            for pod in self.mirror.items.values()
+            if is_ready(pod) and (endpoint := agent(pod)) is not None
+        }
+
+    async def _told(self, endpoint: Endpoint, path: bytes) -> dict[str, int]:
+        try:
+            response = await self._client.request(
+                endpoint, b"GET", path, [], b"", timeout_seconds=_TIMEOUT_SECONDS
+            )
+            return decode_active(_body(response))
+        except (TransportError, ValueError) as error:
+            _LOG.debug("the gateway at %s does not tell what is under way: %s", endpoint, error)
+            return {}
+
     async def _ask(self, uid: str, endpoint: Endpoint) -> dict[str, Load] | None:
         now = self._clock.monotonic()
         at, before = self._last.get(uid, (now, {}))
@@ -73,7 +97,7 @@ class GatewayLoads:
             response = await self._client.request(
                 endpoint, b"GET", b"/loads", [], b"", timeout_seconds=_TIMEOUT_SECONDS
             )
-            loads = _loads(response)
+            loads = decode(_body(response))
         except (TransportError, ValueError) as error:
             _LOG.warning("the gateway at %s does not tell its load: %s", endpoint, error)
             return before if uid in self._last and now - at < _STALE_SECONDS else None
@@ -85,10 +109,10 @@ class GatewayLoads:
         return loads
 
 
-def _loads(response: Response) -> dict[str, Load]:
+def _body(response: Response) -> bytes:
     if response.status != 200:
         raise ValueError(f"it answered {response.status}")
-    return decode(response.body)
+    return response.body
 
 
 def agent(pod: Object) -> Endpoint | None:

@@ -17,6 +17,10 @@ SELECTOR: Final = f"{FUNCTION},{MANAGED}=torpor"
 """Selects every object that the controller makes for functions."""
 SCALE_MANAGER: Final = "torpor-scale"
 """Field manager of how many instances there are."""
+PARKED_SINCE: Final = "torpor.dev/parked-since"
+"""Annotation of a revision's Deployment while it rests parked: since when, in seconds since the epoch."""
+DELETION_COST: Final = "controller.kubernetes.io/pod-deletion-cost"
+"""Kubernetes' annotation of pods: of those that are ready, the ones with the least go first."""
 CONTAINER: Final = "function"
 PORT: Final = 8080
 

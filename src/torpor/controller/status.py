@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 READY = "Ready"
 SERVING = "Serving"
+PARKING = "Parking"
+"""Only there, and ``False``, where a function is to rest parked and can't be."""
 _NO_IMAGE = frozenset(("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"))
 _LINES = 5
 _LONGEST_MESSAGE = 1024
@@ -31,8 +33,9 @@ class Trouble:
 class Facts:
     """What is known of one function.
 
-    ``trouble`` is what the latest revision suffers from; ``replicas`` and ``ready`` are the serving one's;
-    ``taken`` says, in words, which of its routes lead to other functions.
+    ``trouble`` is what the latest revision suffers from; ``replicas``, ``ready`` and ``parked`` are the
+    serving one's. ``taken`` says, in words, which of its routes lead to other functions, and ``hindrance`` is
+    what keeps it from being parked.
     """
 
     generation: int
@@ -44,6 +47,8 @@ class Facts:
     url: str
     selector: str
     taken: str = ""
+    parked: bool = False
+    hindrance: tuple[str, str] | None = None
 
 
 def is_ready(pod: Object) -> bool:
@@ -126,9 +131,11 @@ def function_status(facts: Facts, before: Mapping[str, Any], now: str) -> dict[s
     if facts.taken and ready[0] != "False":  # it runs, or can: only not for all that it declares
         ready = "False", "RouteTaken", _short(facts.taken)
     serving = _serving(facts)
-    conditions = [
-        _condition(one, facts.generation, before, now) for one in ((READY, *ready), (SERVING, *serving))
-    ]
+    told = [(READY, *ready), (SERVING, *serving)]
+    if facts.hindrance is not None:
+        reason, message = facts.hindrance
+        told.append((PARKING, "False", reason, _short(f"{message}; it rests at zero")))
+    conditions = [_condition(one, facts.generation, before, now) for one in told]
     return {
         "observedGeneration": facts.generation,
         "conditions": conditions,
@@ -147,13 +154,19 @@ def _ready(facts: Facts, before: Mapping[str, Any]) -> tuple[str, str, str]:
     if goes_on:
         return "Unknown", "RollingOut", f"{facts.latest} is being started{goes_on}"
     if facts.ready:
-        return "True", "Serving", f"{facts.ready} of {max(facts.replicas, facts.ready)} instances are ready"
+        return "True", *_runs(facts)
     failed = _failed_before(facts, before)
     if failed is not None:  # nothing has shown since that it would do better
         return "False", *failed
     if facts.replicas:
         return "Unknown", "Starting", "its instances are being started"
     return "True", "AtRest", "it rests, and wakes on a request or an event"
+
+
+def _runs(facts: Facts) -> tuple[str, str]:
+    if facts.parked:
+        return "Parked", "it rests in one instance that asks for little, and wakes on a request or an event"
+    return "Serving", f"{facts.ready} of {max(facts.replicas, facts.ready)} instances are ready"
 
 
 def _failed_before(facts: Facts, before: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -79,6 +79,10 @@ class World:
             if pod["metadata"]["labels"].get(names.REVISION) == revision
         ]
 
+    def deployment(self, function: str, revision: str | None) -> Object | None:
+        """The Deployment of one revision."""
+        return self._owned[resources.DEPLOYMENTS].items.get(f"{function.partition('/')[0]}/{revision}")
+
     def serving(self, function: str) -> str | None:
         """The revision that requests go to."""
         namespace, _, name = function.partition("/")

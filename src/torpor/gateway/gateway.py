@@ -207,6 +207,19 @@ class Gateway:
                 loads[key] = Load(0.0, total)
         return loads
 
+    async def active(self, key: str) -> Mapping[Endpoint, int]:
+        """Requests under way by instance of one function, those through the activator included."""
+        found = dict(self._activator.targets.loads(key))
+        if self._envoy is not None and self._envoy.ready:
+            try:
+                hosts = stats.parse_hosts(await self._envoy.ask(stats.hosts_path(key)))
+            except TransportError as error:
+                _LOG.warning("Envoy's statistics can't be read: %s", error)
+                return found
+            for endpoint, number in hosts.items():
+                found[endpoint] = found.get(endpoint, 0) + number
+        return found
+
     @property
     def held(self) -> int:
         """Requests that are held now."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
 
 import orjson
+
+from torpor.endpoint import Endpoint
 
 _PREFIX = "cluster."
 _ACTIVE = ".upstream_rq_active"
 _TOTAL = ".upstream_rq_total"
+_HOST_ACTIVE = "rq_active"
 
 
 @dataclass(slots=True)
@@ -17,6 +23,26 @@ class ClusterStats:
 
     active: int = 0
     total: int = 0
+
+
+def hosts_path(key: str) -> str:
+    """Where Envoy's admin interface tells of the hosts of one cluster."""
+    return f"/clusters?format=json&filter={quote('^' + re.escape(key) + '$', safe='')}"
+
+
+def parse_hosts(document: bytes) -> dict[Endpoint, int]:
+    """Requests under way by host, in an answer for one cluster; unix sockets are left out."""
+    found: dict[Endpoint, int] = {}
+    clusters: list[dict[str, Any]] = orjson.loads(document).get("cluster_statuses", [])
+    for host in (host for cluster in clusters for host in cluster.get("host_statuses", ())):
+        address = host.get("address", {}).get("socket_address")
+        if address is not None:
+            # A value that is zero is left out.
+            active = next(
+                (int(one.get("value", 0)) for one in host["stats"] if one["name"] == _HOST_ACTIVE), 0
+            )
+            found[Endpoint(address["address"], address["port_value"])] = active
+    return found
 
 
 def parse(document: bytes) -> dict[str, ClusterStats]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torpor.gateway import names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from torpor.endpoint import Endpoint
 
@@ -96,6 +96,11 @@ class Targets:
         """The instances of a function."""
         function = self._functions.get(key)
         return () if function is None else tuple(function.loads)
+
+    def loads(self, key: str) -> Mapping[Endpoint, int]:
+        """How many requests each instance of a function has from here."""
+        function = self._functions.get(key)
+        return {} if function is None else dict(function.loads)
 
     def fail(self, key: str, problem: str | None) -> None:
         """Say why a function can't start, or that nothing is known to keep it from that."""

@@ -9,6 +9,8 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from torpor.endpoint import Endpoint
+
 
 class Load(NamedTuple):
     """A sample of one function's traffic, over all its instances.
@@ -25,6 +27,20 @@ class Load(NamedTuple):
 def encode(loads: Mapping[str, Load]) -> bytes:
     """``loads`` by function key as JSON, the way a gateway tells them at ``GET /loads``."""
     return orjson.dumps({key: load._asdict() for key, load in loads.items()})
+
+
+def encode_active(active: Mapping[Endpoint, int]) -> bytes:
+    """Requests under way by instance as JSON, the way a gateway tells them at ``GET /active?KEY``."""
+    return orjson.dumps({str(endpoint): number for endpoint, number in active.items()})
+
+
+def decode_active(body: bytes) -> dict[str, int]:
+    """What :func:`encode_active` made, by ``host:port``; raises ``ValueError`` for anything else."""
+    document = orjson.loads(body)
+    try:
+        return {str(endpoint): int(number) for endpoint, number in document.items()}
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"no requests by instance: {error!r}") from error
 
 
 def decode(body: bytes) -> dict[str, Load]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Knative samples every second and decides every two. Here windows may be as short as a second and a sample
 # costs one read of Envoy's counters, some milliseconds of its time.
 TICK_SECONDS = 0.5
+# While there are no more than instances that nobody wanted when last looked at, such as parked ones.
+RESTING_TICK_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +106,11 @@ class Autoscaler:
         if key not in self._awake or after != before:
             self._wake(key)
 
+    def look(self, key: str) -> None:
+        """Follow the function's traffic, for as long as it has an instance: it may have one that rests."""
+        if key in self._scalers and key not in self._awake:
+            self._wake(key)
+
     def explain(self, key: str) -> ScalingState | None:
         """Why the function has as many instances as it has; ``None`` if it is unknown."""
         scaler = self._scalers.get(key)
@@ -124,7 +131,11 @@ class Autoscaler:
             self._news.clear()
             await self.tick()
             if self._awake:
-                await happens_within(self._clock, self._tick_seconds, self._news)
+                await happens_within(self._clock, self._pause_seconds(), self._news)
+
+    def _pause_seconds(self) -> float:
+        wanted = any(self._scalers[key].replicas for key in self._awake if key in self._scalers)
+        return self._tick_seconds if wanted else max(self._tick_seconds, RESTING_TICK_SECONDS)
 
     async def tick(self) -> None:
         """Look once at every function that is awake, and scale what has to be."""

@@ -56,9 +56,9 @@ class Scaler:
         """Take in a sample, ``None`` if there was no traffic; how many instances there should be now."""
         load = load or Load(0.0, self._total or 0)
         arrived = self._arrived(load)
-        if arrived > 0 or load.concurrency > 0:
-            self._active_at = now
         elapsed = max(now - self._sampled_at, self._tick_seconds)
+        if arrived > 0 or load.concurrency > 0:
+            self.wake(now)  # what rests may serve before anybody asks for it
         self._sampled_at = now
         value = arrived / elapsed if self.rules.metric == "rps" else load.concurrency
         self._stable.record(now, value)

@@ -64,7 +64,8 @@ def apply(
         taken[who] = paths - clashing
     after = copy.deepcopy(before)
     others = frozenset[Path]().union(*(paths for who, paths in taken.items() if who != mine))
-    for path in taken.get(mine, frozenset()) - wanted.keys() - others:
+    # An entry is found by its name: that goes last.
+    for path in sorted(taken.get(mine, frozenset()) - wanted.keys() - others, key=_is_name):
         _remove(after, path)
     for path, value in wanted.items():
         _set(after, path, copy.deepcopy(value))
@@ -98,6 +99,10 @@ def merge(target: Any, patch: Any) -> Any:
         else:
             result[name] = merge(result.get(name), value)
     return result
+
+
+def _is_name(path: Path) -> bool:
+    return len(path) > 2 and path[-2].startswith("[") and path[-1] == _KEYS.get(path[-3])
 
 
 def _entry(items: list[Any], key: str, name: str) -> int | None:

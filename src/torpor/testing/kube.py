@@ -97,6 +97,8 @@ class ApiServer:
         self._news = asyncio.Event()
         self._epoch = 0
         self._texts: dict[str, list[str]] = {}
+        self.extra: tuple[str, ...] = ("pods/resize",)
+        """What of ``v1`` not every version of Kubernetes has."""
         self.writes: list[Write] = []
         self.calls: list[Call] = []
         self.fail: Callable[[Call], int | None] = lambda _: None
@@ -185,6 +187,8 @@ class ApiServer:
         return status, document if isinstance(document, bytes) else orjson.dumps(document)
 
     def _do(self, call: Call) -> tuple[int, Any]:
+        if call.path == "/api/v1" and call.method == "GET":
+            return 200, {"resources": [{"name": name} for name in ("pods", "pods/status", *self.extra)]}
         match = _PATH.match(call.path)
         if match is None:
             raise _RefusalError(404, "NotFound", "the server could not find the requested resource")
@@ -230,6 +234,8 @@ class ApiServer:
         if subresource == "scale":
             self._scale(collection, stored, call)
             return self._shown(collection, stored, subresource)
+        if subresource == "resize":
+            return self._resize(collection, stored, call)
         uid = body.get("metadata", {}).get("uid")
         if uid is not None and uid != before["metadata"]["uid"]:
             raise _RefusalError(409, "Conflict", f"Precondition failed: UID in precondition: {uid}")
@@ -292,6 +298,18 @@ class ApiServer:
         after = merge(stored.item, body)
         stored.owned = changed(stored.owned, manager, stored.item, after)
         self._changed(collection, stored, after)
+
+    def _resize(self, collection: _Collection, stored: _Stored, call: Call) -> Object:
+        """Kubernetes' own merge, of what containers ask for alone; no kubelet acts on it."""
+        if f"{collection.resource.plural}/resize" not in self.extra:
+            raise _RefusalError(404, "NotFound", "the server could not find the requested resource")
+        changes = {one["name"]: one["resources"] for one in _body(call)["spec"]["containers"]}
+        after = copy.deepcopy(stored.item)
+        for container in after["spec"]["containers"]:
+            container["resources"] = merge(container.get("resources", {}), changes.get(container["name"], {}))
+        stored.owned = changed(stored.owned, call.query.get("fieldManager", "unknown"), stored.item, after)
+        self._changed(collection, stored, after)
+        return copy.deepcopy(stored.item)
 
     def _shown(self, collection: _Collection, stored: _Stored, subresource: str | None) -> Object:
         if subresource != "scale":

@@ -13,6 +13,7 @@ from torpor.controller.manifests import Platform
 from torpor.controller.triggers import TriggerReconciler
 from torpor.controller.world import World
 from torpor.providers.kubernetes import resources
+from torpor.scaling.load import Load
 from torpor.scaling.loop import Autoscaler
 from torpor.testing.clock import MovableClock
 from torpor.testing.kube import ApiServer
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
 
     from torpor.providers.kubernetes.kube import Call
     from torpor.providers.kubernetes.resources import Object
-    from torpor.scaling.load import Load
 
 KEY = "default/f"
 PLATFORM = Platform(namespace="torpor", url="http://gateway", kept_revisions=1)
+REQUESTS = {"cpu": "50m", "memory": "64Mi"}
 REVISION_1, REVISION_2, REVISION_3 = "f-00001", "f-00002", "f-00003"
 
 
@@ -45,6 +46,7 @@ class Bench:
         self.server = ApiServer()
         self.clock = MovableClock()
         self.loads: dict[str, Load] = {}
+        self.active: dict[str, int] = {}
         self.changed: set[str] = set()
         self._start()
         self._tasks: list[asyncio.Task[None]] = []
@@ -56,12 +58,15 @@ class Bench:
         self.autoscaler = Autoscaler(self.clock, self._observe, self.fleet)
         recorder = Recorder(kube, self.clock, "controller-0")
         self.functions = FunctionReconciler(
-            kube, self.world, self.fleet, self.autoscaler, PLATFORM, recorder, self.clock
+            kube, self.world, self.fleet, self.autoscaler, PLATFORM, recorder, self.clock, self._active
         )
         self.triggers = TriggerReconciler(kube, self.world, recorder, self.clock)
 
     async def _observe(self) -> Mapping[str, Load]:
         return self.loads
+
+    async def _active(self, key: str) -> Mapping[str, int]:
+        return self.active
 
     async def __aenter__(self) -> Self:
         await self._run()
@@ -104,6 +109,11 @@ class Bench:
             if not await self.step():
                 return
         raise AssertionError("it never comes to rest")
+
+    def served(self, key: str, requests: int) -> None:
+        """So many requests have been and gone."""
+        before = self.loads.get(key, Load(0.0, 0))
+        self.loads[key] = Load(0.0, before.requests_total + requests)
 
     def declare(self, item: Object) -> None:
         """What a person applies: the spec, and nothing of the status."""
@@ -152,7 +162,7 @@ def pod_of(revision: str, index: int, *, ready: bool = True, **status: Any) -> O
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
     return {
         "metadata": {"name": f"{revision}-{index}", "namespace": "default", "labels": labels},
-        "spec": {"containers": []},
+        "spec": {"containers": [{"name": names.CONTAINER, "resources": {"requests": dict(REQUESTS)}}]},
         "status": {"conditions": conditions, **status},
     }
 

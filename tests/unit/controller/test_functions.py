@@ -99,7 +99,7 @@ def test_what_a_gateway_woke_stays_awake() -> None:
 
 def test_what_has_just_been_written_is_not_taken_for_a_gateways() -> None:
     async def case(bench: Bench) -> None:
-        bench.declare(function())
+        bench.declare(function(scaling={"idle": "zero"}))
         await bench.until_quiet()
         bench.fleet.scale(KEY, 1)
         await bench.until_quiet()

@@ -19,7 +19,7 @@ from torpor.errors import (
     ClusterMissingError,
     ClusterRefusedError,
 )
-from torpor.providers.kubernetes import resources
+from torpor.providers.kubernetes.resources import PODS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -180,7 +180,7 @@ class Kube:
             query["previous"] = "true"
         if timestamps:
             query["timestamps"] = "true"
-        call = Call("GET", resources.PODS.path(namespace, pod, "log"), query)
+        call = Call("GET", PODS.path(namespace, pod, "log"), query)
         status, body = await self._transport.send(call)
         if status != 200:
             raise _error(status, body)
@@ -198,7 +198,7 @@ class Kube:
         query = {"container": container, "follow": "true", "timestamps": "true"}
         if since:
             query["sinceTime"] = since
-        path = resources.PODS.path(namespace, pod, "log")
+        path = PODS.path(namespace, pod, "log")
         # Of a container that writes nothing, the answer does not even begin.
         call = Call("GET", path, query, timeout_seconds=timeout_seconds, answer_seconds=timeout_seconds)
         async with self._transport.stream(call) as (status, lines):
@@ -206,6 +206,13 @@ class Kube:
                 raise _error(status, b"".join([line async for line in lines]))
             async for line in lines:
                 yield line.decode("utf-8", "replace").removesuffix("\n")
+
+    async def subresources(self, resource: Resource) -> frozenset[str]:
+        """Which subresources the server has for ``resource``, such as ``status``."""
+        base = f"/api/{resource.api}" if "/" not in resource.api else f"/apis/{resource.api}"
+        found = await self._send(Call("GET", base, {}))
+        names = (one["name"].partition("/") for one in found["resources"])
+        return frozenset(subresource for plural, _, subresource in names if plural == resource.plural) - {""}
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -275,6 +282,26 @@ class Kube:
         if version is not None:
             body["metadata"] = {"resourceVersion": version}
         return await self.patch(resource, namespace, name, body, subresource="scale", manager=manager)
+
+    async def resize(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        requests: Mapping[str, str],
+        *,
+        manager: str = MANAGER,
+    ) -> Object:
+        """Change what a container of a running pod asks for, in place; its node follows by itself.
+
+        The ``resize`` subresource, by Kubernetes' own merge, which finds a container by its name.
+        """
+        path = PODS.path(namespace, pod, "resize")
+        body: Object = {
+            "spec": {"containers": [{"name": container, "resources": {"requests": dict(requests)}}]}
+        }
+        content_type = "application/strategic-merge-patch+json"
+        return await self._send(Call("PATCH", path, {"fieldManager": manager}, body, content_type))
 
     async def delete(
         self,

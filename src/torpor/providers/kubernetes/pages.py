@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
@@ -32,6 +33,8 @@ class Page(NamedTuple):
 
 
 Maker = Callable[[], Awaitable[Page]]
+Answerer = Callable[[str], Awaitable[Page]]
+"""Makes a page for what stands after the question mark, unquoted."""
 
 
 @contextlib.asynccontextmanager
@@ -41,12 +44,13 @@ async def serving(
     *,
     ready: Callable[[], bool] = lambda: True,
     pages: Mapping[str, Maker] | None = None,
+    questions: Mapping[str, Answerer] | None = None,
     registry: Collector = REGISTRY,
 ) -> AsyncIterator[int]:
     """Serve until the block is left; the port that it became.
 
-    ``ready`` says whether the pod may be sent work, ``pages`` are more answers by path, and ``registry`` has
-    the metrics.
+    ``ready`` says whether the pod may be sent work, ``pages`` and ``questions`` are more answers by path, and
+    ``registry`` has the metrics.
     """
 
     async def healthy() -> Page:
@@ -70,7 +74,8 @@ async def serving(
             OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
         ):
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                status, kind, body = await _page(await reader.readuntil(b"\r\n\r\n"), known)
+                head = await reader.readuntil(b"\r\n\r\n")
+                status, kind, body = await _page(head, known, questions or {})
                 writer.write(
                     f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: {kind}\r\n"
                     f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
@@ -84,9 +89,13 @@ async def serving(
         yield server.sockets[0].getsockname()[1]
 
 
-async def _page(head: bytes, known: Mapping[str, Maker]) -> Page:
-    path = head.split(b" ", 2)[1].decode("latin-1").partition("?")[0] if head.count(b" ") >= 2 else ""
+async def _page(head: bytes, known: Mapping[str, Maker], questions: Mapping[str, Answerer]) -> Page:
+    target = head.split(b" ", 2)[1].decode("latin-1") if head.count(b" ") >= 2 else ""
+    path, _, asked = target.partition("?")
+    if path in questions:
+        return await questions[path](unquote(asked))
     maker = known.get(path)
     if maker is None:
-        return Page(404, _TEXT, f"here are {', '.join(sorted(known))}\n".encode())
+        there = ", ".join(sorted((*known, *questions)))
+        return Page(404, _TEXT, f"here are {there}\n".encode())
     return await maker()
