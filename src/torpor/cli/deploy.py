@@ -18,7 +18,7 @@ import orjson
 
 from torpor.api.places import KUBE, cluster, is_cluster
 from torpor.cli import FAILED, deployable
-from torpor.cli.output import output_option, plural, print_json, print_table
+from torpor.cli.output import output_option, print_json, print_table
 from torpor.cli.readiness import Name, Readiness, name_of
 from torpor.cli.target import WrongFileError, context_option
 from torpor.clock import SystemClock, happens_within
@@ -110,7 +110,8 @@ def command(
     if problems:
         ctx.exit(FAILED)
     if output != "json" and options.wait:
-        click.echo(f"{plural(len(objects), 'object')} ready.")
+        for name, url in work.readiness.ready():
+            click.echo(f"{name} is ready{f': {url}' if url else ''}")
 
 
 def _target(chosen: Globals) -> Cluster:

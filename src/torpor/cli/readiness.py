@@ -103,6 +103,10 @@ class Readiness:
         """What is not ready, and why."""
         return {name: seen.message for name, seen in self._seen.items() if not seen.ready}
 
+    def ready(self) -> list[tuple[Name, str]]:
+        """What is ready, and where it is called, if it is."""
+        return [(name, seen.url) for name, seen in self._seen.items() if seen.ready]
+
     def shown(self, name: Name) -> dict[str, object]:
         """What is known of one object, for programs."""
         seen = self._seen[name]

@@ -97,6 +97,7 @@ class ApiServer:
         self._news = asyncio.Event()
         self._epoch = 0
         self._texts: dict[str, list[str]] = {}
+        self._ended: set[str] = set()
         self.extra: tuple[str, ...] = ("pods/resize",)
         """What of ``v1`` not every version of Kubernetes has."""
         self.writes: list[Write] = []
@@ -141,8 +142,14 @@ class ApiServer:
         self._gone(collection, collection.objects[key])
 
     def write_logs(self, key: str, lines: list[str], *, previous: bool = False) -> None:
-        """What the container of the pod ``key`` wrote."""
+        """What the container of the pod ``key`` wrote; who follows gets what is new."""
         self._texts[f"{key}/{previous}"] = lines
+        self._wake()
+
+    def end_logs(self, key: str) -> None:
+        """The container of the pod ``key`` has ended, and whoever follows what it writes is told so."""
+        self._ended.add(key)
+        self._wake()
 
     def bookmark(self) -> None:
         """Tell every watch which version it is at."""
@@ -204,9 +211,8 @@ class ApiServer:
             return 200, self._list(collection, namespace, call)
         key = f"{namespace}/{name}" if namespace else name
         if match["subresource"] == "log":
-            return 200, "\n".join(
-                self._texts.get(f"{key}/{call.query.get('previous') == 'true'}", ())
-            ).encode()
+            lines = self._texts.get(f"{key}/{call.query.get('previous') == 'true'}", [])
+            return 200, "\n".join(lines[-int(call.query.get("tailLines", len(lines))) :]).encode()
         stored = collection.objects.get(key)
         if stored is None:
             if call.method == "PATCH" and _is_apply(call) and match["subresource"] is None:
@@ -377,6 +383,31 @@ class ApiServer:
             if epoch == self._epoch:
                 await news.wait()
 
+    async def follow(self, call: Call) -> AsyncIterator[bytes]:
+        """Lines of a container, those that come as well, until :meth:`end_logs` or :meth:`disconnect`.
+
+        They are to begin with their times.
+        """
+        self.calls.append(call)
+        match = _PATH.match(call.path)
+        assert match is not None  # noqa: S101 - the client makes no other
+        key, since, epoch = (
+            f"{match['namespace']}/{match['name']}",
+            call.query.get("sinceTime", ""),
+            self._epoch,
+        )
+        told = 0
+        while epoch == self._epoch:
+            news = self._news
+            lines = self._texts.get(f"{key}/False", [])
+            for line in lines[told:]:
+                told += 1
+                if line[:19] >= since[:19]:
+                    yield f"{line}\n".encode()
+            if key in self._ended:
+                return
+            await news.wait()
+
     # --- inside -----------------------------------------------------------------------------------------
 
     def _collection(self, resource: Resource) -> _Collection:
@@ -442,6 +473,8 @@ class _MemoryTransport:
         if injected is not None:
             self._server.calls.append(call)
             yield injected, _no_lines()
+        elif call.path.endswith("/log"):
+            yield 200, self._server.follow(call)
         else:
             yield 200, self._server.watch(call)
 
