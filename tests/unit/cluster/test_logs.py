@@ -181,7 +181,7 @@ def test_a_log_that_can_t_be_read_is_given_up_and_said_so() -> None:
             while not bench.got:
                 await bench.clock.advance(10)
                 await asyncio.sleep(0)
-        assert bench.got == ["a can't be read any more: it was to fail"]
+        assert bench.got == ["a can't be read any more: the API server answered 500"]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
