@@ -19,6 +19,7 @@ from torpor.api.documents import BrokerList, FunctionList, Health, StoredBlob, T
 from torpor.api.places import Place, find
 from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_structured, encode_batch, encode_structured
 from torpor.errors import ApiError, MalformedEventError, RefusedError, UnreachableError
+from torpor.settings import PlatformSettings
 from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ class Client:
     def __init__(
         self, context: str | Place = "local", *, transport: httpx.BaseTransport | None = None
     ) -> None:
-        self.place = place = find(context) if isinstance(context, str) else context
+        if isinstance(context, str):
+            context = find(context, PlatformSettings.from_environment().kubeconfig)
+        self.place = place = context
         options = {**place.options, "headers": {"user-agent": "torpor"} | place.options.get("headers", {})}
         self._http = httpx.Client(timeout=_TIMEOUT, transport=transport, **options)
         self._extensions = {"sni_hostname": place.server_name} if place.server_name else {}

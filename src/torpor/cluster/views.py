@@ -100,6 +100,8 @@ def _state(item: Object, pods: Sequence[Object], wrong: str) -> tuple[bool, str]
         return runs, _TOO_OLD
     if told["reason"] == "RollingOut":
         return True, str(told["message"])
+    if told["reason"] == "Parked":
+        return True, "at rest, parked"
     if runs:
         return True, "serving"
     return True, "waking" if any("deletionTimestamp" not in pod["metadata"] for pod in pods) else "at rest"

@@ -9,12 +9,15 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from fastapi import FastAPI
+
+from torpor import serving as server
 from torpor.api.server import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastapi import FastAPI
+    from torpor.serving import App
 
 _PATIENCE_SECONDS = 30.0
 T = TypeVar("T")
@@ -57,8 +60,8 @@ async def _turn() -> None:
 
 
 @contextlib.contextmanager
-def served(app: FastAPI) -> Iterator[Served]:
-    """Serve ``app`` on a free loopback port until the block is left."""
+def served(app: FastAPI | App) -> Iterator[Served]:
+    """Serve ``app``, an API or any other application, on a free loopback port until the block is left."""
     with asyncio.Runner() as runner, socket.create_server(("127.0.0.1", 0)) as listener:
         loop = runner.get_loop()
         end = asyncio.Event()
@@ -72,6 +75,10 @@ def served(app: FastAPI) -> Iterator[Served]:
             thread.join()
 
 
-async def _serve(app: FastAPI, listener: socket.socket, end: asyncio.Event) -> None:
-    async with serving(app, listener):
-        await end.wait()
+async def _serve(app: FastAPI | App, listener: socket.socket, end: asyncio.Event) -> None:
+    if isinstance(app, FastAPI):
+        async with serving(app, listener):
+            await end.wait()
+    else:
+        async with server.serving(app, listener, grace_seconds=1):
+            await end.wait()

@@ -97,6 +97,7 @@ def test_what_the_controller_decided_is_shown_where_it_says_so() -> None:
     ("status", "pods", "ready", "reason"),
     [
         (told("True", "AtRest", "it rests"), [], True, "at rest"),
+        (told("True", "Parked", "it rests"), [pod("a")], True, "at rest, parked"),
         (told("Unknown", "Starting", ""), [pod("a", ready=False)], True, "waking"),
         (told("False", "CrashLoop", "it ends"), [], False, "it ends"),
         (
