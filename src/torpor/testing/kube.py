@@ -186,12 +186,21 @@ class ApiServer:
             return injected, orjson.dumps(text)
         document: Any
         try:
-            status, document = self._do(call)
+            status, document = self._try(call) if call.query.get("dryRun") == "All" else self._do(call)
         except _RefusalError as refusal:
             status, document = refusal.status, refusal.document
         if self.lose(call):
             raise ClusterUnreachableError("the answer was lost")
         return status, document if isinstance(document, bytes) else orjson.dumps(document)
+
+    def _try(self, call: Call) -> tuple[int, Any]:
+        """What would come of ``call``."""
+        collections, last = self._collections, self._last
+        self._collections = copy.deepcopy(collections)
+        try:
+            return self._do(call)
+        finally:
+            self._collections, self._last = collections, last
 
     def _do(self, call: Call) -> tuple[int, Any]:
         if call.path == "/api/v1" and call.method == "GET":

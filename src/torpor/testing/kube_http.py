@@ -1,7 +1,7 @@
 """The API server in memory on a real port, with a service proxy, for tests of what talks to one over HTTP.
 
-It does of the proxy what clients notice: who asks is found out and not handed on, the path is what comes after
-``proxy``, and what can't be reached is answered for with a ``Status``.
+It does of the proxy what clients notice: who asks is found out and not handed on, the path is what comes
+after ``proxy``, and what can't be reached is answered for with a ``Status``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torpor.serving import answer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torpor.serving import App, Receive, Scope, Send
+    from torpor.serving import Receive, Scope, Send
     from torpor.testing.kube import ApiServer
 
 _PROXY = re.compile(r"/api/v1/namespaces/([^/]+)/services/http:([^:/]+):80/proxy(/.*)")
@@ -35,7 +35,7 @@ class HttpApiServer:
 
     server: ApiServer
     token: str
-    services: dict[str, App] = field(default_factory=dict)
+    services: dict[str, Any] = field(default_factory=dict)
     forbids: Callable[[str, str], bool] = lambda _method, _path: False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,7 +84,7 @@ class HttpApiServer:
 
 
 async def _body(receive: Receive) -> bytes:
-    parts = b""
+    parts: bytes = b""
     while True:
         message = await receive()
         parts += message.get("body", b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -68,15 +69,15 @@ def test_streams_go_through_the_proxy(cluster: Any) -> None:
     backend, served = cluster.platform.backend, cluster.served
     backend.add(function_status("hello"))
     with Client("kube:prod") as client:
-        lines = client.logs("hello", tail=0, follow=True)
         with client.tail() as events:
             served.wait_until(lambda: backend.tailing() == 1)
             served.run(lambda: backend.publish("default/default", EVENT))
             assert next(events) == EVENT
-        served.run(lambda: backend.write("default/hello", "before"))
-        # The function's lines from before are not asked for; the first that comes shows that it follows.
-        served.run(lambda: served.loop.call_later(0.05, backend.write, "default/hello", "later"))
-        assert next(lines).text == "later"
+        with ThreadPoolExecutor(1) as threads:
+            first = threads.submit(next, client.logs("hello", tail=0, follow=True))
+            served.wait_until(lambda: backend.following("default/hello") == 1)
+            served.run(lambda: backend.write("default/hello", "later"))
+            assert first.result(30).text == "later"
 
 
 def test_functions_are_called_through_the_gateway_s_service(
@@ -184,9 +185,7 @@ def test_an_api_server_that_is_away_is_said_to_be(cluster: Any, capsys: pytest.C
 def test_a_context_that_is_wrong_is_said_to_be(
     cluster: Any, capsys: pytest.CaptureFixture[str], context: str, code: int, words: str
 ) -> None:
-    for arguments in (["list"], ["deploy", "."]):
-        if arguments == ["deploy", "."] and "namespace" not in words and code != 2:
-            continue
+    for arguments in (["list"], ["deploy"]):
         assert cli.run(["--context", context, *arguments]) == code
         assert words in capsys.readouterr().err
 
