@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torpor.problems import ProblemType
 from torpor.settings import (
+    ApiSettings,
     ClusterSettings,
     ControllerSettings,
     GatewaySettings,
@@ -42,7 +43,9 @@ def settings() -> str:
         "The controller beside:\n\n"
         f"{_beside(ControllerSettings)}\n"
         "A gateway beside:\n\n"
-        f"{_beside(GatewaySettings)}"
+        f"{_beside(GatewaySettings)}\n"
+        "The API beside:\n\n"
+        f"{_beside(ApiSettings)}"
     )
 
 

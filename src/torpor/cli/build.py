@@ -52,6 +52,7 @@ _STDERR = 2
     metavar="REQUIREMENT",
     help="The runtime: a requirement, or a wheel's path.  [default: this very version]",
 )
+@click.option("--push", is_flag=True, help="Push each image to where its name says, once it is built.")
 @click.option(
     "--write-context",
     "context_folder",
@@ -70,6 +71,7 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     index: str,
     platform: str,
     torpor: str | None,
+    push: bool,
     context_folder: Path | None,
     output: str,
 ) -> None:
@@ -85,6 +87,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         names = ", ".join(function.metadata.name for function in functions)
         raise click.UsageError(f"--tag names one image, and {path} has {names}: use --repository")
     runtime = find_runtime(torpor)
+    if push and context_folder is not None:
+        raise click.UsageError("--push and --write-context were given together; one of them was expected")
     if context_folder is not None:
         _write_contexts(functions, runtime, context_folder)
         return
@@ -95,6 +99,8 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         digest = made.digest(base, platform)
         reference = tag or image.default_reference(repository, function.metadata.name, digest)
         seconds = _build(choices, reference, made)
+        if push:
+            _push(choices.builder, reference)
         rows.append({"function": function.key, "image": reference, "seconds": round(seconds, 1)})
     if output == "json":
         print_json(rows)
@@ -184,11 +190,20 @@ def _build(choices: Choices, reference: str, made: Context) -> float:
     with tempfile.TemporaryDirectory(prefix="torpor-build-") as folder:
         made.write(Path(folder))
         call = image.command(choices, reference, Path(folder))
-        try:
-            # stdout is for the result alone
-            done = subprocess.run(call, stdin=subprocess.DEVNULL, stdout=_STDERR, check=False)  # noqa: S603 - as chosen
-        except OSError as error:
-            raise ImageBuildError(f"{choices.builder} can't be run: {error.strerror}") from error
-    if done.returncode:
-        raise ImageBuildError(f"{choices.builder} could not build {reference}; what it said above says why")
+        _call(call, f"build {reference}")
     return clock.monotonic() - began
+
+
+def _push(builder: str, reference: str) -> None:
+    click.secho(f"Pushing {reference} by {builder}", bold=True, err=True)
+    _call([builder, "push", reference], f"push {reference}")
+
+
+def _call(call: list[str], what: str) -> None:
+    """Run a builder; its stdout goes to stderr, for stdout is for the result alone."""
+    try:
+        done = subprocess.run(call, stdin=subprocess.DEVNULL, stdout=_STDERR, check=False)  # noqa: S603 - as chosen
+    except OSError as error:
+        raise ImageBuildError(f"{call[0]} can't be run: {error.strerror}") from error
+    if done.returncode:
+        raise ImageBuildError(f"{call[0]} could not {what}; what it said above says why")

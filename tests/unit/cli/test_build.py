@@ -245,6 +245,21 @@ def test_it_builds_with_the_first_builder_that_works(
     assert (folder.parent / "built" / "app" / "main.py").read_text() == APP
 
 
+def test_an_image_is_pushed_once_it_is_built(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    builder(folder, monkeypatch, "docker")
+    path = folder.parent / "bin" / "docker"
+    pushing = '#!/bin/sh\n[ "$1" = push ] && { echo "pushing: $*"; exit 0; }\n'
+    path.write_text(path.read_text().replace("#!/bin/sh\n", pushing, 1))
+    assert cli.run(["build", "hello", "--tag", "hello:1", "--push"]) == 0
+    assert "pushing: push hello:1" in capfd.readouterr().err
+    path.write_text(path.read_text().replace("exit 0; }", "exit 4; }", 1))
+    assert cli.run(["build", "hello", "--tag", "hello:1", "--push"]) == 1
+    assert "docker could not push hello:1" in capfd.readouterr().err
+    assert cli.run(["build", "hello", "--push", "--write-context", "x"]) == 2
+
+
 def test_a_build_that_fails_is_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

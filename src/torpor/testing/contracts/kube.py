@@ -199,6 +199,19 @@ async def an_apply_that_changes_nothing_is_no_change(rig: KubeRig) -> None:
 
 
 @_case
+async def a_dry_run_shows_what_would_be_and_changes_nothing(rig: KubeRig) -> None:
+    """Of an object that is there, and of one that is not."""
+    item = rig.config(x="1")
+    shown = await rig.kube.apply(CONFIG_MAPS, item, dry_run=True)
+    assert shown["data"] == {"x": "1"}
+    assert await rig.kube.get(CONFIG_MAPS, _NAMESPACE, item["metadata"]["name"]) is None
+    before = await rig.kube.apply(CONFIG_MAPS, item)
+    shown = await rig.kube.apply(CONFIG_MAPS, rig.config(x="2"), dry_run=True)
+    assert shown["data"] == {"x": "2"}
+    assert await rig.kube.get(CONFIG_MAPS, _NAMESPACE, item["metadata"]["name"]) == before
+
+
+@_case
 async def a_field_of_another_is_a_conflict_unless_forced(rig: KubeRig) -> None:
     """Who forces owns it from then on."""
     await rig.kube.apply(CONFIG_MAPS, rig.config(a="1"), manager="one")
