@@ -97,3 +97,25 @@ def test_who_can_not_renew_stops_before_another_may_begin() -> None:
         await world.end()
 
     asyncio.run(case())
+
+
+def test_renewing_is_one_request_and_a_lease_that_was_changed_is_read_anew() -> None:
+    async def case() -> None:
+        world = _World()
+        world.start("a")
+        await turns()
+        before = len(world.server.calls)
+        await world.clock.advance(60, turns)
+        methods = [call.method for call in world.server.calls[before:]]
+        assert methods == ["PUT"] * 12
+        lease = world.server.read(LEASES, "torpor/lease")
+        assert lease is not None
+        world.server.put(LEASES, {**lease, "metadata": {**lease["metadata"], "labels": {"seen": "yes"}}})
+        await world.clock.advance(5, turns)
+        assert (world.working, world.holder()) == (["a"], "a")
+        world.server.put(LEASES, {**lease, "spec": {**lease["spec"], "holderIdentity": "b"}})
+        await world.clock.advance(6, turns)
+        assert (world.working, world.holder()) == ([], "b")
+        await world.end()
+
+    asyncio.run(case())

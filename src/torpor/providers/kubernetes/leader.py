@@ -11,7 +11,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from torpor.errors import ClusterError
+from torpor.errors import ClusterConflictError, ClusterError, ClusterMissingError
 from torpor.providers.kubernetes.resources import LEASES
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Leader:
         self._name = name
         self._identity = identity
         self._seen: tuple[object, float] = (None, 0.0)
+        self._held: Object | None = None
+        """The lease as this process wrote it last: while nobody else writes it, renewing is one request."""
         self.leading = False
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -80,16 +82,22 @@ class Leader:
 
     async def _acquire(self) -> bool | None:
         """Take or renew the lease; whether it is ours then, ``None`` if that is not known."""
+        held, self._held = self._held, None
         try:
-            lease = await self._kube.get(LEASES, self._namespace, self._name)
+            lease = held or await self._kube.get(LEASES, self._namespace, self._name)
             if lease is None:
-                await self._kube.create(LEASES, self._lease({}, 0))
+                self._held = await self._kube.create(LEASES, self._lease({}, 0))
                 return True
             spec = lease.get("spec", {})
             if not self._may_take(spec):
                 return False
             changes = spec.get("leaseTransitions", 0) + (spec.get("holderIdentity") != self._identity)
-            await self._kube.replace(LEASES, self._lease(lease, changes))
+            self._held = await self._kube.replace(LEASES, self._lease(lease, changes))
+        except (ClusterConflictError, ClusterMissingError) as error:
+            if held is not None:  # somebody else has written it, or taken it away: see what it is now
+                return await self._acquire()
+            _LOG.debug("the lease could not be taken: %s", error)
+            return None
         except ClusterError as error:
             _LOG.debug("the lease could not be taken: %s", error)
             return None
@@ -108,6 +116,7 @@ class Leader:
         return bool(now - self._seen[1] > spec.get("leaseDurationSeconds", LEASE_SECONDS))
 
     async def _release(self) -> None:
+        self._held = None
         with contextlib.suppress(ClusterError, TimeoutError):
             async with asyncio.timeout(RENEW_DEADLINE_SECONDS / 2):
                 lease = await self._kube.get(LEASES, self._namespace, self._name)
