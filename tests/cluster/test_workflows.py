@@ -1,4 +1,4 @@
-"""The workflows, read by actionlint, which knows the inputs of widely used actions and the shells' scripts."""
+"""The workflows, read by actionlint, which knows the inputs of widely used actions."""
 
 from __future__ import annotations
 
