@@ -76,9 +76,9 @@ class Leader:
         """See each renewal since ``version``; set ``freed`` when the lease is, or no more is to be seen."""
         try:
             async for event in self._kube.watch(
-                LEASES, self._namespace, since=version, timeout_seconds=_WATCH_SECONDS
+                LEASES, self._namespace, name=self._name, since=version, timeout_seconds=_WATCH_SECONDS
             ):
-                if event.change == "BOOKMARK" or event.item["metadata"]["name"] != self._name:
+                if event.change == "BOOKMARK":
                     continue
                 spec = event.item.get("spec", {})
                 if event.change == "DELETED" or not spec.get("holderIdentity"):
