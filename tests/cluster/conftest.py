@@ -79,7 +79,7 @@ def definitions(cluster: Cluster) -> Iterator[Cluster]:
         cluster.kubectl(
             "wait", f"customresourcedefinition/{crd}", "--for=condition=Established", "--timeout=60s"
         )
-    cluster.kubectl("get", "functions,triggers", "--all-namespaces")  # tries again until their storage is there
+    cluster.kubectl("get", "functions,triggers", "--all-namespaces")  # it waits for their storage
     policy = "validatingadmissionpolicy/filters.torpor.dev"
     cluster.kubectl("wait", policy, "--for=jsonpath={.status.observedGeneration}=1", "--timeout=60s")
     yield cluster
