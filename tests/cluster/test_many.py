@@ -72,18 +72,10 @@ def counted(platform: Platform) -> Iterator[Platform]:
         {"kind": "ServiceAccount", "serviceAccount": {"name": f"torpor-{part}", "namespace": NAMESPACE}}
         for part in (*PARTS, "api")
     ]
-    every = {"verbs": ["*"], "apiGroups": ["*"]}
+    every: dict[str, Any] = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"]}
     everything = {
         "subjects": accounts,
-        "resourceRules": [
-            {
-                "verbs": ["*"],
-                "apiGroups": ["*"],
-                "resources": ["*"],
-                "namespaces": ["*"],
-                "clusterScope": True,
-            }
-        ],
+        "resourceRules": [{**every, "clusterScope": True}],
         "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
     }
     schema = {
@@ -162,8 +154,8 @@ def test_at_rest_they_take_little(counted: Platform, namespace: str, greeter_ima
 async def seconds_to_route(platform: Platform, namespace: str, image: str) -> list[float]:
     """How long after each of some new functions says that it is ready a gateway leads to it.
 
-    They take POST alone: a GET that is led to one gets 405 at once, and wakes nothing. A pod asks; its clock is
-    this machine's where the cluster is here.
+    They take POST alone: a GET that is led to one gets 405 at once, and wakes nothing. A pod asks; its clock
+    is this machine's where the cluster is here.
     """
     cluster = platform.cluster
     items = [function(number, image) for number in range(FUNCTIONS, FUNCTIONS + NEW)]
