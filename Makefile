@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test lint unit test-cluster cluster-up cluster-down kind bench lock clean
+.PHONY: help setup demo test lint lint-workflows unit test-cluster cluster-up cluster-down kind bench lock clean
 
 help: ## Show what there is to do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -34,6 +34,9 @@ lint: $(STAMP) ## ruff, mypy, import rules, lock file, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-workflows: $(STAMP) ## actionlint, which is built by Go the first time
+	$$($(BIN)/python -m tests.cluster tool actionlint)
 
 unit: $(STAMP) ## The fast tests alone
 	$(BIN)/python -m pytest tests/unit

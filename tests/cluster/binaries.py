@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 from typing import TYPE_CHECKING
 
 from tests.cluster import shell
+from tests.cluster.golang import Go
 from tests.cluster.gomod import KUBERNETES_VERSION, PROGRAMS, linker_flags, wrapper
 from tests.cluster.settings import ClusterError
 
@@ -28,6 +30,8 @@ class Binaries:
         self.folder = settings.home / "bin" / KUBERNETES_VERSION
         self._cache = settings.cache
         self._work = settings.home / "build"
+        self._lock = settings.home / "programs.lock"
+        self._go = Go(settings, say)
         self._say = say
 
     def path(self, name: str) -> Path:
@@ -39,10 +43,14 @@ class Binaries:
         """Have each of ``names``; raises :class:`ClusterError` when one can't be had."""
         self.folder.mkdir(parents=True, exist_ok=True)
         wanted = list(names)
-        if self._missing(wanted):
-            self._unpack(wanted)
-        for name in self._missing(wanted):
-            self._build(PROGRAMS[name])
+        if not self._missing(wanted):
+            return
+        with self._lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # several clusters share the folder
+            if self._missing(wanted):
+                self._unpack(wanted)
+            for name in self._missing(wanted):
+                self._build(PROGRAMS[name])
 
     def _missing(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if not os.access(self.folder / name, os.X_OK)]
@@ -79,30 +87,25 @@ class Binaries:
             raise ClusterError(f"{archive} has {said.strip()}, {KUBERNETES_VERSION} was expected")
 
     def _build(self, program: Program) -> None:
-        if shutil.which("go") is None:
-            raise ClusterError(
-                f"{program.name} must be built, and there is no Go: install it, or name a folder with ready "
-                "binaries by TORPOR_CLUSTER_CACHE"
-            )
         self._say(f"building {program.name} {program.version} (minutes)")
         work = self._work / program.name
         work.mkdir(parents=True, exist_ok=True)
         module = f"{program.module}@{program.version}"
-        downloaded = json.loads(shell.run("go", "mod", "download", "-json", module, cwd=work))
-        go_mod = json.loads(shell.run("go", "mod", "edit", "-json", downloaded["GoMod"], cwd=work))
+        downloaded = json.loads(self._go.run("mod", "download", "-json", module, cwd=work))
+        go_mod = json.loads(self._go.run("mod", "edit", "-json", downloaded["GoMod"], cwd=work))
         (work / "go.mod").write_text(wrapper(program, go_mod))
         (work / "tools.go").write_text(f'//go:build tools\n\npackage tools\n\nimport _ "{program.package}"\n')
         built = self.folder / f".{program.name}.part"
-        environment = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=mod"}
+        environment = {"GOFLAGS": "-buildvcs=false -mod=mod"}
         options = ("-trimpath", "-ldflags", linker_flags(program), "-o", built)
-        shell.run(
-            "go", "build", *options, program.package,
+        self._go.run(
+            "build", *options, program.package,
             cwd=work, environment=environment, timeout_seconds=_BUILD_SECONDS,
         )  # fmt: skip
         built.rename(self.folder / program.name)
 
 
-def static_program(source: Path, target: Path) -> None:
+def static_program(go: Go, source: Path, target: Path) -> None:
     """Build the one Go file ``source``, which needs nothing but the standard library."""
-    environment = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GO111MODULE": "off"}
-    shell.run("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", target, source, environment=environment)
+    environment = {"GOFLAGS": "-buildvcs=false", "GO111MODULE": "off"}
+    go.run("build", "-trimpath", "-ldflags", "-s -w", "-o", target, source, environment=environment)

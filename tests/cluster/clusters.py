@@ -183,7 +183,7 @@ def choose(way: str, *, kind_works: Callable[[], bool]) -> str:
 
 
 def _kind_works() -> bool:
-    return shell.works("docker", "info") and any(shutil.which(name) for name in ("kind", "go"))
+    return shell.works("docker", "info")
 
 
 def find(settings: Settings, say: Callable[[str], None]) -> Source:

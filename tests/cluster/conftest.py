@@ -65,6 +65,28 @@ def namespace(cluster: Cluster) -> Iterator[str]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.fixture(scope="module")
+def definitions(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster with Torpor's definitions and policies; those that were not there are taken away again."""
+    made = []
+    for kind, name in (("customresourcedefinitions", "crds"), ("validatingadmissionpolicies", "policies")):
+        if "torpor.dev" not in cluster.kubectl("get", kind, "--output=name"):
+            made.append(f"--filename={ROOT / 'k8s' / name}")
+    if made:
+        cluster.kubectl("apply", "--server-side", *made)
+    crds = ("functions.torpor.dev", "triggers.torpor.dev")
+    for crd in crds:
+        cluster.kubectl(
+            "wait", f"customresourcedefinition/{crd}", "--for=condition=Established", "--timeout=60s"
+        )
+    cluster.kubectl("get", "functions,triggers", "--all-namespaces")  # it waits for their storage
+    policy = "validatingadmissionpolicy/filters.torpor.dev"
+    cluster.kubectl("wait", policy, "--for=jsonpath={.status.observedGeneration}=1", "--timeout=60s")
+    yield cluster
+    if made:
+        cluster.kubectl("delete", "--wait", *made)
+
+
 @pytest.fixture(scope="session")
 def platform_image(cluster: Cluster) -> str:
     """The platform's image, on the nodes."""

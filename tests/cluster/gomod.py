@@ -52,8 +52,14 @@ NODE = (
 )
 """What a node is made of."""
 
-_HELM, _SKAFFOLD = "v3.22.0", "v2.16.1"
+_ACTIONLINT, _HELM, _SKAFFOLD = "v1.7.12", "v3.22.0", "v2.16.1"
 TOOLS = (
+    Program(
+        "actionlint",
+        "github.com/rhysd/actionlint",
+        _ACTIONLINT,
+        "github.com/rhysd/actionlint/cmd/actionlint",
+    ),
     Program("kind", "sigs.k8s.io/kind", "v0.33.0", "sigs.k8s.io/kind"),
     Program(
         "helm",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from tests.cluster import archive, network, pki, shell
 from tests.cluster.binaries import Binaries, static_program
 from tests.cluster.configs import DNS_IMAGE, PAUSE_IMAGE, VOLUMES, Layout, commands, files, volumes_list
+from tests.cluster.golang import Go
 from tests.cluster.gomod import NODE
 from tests.cluster.network import Network
 from tests.cluster.podman import Podman
@@ -107,7 +108,7 @@ class OwnNode:
         pause = folder / "pause.tar"
         if not pause.exists():
             program = folder / "pause"
-            static_program(_HERE / "pause.go", program)
+            static_program(Go(self._settings, self._say), _HERE / "pause.go", program)
             archive.write_image(pause, PAUSE_IMAGE, {"/pause": program}, ["/pause"])
         names = folder / "coredns.tar"
         if not names.exists():

@@ -43,21 +43,6 @@ AT_ONCE = 8
 RESOURCES = {"Function": FUNCTIONS, "Trigger": TRIGGERS}
 
 
-@pytest.fixture(scope="module")
-def admission(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster with the definitions and policies, which are taken away again if they were not there."""
-    folders = [f"--filename={ROOT / 'k8s' / name}" for name in ("crds", "policies")]
-    there = "functions.torpor.dev" in cluster.kubectl("get", "customresourcedefinitions", "--output=name")
-    if not there:
-        cluster.kubectl("apply", "--server-side", *folders)
-        cluster.kubectl("wait", "--for=condition=Established", folders[0], "--timeout=60s")
-    policy = "validatingadmissionpolicy/filters.torpor.dev"
-    cluster.kubectl("wait", policy, "--for=jsonpath={.status.observedGeneration}=1", "--timeout=60s")
-    yield cluster
-    if not there:
-        cluster.kubectl("delete", "--wait", *folders)
-
-
 def one(head: str, line: str) -> Document:
     [document], _ = parse(f"{head}  {line}\n".encode())
     return for_cluster(document)
@@ -104,11 +89,11 @@ async def judged(kubeconfig: Path, documents: list[Document]) -> list[tuple[str 
         return await asyncio.gather(*(judge(document) for document in documents))
 
 
-def test_every_fault_is_refused_and_its_field_named(admission: Cluster) -> None:
+def test_every_fault_is_refused_and_its_field_named(definitions: Cluster) -> None:
     tables = ((FUNCTION, FUNCTION_FAULTS), (TRIGGER, TRIGGER_FAULTS))
     cases = [(wrong, head) for head, table in tables for wrong in table if wrong.server is not None]
     documents = [one(head, wrong.line) for wrong, head in cases]
-    answers = asyncio.run(judged(admission.kubeconfig, documents))
+    answers = asyncio.run(judged(definitions.kubeconfig, documents))
     problems = [
         text
         for (wrong, _), document, answer in zip(cases, documents, answers, strict=True)
@@ -128,36 +113,36 @@ def complaints(wrong: Wrong, document: Document, created: str | None, applied: s
         yield f"{wrong.field} is not named: {said[:300]}"
 
 
-def test_what_is_right_is_taken(admission: Cluster) -> None:
+def test_what_is_right_is_taken(definitions: Cluster) -> None:
     texts = [FUNCTION.partition("spec:")[0] + f"spec: {spec}\n" for spec in RIGHT_FUNCTIONS]
     texts += [TRIGGER.partition("spec:")[0] + f"spec: {spec}\n" for spec in RIGHT_TRIGGERS]
     texts += [path.read_text("utf-8") for path in sorted((ROOT / "functions").rglob("function.yaml"))]
     documents = [for_cluster(document) for text in texts for document in parse(text.encode())[0]]
     assert len(documents) > len(RIGHT_FUNCTIONS) + len(RIGHT_TRIGGERS) + 3
-    answers = asyncio.run(judged(admission.kubeconfig, documents))
+    answers = asyncio.run(judged(definitions.kubeconfig, documents))
     assert [
         (document.value, answer) for document, answer in zip(documents, answers, strict=True) if any(answer)
     ] == []
 
 
-def test_source_alone_is_refused_with_words_that_help(admission: Cluster) -> None:
+def test_source_alone_is_refused_with_words_that_help(definitions: Cluster) -> None:
     text = f"{FUNCTION}  source: {{path: .}}\n"
     with pytest.raises(ClusterError, match=r"spec.image: .* a cluster runs no source, but the image"):
-        admission.kubectl("create", "--dry-run=server", "--filename=-", text=text)
+        definitions.kubectl("create", "--dry-run=server", "--filename=-", text=text)
 
 
 @pytest.mark.parametrize(("text", "_", "said"), DOCUMENTS)
-def test_wrong_documents_are_refused(admission: Cluster, text: str, _: list[str], said: str) -> None:
+def test_wrong_documents_are_refused(definitions: Cluster, text: str, _: list[str], said: str) -> None:
     with pytest.raises(ClusterError, match=re.escape(said)):
-        admission.kubectl("apply", "--server-side", "--dry-run=server", "--filename=-", text=text)
+        definitions.kubectl("apply", "--server-side", "--dry-run=server", "--filename=-", text=text)
 
 
-def test_what_a_plain_client_misspells_is_told_and_dropped(admission: Cluster) -> None:
+def test_what_a_plain_client_misspells_is_told_and_dropped(definitions: Cluster) -> None:
     """Whether unknown fields are refused is each client's choice: only what is applied never has any."""
 
     async def main() -> None:
         document = one(FUNCTION, "containerConcurency: 3")
-        async with closing(await connect(kubeconfig=str(admission.kubeconfig))) as kube:
+        async with closing(await connect(kubeconfig=str(definitions.kubeconfig))) as kube:
             assert await refusal(create(kube, FUNCTIONS, document.value, strict=False)) is None
             assert "unknown field" in str(await refusal(create(kube, FUNCTIONS, document.value)))
             assert "not declared" in str(await refusal(apply(kube, FUNCTIONS, document.value)))
@@ -200,12 +185,12 @@ def faults_of(item: Object) -> list[str]:
     return []
 
 
-def test_the_server_and_the_models_agree_on_odd_values_in_every_field(admission: Cluster) -> None:
+def test_the_server_and_the_models_agree_on_odd_values_in_every_field(definitions: Cluster) -> None:
     items = [*changed(WHOLE_FUNCTION), *changed(WHOLE_TRIGGER)]
 
     async def main() -> list[str | None]:
         gate = asyncio.Semaphore(AT_ONCE)
-        async with closing(await connect(kubeconfig=str(admission.kubeconfig))) as kube:
+        async with closing(await connect(kubeconfig=str(definitions.kubeconfig))) as kube:
 
             async def judge(item: Object) -> str | None:
                 async with gate:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import shell
+from tests.cluster.golang import Go
 from tests.cluster.gomod import PROGRAMS
-from tests.cluster.settings import ROOT, ClusterError
+from tests.cluster.settings import ROOT, ClusterError, Settings
 
 _SOURCE = Path(__file__).parent / "kindcheck" / "main.go"
 
@@ -22,8 +23,8 @@ def checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = ("module sigs.k8s.io/kind/pkg/check", "go 1.21", f"require {kind.module} {kind.version}")
     (folder / "go.mod").write_text("\n".join(lines) + "\n")
     shutil.copy(_SOURCE, folder)
-    environment = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false -mod=mod"}
-    shell.run("go", "build", "-o", "check", ".", cwd=folder, environment=environment)
+    go = Go(Settings.from_environment(), print)
+    go.run("build", "-o", "check", ".", cwd=folder, environment={"GOFLAGS": "-buildvcs=false -mod=mod"})
     return folder / "check"
 
 

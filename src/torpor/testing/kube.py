@@ -371,7 +371,7 @@ class ApiServer:
         match = _PATH.match(call.path)
         assert match is not None  # noqa: S101 - the client makes no other
         collection = self._collection(_KNOWN[match["core"] or match["group"], match["plural"]])
-        selects = _selector(call.query.get("labelSelector", ""))
+        selects = _selector(call.query.get("labelSelector", ""), call.query.get("fieldSelector", ""))
         at, epoch = int(call.query["resourceVersion"]), self._epoch
         while epoch == self._epoch:
             if at < self._oldest:
@@ -526,10 +526,14 @@ def _seen(
     return orjson.dumps({"type": "MODIFIED" if known else "ADDED", "object": item})
 
 
-def _selector(text: str) -> Callable[[Object], bool]:
+def _selector(text: str, field: str = "") -> Callable[[Object], bool]:
+    """By labels, and by ``metadata.name=NAME``."""
     terms = [term.strip() for term in text.split(",") if term.strip()]
+    only = field.removeprefix("metadata.name=")
 
     def selects(item: Object) -> bool:
+        if only and item["metadata"]["name"] != only:
+            return False
         labels: dict[str, str] = item["metadata"].get("labels") or {}
         for term in terms:
             name, equals, value = term.partition("=")

@@ -137,11 +137,13 @@ class Kube:
         namespace: str | None = None,
         *,
         labels: str = "",
+        name: str = "",
         since: str,
         timeout_seconds: float = 300.0,
     ) -> AsyncIterator[Event]:
         """Changes after the version ``since``, bookmarks among them, until the server or the time ends it.
 
+        With ``name`` only those of that object, which is all that some may see.
         To go on, watch again since the last event's version; ``ClusterGoneError`` says to list anew.
         """
         query = {
@@ -150,6 +152,8 @@ class Kube:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(max(1, round(timeout_seconds))),
         } | ({"labelSelector": labels} if labels else {})
+        if name:
+            query["fieldSelector"] = f"metadata.name={name}"
         call = Call("GET", resource.path(namespace), query, timeout_seconds=timeout_seconds + 15.0)
         async with self._transport.stream(call) as (status, lines):
             if status != 200:

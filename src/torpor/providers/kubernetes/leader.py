@@ -1,6 +1,7 @@
 """Who leads: one of several processes, by a Lease that it renews.
 
 Times are those of Kubernetes' own leader election: a leader that can't renew stops before another may begin.
+Who waits does not ask again and again: it is told of renewals by a watch, and of the end at once.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from torpor.errors import ClusterError
+from torpor.clock import happens_within
+from torpor.errors import ClusterConflictError, ClusterError, ClusterMissingError
 from torpor.providers.kubernetes.resources import LEASES
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _LOG = logging.getLogger("torpor.kubernetes")
 LEASE_SECONDS = 15
 RENEW_DEADLINE_SECONDS = 10.0
 RETRY_SECONDS = 5.0
+_WATCH_SECONDS = 540.0
+_MARGIN_SECONDS = 0.05
 
 
 class Leader:
@@ -37,15 +41,53 @@ class Leader:
         self._name = name
         self._identity = identity
         self._seen: tuple[object, float] = (None, 0.0)
+        self._version: str | None = None
+        """Of the lease as it was when another was seen to have it."""
+        self._held: Object | None = None
+        """The lease as this process wrote it last: while nobody else writes it, renewing is one request."""
         self.leading = False
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Again and again: wait for the lease, run ``work`` until it is lost. An error of it is raised."""
         while True:
             while await self._acquire() is not True:
-                await self._clock.sleep(RETRY_SECONDS)
+                await self._await_turn()
             _LOG.info("%s leads", self._identity)
             await self._lead(work)
+
+    async def _await_turn(self) -> None:
+        """Return when the lease may be free: given up, or not renewed for its whole time."""
+        if self._version is None:  # whoever has it, or that nobody answers, was not seen
+            await self._clock.sleep(RETRY_SECONDS)
+            return
+        freed = asyncio.Event()
+        following = asyncio.ensure_future(self._follow(self._version, freed))
+        try:
+            while not freed.is_set():
+                left_seconds = LEASE_SECONDS - (self._clock.monotonic() - self._seen[1])
+                if left_seconds < 0:
+                    return
+                await happens_within(self._clock, left_seconds + _MARGIN_SECONDS, freed)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def _follow(self, version: str, freed: asyncio.Event) -> None:
+        """See each renewal since ``version``; set ``freed`` when the lease is, or no more is to be seen."""
+        try:
+            async for event in self._kube.watch(
+                LEASES, self._namespace, name=self._name, since=version, timeout_seconds=_WATCH_SECONDS
+            ):
+                if event.change == "BOOKMARK":
+                    continue
+                spec = event.item.get("spec", {})
+                if event.change == "DELETED" or not spec.get("holderIdentity"):
+                    break
+                self._notice(spec)
+        except ClusterError as error:
+            _LOG.debug("the lease can't be watched: %s", error)
+            await self._clock.sleep(RETRY_SECONDS)
+        freed.set()
 
     async def _lead(self, work: Callable[[], Awaitable[None]]) -> None:
         self.leading = True
@@ -80,16 +122,23 @@ class Leader:
 
     async def _acquire(self) -> bool | None:
         """Take or renew the lease; whether it is ours then, ``None`` if that is not known."""
+        held, self._held, self._version = self._held, None, None
         try:
-            lease = await self._kube.get(LEASES, self._namespace, self._name)
+            lease = held or await self._kube.get(LEASES, self._namespace, self._name)
             if lease is None:
-                await self._kube.create(LEASES, self._lease({}, 0))
+                self._held = await self._kube.create(LEASES, self._lease({}, 0))
                 return True
             spec = lease.get("spec", {})
             if not self._may_take(spec):
+                self._version = lease["metadata"]["resourceVersion"]
                 return False
             changes = spec.get("leaseTransitions", 0) + (spec.get("holderIdentity") != self._identity)
-            await self._kube.replace(LEASES, self._lease(lease, changes))
+            self._held = await self._kube.replace(LEASES, self._lease(lease, changes))
+        except (ClusterConflictError, ClusterMissingError) as error:
+            if held is not None:  # somebody else has written it, or taken it away: see what it is now
+                return await self._acquire()
+            _LOG.debug("the lease could not be taken: %s", error)
+            return None
         except ClusterError as error:
             _LOG.debug("the lease could not be taken: %s", error)
             return None
@@ -99,15 +148,24 @@ class Leader:
         holder = spec.get("holderIdentity")
         if not holder or holder == self._identity:
             return True
-        # Clocks of two machines are not compared: a lease is dead when it was not seen to change for long.
-        record = (holder, spec.get("renewTime"))
-        now = self._clock.monotonic()
-        if record != self._seen[0]:
-            self._seen = (record, now)
+        if self._notice(spec):
             return False
-        return bool(now - self._seen[1] > spec.get("leaseDurationSeconds", LEASE_SECONDS))
+        age_seconds = self._clock.monotonic() - self._seen[1]
+        return bool(age_seconds > spec.get("leaseDurationSeconds", LEASE_SECONDS))
+
+    def _notice(self, spec: Object) -> bool:
+        """Remember who holds the lease and when that was seen; whether it is news.
+
+        Clocks of two machines are not compared: a lease is dead when it was not seen to change for long.
+        """
+        record = (spec.get("holderIdentity"), spec.get("renewTime"))
+        if record == self._seen[0]:
+            return False
+        self._seen = (record, self._clock.monotonic())
+        return True
 
     async def _release(self) -> None:
+        self._held = None
         with contextlib.suppress(ClusterError, TimeoutError):
             async with asyncio.timeout(RENEW_DEADLINE_SECONDS / 2):
                 lease = await self._kube.get(LEASES, self._namespace, self._name)

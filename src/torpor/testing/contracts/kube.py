@@ -359,6 +359,22 @@ async def a_watch_sees_every_change_after_its_version(rig: KubeRig) -> None:
 
 
 @_case
+async def a_watch_of_one_object_sees_no_other(rig: KubeRig) -> None:
+    """As those may who may watch nothing else."""
+    since = (await rig.kube.list(CONFIG_MAPS, _NAMESPACE, labels=rig.labels)).version
+    for name in ("a", "b"):
+        await rig.kube.create(CONFIG_MAPS, rig.config(name))
+    await rig.kube.delete(CONFIG_MAPS, _NAMESPACE, rig.name("b"))
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        found = []
+        async for event in rig.kube.watch(CONFIG_MAPS, _NAMESPACE, name=rig.name("b"), since=since):
+            found.append((event.change, event.item["metadata"]["name"]))
+            if len(found) == 2:
+                break
+    assert found == [("ADDED", rig.name("b")), ("DELETED", rig.name("b"))]
+
+
+@_case
 async def what_is_selected_no_more_is_deleted_to_a_watch(rig: KubeRig) -> None:
     """And added when it is selected again."""
     since = (await rig.kube.list(CONFIG_MAPS, _NAMESPACE, labels=rig.labels)).version
