@@ -36,6 +36,8 @@ def controller() -> None:
 
 
 async def _controller() -> None:
+    from prometheus_client import REGISTRY  # noqa: PLC0415
+
     from torpor.clock import SystemClock  # noqa: PLC0415
     from torpor.controller.controller import Controller  # noqa: PLC0415
     from torpor.controller.manifests import Platform  # noqa: PLC0415
@@ -58,7 +60,8 @@ async def _controller() -> None:
         async def scaling() -> pages.Page:
             return pages.Page(200, "application/json", encode(part.scaling()))
 
-        async with pages.serving(settings.health_port, pages={"/scaling": scaling}):
+        told = (REGISTRY, part.metrics)
+        async with pages.serving(settings.health_port, pages={"/scaling": scaling}, collectors=told):
             await part.run()
 
 

@@ -10,9 +10,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from prometheus_client import REGISTRY
+
 from torpor.cluster import names
 from torpor.cluster.addresses import addresses, ready
 from torpor.cluster.prober import Prober
+from torpor.cluster.starts import Starts
+from torpor.cluster.telemetry import GatewayMetrics
 from torpor.cluster.waker import Waker
 from torpor.controller.names import FUNCTION, PART_OF
 from torpor.controller.status import SERVING, condition
@@ -26,11 +30,13 @@ from torpor.scaling.load import encode, encode_active
 from torpor.spec.objects import function_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torpor.clock import Clock
     from torpor.providers.kubernetes.kube import Kube
     from torpor.providers.kubernetes.resources import Object
+    from torpor.scaling.coldstart import Phase
     from torpor.settings import GatewaySettings
     from torpor.spec.models import Function
 
@@ -50,15 +56,24 @@ class GatewayPod:
         self._gateway = Gateway(
             clock=clock,
             work_dir=work_dir,
-            wake=lambda name: self._waker.wake(name),  # noqa: PLW0108 - it is made below
+            wake=self._wake,
             host=settings.host,
             port=settings.http_port,
             internal=Endpoint(settings.host, settings.internal_port),
             domain=settings.domain,
             workers=settings.workers,
         )
-        self._waker = Waker(kube, clock, revision=self._revision, waits=self._gateway.waits)
-        self._prober = Prober(clock, self._gateway.publish)
+        self._gateway.on_answer(lambda name: self._reached(name, "first_byte"))
+        self._metrics = GatewayMetrics(self._gateway)
+        self._starts = Starts(self._metrics.starts.observe)
+        self._waker = Waker(
+            kube,
+            clock,
+            revision=self._revision,
+            waits=self._gateway.waits,
+            raised=lambda name: self._reached(name, "decide"),
+        )
+        self._prober = Prober(clock, self._publish)
         self._news = asyncio.Event()
         self._functions = Mirror(kube, resources.FUNCTIONS, clock, self._function_changed)
         self._pods = Mirror(
@@ -93,10 +108,11 @@ class GatewayPod:
             for work in (*(mirror.run() for mirror in self._mirrors), self._configure_for_ever())
         ]
         try:
-            loads = {"/loads": self._loads}
-            active = {"/active": self._active}
             async with pages.serving(
-                self._settings.health_port, ready=lambda: self.ready, pages=loads, questions=active
+                self._settings.health_port,
+                ready=lambda: self.ready,
+                pages={"/loads": self._loads, "/metrics": self._tell_metrics},
+                questions={"/active": self._active},
             ):
                 ended = asyncio.ensure_future(ending.wait())
                 await asyncio.wait((ended, *tasks), return_when=asyncio.FIRST_COMPLETED)
@@ -128,6 +144,22 @@ class GatewayPod:
         while any(load.concurrency for load in (await self._gateway.observe()).values()):
             await self._clock.sleep(_DRAINED_SECONDS)
 
+    # --- waking ---------------------------------------------------------------------------------------------
+
+    def _wake(self, name: str) -> None:
+        self._starts.held(name, self._clock.monotonic())
+        self._waker.wake(name)
+
+    def _reached(self, name: str, phase: Phase) -> None:
+        self._starts.reached(name, phase, self._clock.monotonic())
+
+    async def _publish(self, name: str, endpoints: Sequence[Endpoint]) -> None:
+        if endpoints:
+            self._reached(name, "boot")
+        await self._gateway.publish(name, endpoints)
+        if endpoints:
+            self._reached(name, "ready")
+
     # --- what the cluster has -----------------------------------------------------------------------------
 
     def _function_changed(self, item: Object) -> None:
@@ -142,8 +174,10 @@ class GatewayPod:
         self._follow(name)
 
     def _follow(self, name: str) -> None:
-        slices = [item for item in self._pods.items.values() if _function(item) == name]
-        self._prober.follow(name, addresses(slices))
+        found = addresses(item for item in self._pods.items.values() if _function(item) == name)
+        if found:
+            self._reached(name, "pod")
+        self._prober.follow(name, found)
 
     def _revision(self, name: str) -> str | None:
         found: str | None = self._functions.items.get(name, {}).get("status", {}).get("revision")
@@ -194,6 +228,9 @@ class GatewayPod:
                 if name in self._declared:
                     found[name] = self._declared[name]
                 _LOG.warning("%s is wrong: %s", name, error)
+        for name in self._declared.keys() - found.keys():
+            self._starts.forget(name)
+            self._metrics.starts.forget(name)
         new = found.keys() - self._declared.keys()
         self._declared = found
         return new
@@ -206,6 +243,10 @@ class GatewayPod:
 
     async def _loads(self) -> pages.Page:
         return pages.Page(200, "application/json", encode(await self._gateway.observe()))
+
+    async def _tell_metrics(self) -> pages.Page:
+        self._metrics.loads = await self._gateway.observe()
+        return pages.metrics(REGISTRY, self._metrics)
 
     async def _active(self, name: str) -> pages.Page:
         return pages.Page(200, "application/json", encode_active(await self._gateway.active(name)))

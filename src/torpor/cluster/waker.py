@@ -28,7 +28,7 @@ class Waker:
     """Wakes functions for as long as requests wait for them.
 
     ``revision`` says which Deployment serves a function, ``None`` while that is not known; ``waits`` whether
-    a request waits for it.
+    a request waits for it. ``raised`` is told of a function that is not at zero any more.
     """
 
     def __init__(
@@ -38,11 +38,13 @@ class Waker:
         *,
         revision: Callable[[str], str | None],
         waits: Callable[[str], bool],
+        raised: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._kube = kube
         self._clock = clock
         self._revision = revision
         self._waits = waits
+        self._raised = raised
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def wake(self, key: str) -> None:
@@ -78,10 +80,14 @@ class Waker:
         namespace = key.partition("/")[0]
         try:
             scale = await self._kube.get(DEPLOYMENTS, namespace, revision, subresource="scale")
-            if scale is None or scale["spec"].get("replicas", 0):
+            if scale is None:
+                return
+            if scale["spec"].get("replicas", 0):
+                self._raised(key)
                 return
             version = scale["metadata"]["resourceVersion"]
             await self._kube.scale(DEPLOYMENTS, namespace, revision, 1, manager=MANAGER, version=version)
+            self._raised(key)
         except ClusterConflictError:  # somebody else did, or it is looked at again
             return
         except ClusterError as error:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from torpor.controller import names
 from torpor.controller.events import Recorder
 from torpor.controller.fleet import ClusterFleet
 from torpor.controller.functions import FunctionReconciler
+from torpor.controller.instances import parked_since
 from torpor.controller.loads import GatewayLoads
+from torpor.controller.podstarts import PodStarts
 from torpor.controller.queue import WorkQueue
+from torpor.controller.status import is_ready
+from torpor.controller.telemetry import ControllerMetrics, InstanceFigures, Sight
 from torpor.controller.triggers import TriggerReconciler
-from torpor.controller.world import World
+from torpor.controller.world import World, function_key
+from torpor.providers.kubernetes import resources
 from torpor.providers.kubernetes.leader import Leader
 from torpor.scaling.loop import Autoscaler
 from torpor.transport import Client
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torpor.clock import Clock
     from torpor.controller.manifests import Platform
     from torpor.providers.kubernetes.kube import Kube
@@ -35,6 +44,7 @@ class Controller:
         self._clock = clock
         self._platform = platform
         self._identity = identity
+        self.metrics = ControllerMetrics(lambda: self.leading)
         self._leader = Leader(kube, clock, namespace=platform.namespace, name=LEASE, identity=identity)
         self._autoscaler: Autoscaler | None = None
 
@@ -58,12 +68,15 @@ class Controller:
             await self._work(client)
         finally:
             self._autoscaler = None
+            self.metrics.sight = None
             await client.close()
 
     async def _work(self, client: Client) -> None:
-        clock, kube = self._clock, self._kube
-        functions = WorkQueue(clock, lambda key: reconciler.reconcile(key))  # noqa: PLW0108 - made below
-        triggers = WorkQueue(clock, lambda key: telling.reconcile(key))  # noqa: PLW0108 - made below
+        clock, kube, metrics = self._clock, self._kube, self.metrics
+        counts = metrics.queues
+        # Both reconcilers are made below.
+        functions = WorkQueue(clock, lambda key: reconciler.reconcile(key), counts["function"])  # noqa: PLW0108
+        triggers = WorkQueue(clock, lambda key: telling.reconcile(key), counts["trigger"])  # noqa: PLW0108
 
         def changed(key: str) -> None:
             functions.add(key)
@@ -71,8 +84,11 @@ class Controller:
                 spec = trigger.get("spec", {})
                 if f"{name.partition('/')[0]}/{spec.get('subscriber', {}).get('function')}" == key:
                     triggers.add(name)
+            if key not in world.functions.items:
+                metrics.starts.forget(key)
 
-        world = World(kube, clock, changed, triggers.add)
+        pods = PodStarts(metrics.starts.observe)
+        world = World(kube, clock, changed, triggers.add, on_pod=lambda pod: pods.see(pod, clock.monotonic()))
         loads = GatewayLoads(kube, client, clock, self._platform.namespace)
         fleet = ClusterFleet(functions.add, world.ready)
         autoscaler = Autoscaler(clock=clock, observe=loads.observe, fleet=fleet)
@@ -81,6 +97,7 @@ class Controller:
             kube, world, fleet, autoscaler, self._platform, recorder, clock, loads.active
         )
         telling = TriggerReconciler(kube, world, recorder, clock)
+        metrics.sight = Sight({"function": functions, "trigger": triggers}, lambda: _figures(world, fleet))
         async with asyncio.TaskGroup() as group:
             for mirror in (*world.mirrors, loads.mirror):
                 group.create_task(mirror.run())
@@ -92,3 +109,16 @@ class Controller:
             group.create_task(triggers.run(workers=1))
             group.create_task(autoscaler.run())
             self._autoscaler = autoscaler
+
+
+def _figures(world: World, fleet: ClusterFleet) -> Iterator[InstanceFigures]:
+    """Of every function, in one look at all pods."""
+    ready = Counter(
+        (function_key(pod), pod["metadata"]["labels"].get(names.REVISION))
+        for pod in world[resources.PODS].items.values()
+        if is_ready(pod)
+    )
+    for key in sorted(world.functions.items):
+        serving = world.serving(key)
+        parked = parked_since(world.deployment(key, serving)) is not None
+        yield InstanceFigures(key, fleet.desired(key), ready[key, serving], parked)

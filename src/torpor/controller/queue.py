@@ -13,6 +13,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from torpor.clock import happens_within
+from torpor.controller.telemetry import QueueCounts
 from torpor.errors import ClusterConflictError, TorporError
 
 if TYPE_CHECKING:
@@ -28,8 +29,14 @@ LONGEST_PAUSE_SECONDS = 60.0
 class WorkQueue:
     """``work`` does what a key needs, and returns in how many seconds to look again (``None``: on news)."""
 
-    def __init__(self, clock: Clock, work: Callable[[str], Awaitable[float | None]]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        work: Callable[[str], Awaitable[float | None]],
+        counts: QueueCounts | None = None,
+    ) -> None:
         self._clock = clock
+        self._counts = counts or QueueCounts()
         self._work = work
         self._waiting: dict[str, None] = {}
         self._working: set[str] = set()
@@ -57,6 +64,11 @@ class WorkQueue:
         self._due[key] = due
         heapq.heappush(self._later, (due, next(self._order), key))
         self._timers.set()
+
+    @property
+    def length(self) -> int:
+        """How many keys wait, or are worked on."""
+        return len(self._waiting) + len(self._working)
 
     @property
     def idle(self) -> bool:
@@ -87,19 +99,25 @@ class WorkQueue:
                     self.add(key)
 
     async def _do(self, key: str) -> None:
+        began = self._clock.monotonic()
+        outcome = "ok"
         try:
             again_seconds = await self._work(key)
         except TorporError as error:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             pause = min(FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 16), LONGEST_PAUSE_SECONDS)
             # A conflict means no more than that somebody was quicker.
-            level = logging.DEBUG if isinstance(error, ClusterConflictError) else logging.WARNING
+            conflict = isinstance(error, ClusterConflictError)
+            outcome = "conflict" if conflict else "failed"
+            level = logging.DEBUG if conflict else logging.WARNING
             _LOG.log(level, "%s: trying again in %g s: %s", key, pause, error)
             self.add_later(key, pause)
         else:
             self._failures.pop(key, None)
             if again_seconds is not None:
                 self.add_later(key, again_seconds)
+        self._counts.outcomes[outcome] += 1
+        self._counts.seconds.observe(self._clock.monotonic() - began)
 
     async def _tick(self) -> None:
         while True:

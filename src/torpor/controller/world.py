@@ -32,7 +32,8 @@ _OWNED = (
 class World:
     """Mirrors of Functions, Triggers and all that is made for them.
 
-    ``on_function`` and ``on_trigger`` are told the key of what has to be looked at.
+    ``on_function`` and ``on_trigger`` are told the key of what has to be looked at, ``on_pod`` each pod that
+    has changed.
     """
 
     def __init__(
@@ -41,8 +42,11 @@ class World:
         clock: Clock,
         on_function: Callable[[str], None],
         on_trigger: Callable[[str], None],
+        on_pod: Callable[[Object], None] = lambda _: None,
     ) -> None:
         def owned(item: Object) -> None:
+            if item["kind"] == resources.PODS.kind:
+                on_pod(item)
             on_function(function_key(item))
 
         self.functions = Mirror(kube, resources.FUNCTIONS, clock, lambda item: on_function(key(item)))

@@ -64,6 +64,8 @@ class Activator:
         self._clock = clock
         self._client = client
         self._wake = wake
+        self.answered: Callable[[str], None] = lambda _: None
+        """Called with the key when an answer begins."""
         self._limits = limits or HoldLimits()
         self._holding = Holding(self._limits)
         self._deadlines = Deadlines(clock)
@@ -129,7 +131,7 @@ class Activator:
             await request.caller.problem(refused.problem)
             return
         try:
-            await _pass_on(request, exchange)
+            await _pass_on(request, exchange, self.answered)
         except TransportError as error:
             _LOG.warning("%s at %s: %s (request %s)", request.function, endpoint, error, request.request_id)
             if request.caller.answered:
@@ -244,7 +246,7 @@ def _overloaded(request: Request) -> _RefusedError:
 # --- passing on -------------------------------------------------------------------------------------------
 
 
-async def _pass_on(request: Request, exchange: Exchange) -> None:
+async def _pass_on(request: Request, exchange: Exchange, answered: Callable[[str], None]) -> None:
     """Send the request and bring its answer back. Raises :class:`~torpor.errors.TransportError`."""
     headers = list(request.headers)
     if request.upgrade is not None:
@@ -261,11 +263,11 @@ async def _pass_on(request: Request, exchange: Exchange) -> None:
         upgrade=request.upgrade is not None,
     )
     if whole or request.upgrade is not None:
-        await _answer(request, exchange)
+        await _answer(request, exchange, answered)
         return
     upload = asyncio.get_running_loop().create_task(_upload(request, exchange))
     try:
-        await _answer(request, exchange)
+        await _answer(request, exchange, answered)
     finally:
         await _stop(upload)
 
@@ -278,9 +280,10 @@ async def _upload(request: Request, exchange: Exchange) -> None:
         exchange.finish()
 
 
-async def _answer(request: Request, exchange: Exchange) -> None:
+async def _answer(request: Request, exchange: Exchange, answered: Callable[[str], None]) -> None:
     caller = request.caller
     head = await exchange.head()
+    answered(request.function)
     if head.status == 101:
         await _tunnel(request, exchange, head)
         return

@@ -207,6 +207,10 @@ class Gateway:
                 loads[key] = Load(0.0, total)
         return loads
 
+    def on_answer(self, answered: Callable[[str], None]) -> None:
+        """Call ``answered`` with the function's key whenever an answer begins that comes by the activator."""
+        self._activator.answered = answered
+
     async def active(self, key: str) -> Mapping[Endpoint, int]:
         """Requests under way by instance of one function, those through the activator included."""
         found = dict(self._activator.targets.loads(key))

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from prometheus_client.registry import Collector
 
@@ -37,6 +37,11 @@ Answerer = Callable[[str], Awaitable[Page]]
 """Makes a page for what stands after the question mark, unquoted."""
 
 
+def metrics(*collectors: Collector) -> Page:
+    """What ``collectors`` have, as Prometheus reads it."""
+    return Page(200, CONTENT_TYPE_LATEST, b"".join(map(generate_latest, collectors)))
+
+
 @contextlib.asynccontextmanager
 async def serving(
     port: int,
@@ -45,12 +50,12 @@ async def serving(
     ready: Callable[[], bool] = lambda: True,
     pages: Mapping[str, Maker] | None = None,
     questions: Mapping[str, Answerer] | None = None,
-    registry: Collector = REGISTRY,
+    collectors: Sequence[Collector] = (REGISTRY,),
 ) -> AsyncIterator[int]:
     """Serve until the block is left; the port that it became.
 
     ``ready`` says whether the pod may be sent work, ``pages`` and ``questions`` are more answers by path, and
-    ``registry`` has the metrics.
+    ``collectors`` have the metrics.
     """
 
     async def healthy() -> Page:
@@ -59,13 +64,13 @@ async def serving(
     async def whether_ready() -> Page:
         return Page(200, _TEXT, b"ok\n") if ready() else Page(503, _TEXT, b"not ready\n")
 
-    async def metrics() -> Page:
-        return Page(200, CONTENT_TYPE_LATEST, generate_latest(registry))
+    async def all_metrics() -> Page:
+        return metrics(*collectors)
 
     known = {
         "/healthz/live": healthy,
         "/healthz/ready": whether_ready,
-        "/metrics": metrics,
+        "/metrics": all_metrics,
         **(pages or {}),
     }
 
