@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo test lint lint-workflows unit test-cluster cluster-up cluster-down kind bench lock clean
+.PHONY: help setup demo demo-cluster test lint lint-workflows unit test-cluster cluster-up cluster-down kind bench lock clean
 
 help: ## Show what there is to do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -25,6 +25,9 @@ $(STAMP): requirements.lock pyproject.toml tools/check_machine.py
 
 demo: $(STAMP) ## Run two of the three patterns on real parts, in about a minute (IMAGE=path takes your own picture)
 	@$(BIN)/python -m demo $(if $(IMAGE),--image "$(IMAGE)")
+
+demo-cluster: $(STAMP) ## The same on a Kubernetes: that of test-cluster
+	@$(BIN)/python -m demo --cluster $(if $(IMAGE),--image "$(IMAGE)")
 
 test: lint ## Lint, then the whole suite
 	$(BIN)/python -m pytest

@@ -13,39 +13,43 @@ import uvloop
 
 from demo.api_act import ApiAct
 from demo.errors import DemoError
-from demo.fan_out_act import FanOutAct, copied
+from demo.fan_out_act import FanOutAct
 from demo.pictures import media_type
 from demo.report import EventsReport, Report
+from demo.stage import Laptop
 from demo.view import View, table
 from demo.watcher import Watcher
 from torpor.clock import SystemClock
 from torpor.errors import TorporError
-from torpor.testing.running import Running
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from contextlib import AbstractContextManager
+
+    from demo.stage import Stage
 
 _ROOT = Path(__file__).resolve().parent.parent
 _FUNCTIONS = _ROOT / "functions"
 _PHOTO = _FUNCTIONS / "images" / "photo" / "retina.jpg"
-_BUILD = _ROOT / "build" / "demo"
 _ACT_SECONDS = 300.0
 T = TypeVar("T")
 
 
 @click.command()
 @click.option("--image", type=click.Path(path_type=Path, dir_okay=False), default=_PHOTO, help="A picture.")
-def main(image: Path) -> None:
+@click.option("--cluster", is_flag=True, help="In a Kubernetes, instead of on this machine.")
+def main(image: Path, *, cluster: bool) -> None:
     """Run the API gateway and the fan-out on real parts, and write report.json and result.png."""
     view = View()
+    build = _ROOT / "build" / ("demo-cluster" if cluster else "demo")
     try:
-        report = _demonstrate(view, image.absolute())
+        report = _demonstrate(view, image.absolute(), build, cluster=cluster)
     except TorporError as error:
         view.console.print(f"The demo failed: {error}", style="red", markup=False)
         sys.exit(1)
-    report.write(_BUILD / "report.json")
+    report.write(build / "report.json")
     view.console.print(table(report))
-    view.console.print(f"\n{_shown(_BUILD / 'report.json')} and {_shown(_BUILD / 'result.png')} are written.")
+    view.console.print(f"\n{_shown(build / 'report.json')} and {_shown(build / 'result.png')} are written.")
     faults = report.faults()
     for fault in faults:
         view.console.print(f"does not hold: {fault}", style="red", markup=False)
@@ -56,37 +60,40 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(_ROOT))
 
 
-def _demonstrate(view: View, image: Path) -> Report:
+def _demonstrate(view: View, image: Path, build: Path, *, cluster: bool) -> Report:
     media_type(image)  # a picture that can't be read is said before anything starts
-    shutil.rmtree(_BUILD, ignore_errors=True)
-    _BUILD.mkdir(parents=True)
-    images = copied(_FUNCTIONS / "images", _BUILD / "images")
-    with view:
-        view.say("starting Envoy, NATS and the platform")
-        with Running([_FUNCTIONS / "greeter", images], _BUILD / "platform") as platform:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                report = runner.run(_play(view, platform, images, image))
-            view.say("ending the platform")
-            code = platform.stop()
-            if code != 0:
-                raise DemoError(f"torpor up ended with exit code {code}")
-    report.processes_left = len(platform.census.left())
+    shutil.rmtree(build, ignore_errors=True)
+    build.mkdir(parents=True)
+    with view, _stage(view, build, cluster=cluster) as stage:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            report = runner.run(_play(view, stage, image, build / "result.png"))
+        view.say("ending the platform")
+        stage.end()
+    report.processes_left = stage.left()
     return report
 
 
-async def _play(view: View, platform: Running, images: Path, image: Path) -> Report:
+def _stage(view: View, build: Path, *, cluster: bool) -> AbstractContextManager[Stage]:
+    if cluster:
+        from demo.cluster import InCluster  # noqa: PLC0415 - brings what only tests have
+
+        return InCluster(_FUNCTIONS, build, view.say)
+    view.say("starting Envoy, NATS and the platform")
+    return Laptop(_FUNCTIONS, build)
+
+
+async def _play(view: View, stage: Stage, image: Path, result: Path) -> Report:
     """All acts, one after the other, then everything back to zero."""
     clock = SystemClock()
-    watcher = Watcher(platform, clock)
+    watcher = Watcher(stage, clock)
     view.watch(watcher)
-    view.say(f"up at {platform.url}; everything is at zero")
+    view.say(f"up at {stage.url}; everything is at zero")
     watching = asyncio.create_task(watcher.run())
-    api = await _beside(watching, ApiAct(platform.url, watcher, clock, view.say).run())
-    fan_out_act = FanOutAct(platform, watcher, clock, view.say, images, image, _BUILD / "result.png")
-    fan_out = await _beside(watching, fan_out_act.run())
+    api = await _beside(watching, ApiAct(stage.url, watcher, clock, view.say).run())
+    fan_out = await _beside(watching, FanOutAct(stage, watcher, clock, view.say, image, result).run())
     view.say("waiting for everything to go back to zero")
     await _beside(watching, watcher.until_zero())
-    with platform.client() as client:
+    with stage.client() as client:
         brokers = await asyncio.to_thread(client.brokers)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from ruamel.yaml import YAML
 
 from demo.errors import DemoError
 from demo.pictures import largest_difference, load, media_type, one_shot
@@ -19,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from demo.stage import Stage
     from demo.watcher import Watcher
     from torpor.api.client import Client
     from torpor.clock import Clock
-    from torpor.testing.running import Running
 
 _WORKER = "resize"
 _TIMEOUT_SECONDS = 180.0
@@ -37,13 +34,12 @@ class _Run:
 
 @dataclass(slots=True)
 class FanOutAct:
-    """Measures the act while it runs; ``functions`` is a copy of the example, which the act may change."""
+    """Measures the act while it runs."""
 
-    platform: Running
+    stage: Stage
     watcher: Watcher
     clock: Clock
     say: Callable[[str], None]
-    functions: Path
     image: Path
     result: Path
 
@@ -80,7 +76,7 @@ class FanOutAct:
     def _send_and_wait(self, kind: str) -> _Run:
         identity = str(uuid.uuid4())
         tiles = 0
-        with self.platform.client() as client, client.tail(filters=["type=image.*"]) as events:
+        with self.stage.client() as client, client.tail(filters=["type=image.*"]) as events:
             started = self.clock.monotonic()
             with self.image.open("rb") as content:
                 blob = client.put_blob(content, kind)
@@ -113,24 +109,9 @@ class FanOutAct:
 
     async def _allow_one_instance(self) -> None:
         """Change the declaration, as a person with an editor would, and wait until it holds."""
-        path = self.functions / "function.yaml"
-        yaml = YAML()
-        documents = list(yaml.load_all(path.read_text("utf-8")))
-        for document in documents:
-            if document["kind"] == "Function" and document["metadata"]["name"] == _WORKER:
-                document["spec"]["scaling"]["maxScale"] = 1
-        changed = path.with_suffix(".new")
-        with changed.open("w", encoding="utf-8") as file:
-            yaml.dump_all(documents, file)
-        changed.replace(path)
+        await asyncio.to_thread(self.stage.limit, _WORKER, 1)
         await self.watcher.until(
             f"{_WORKER} with one instance at most",
             lambda functions: functions[_WORKER].scaling.max_scale == 1,
             30.0,
         )
-
-
-def copied(functions: Path, to: Path) -> Path:
-    """A copy of the example's folder that may be changed."""
-    shutil.copytree(functions, to, ignore=shutil.ignore_patterns("__pycache__", "photo", "test_*"))
-    return to

