@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+CHARTS = DOCS.parent / "charts"
 
 
 def settings() -> str:
@@ -92,8 +93,9 @@ def pages() -> dict[str, str]:
 def main() -> None:
     """Write them."""
     schema.write(DOCS)
-    crds.write(DOCS.parent / "k8s" / "crds")
-    policies.write(DOCS.parent / "k8s" / "policies")
+    for folder in (DOCS.parent / "k8s", CHARTS / "torpor" / "files"):
+        crds.write(folder / "crds")
+        policies.write(folder / "policies")
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 
