@@ -6,7 +6,6 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from torpor.blobs.base import MAX_TYPE_LENGTH, OpenBlob, is_name
-from torpor.blobs.http import HttpPlace
 from torpor.blobs.objects import ObjectPlace
 from torpor.errors import BlobError, BlobNotFoundError
 
@@ -25,9 +24,7 @@ class BlobStore:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._place: Place = (
-            HttpPlace(self._url) if self._url.startswith("http://") else ObjectPlace(self._url)
-        )
+        self._place = _place(self._url)
 
     async def put(self, data: bytes, content_type: str | None = None) -> str:
         """Store ``data`` and return its address. Raises :class:`~torpor.errors.BlobError`."""
@@ -68,3 +65,11 @@ class BlobStore:
 
 def _cut(content_type: str | None) -> str | None:
     return content_type[:MAX_TYPE_LENGTH] if content_type else None
+
+
+def _place(url: str) -> Place:
+    if not url.startswith("http://"):
+        return ObjectPlace(url)
+    from torpor.blobs.http import HttpPlace  # noqa: PLC0415 - most functions on a laptop never need it
+
+    return HttpPlace(url)
