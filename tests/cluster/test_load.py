@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster.platform import GATEWAY, NAMESPACE, Platform, is_ready, names, until
-from tests.cluster.traffic import Traffic, traffic
+from tests.cluster.traffic import CONCURRENCY, Traffic, traffic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +117,23 @@ def test_instances_go(
         until(lambda: sum(map(is_ready, platform.instances(namespace, "greeter"))) >= 2, "another one")
     going_on()
     load.check()
+
+
+def test_what_a_kill_costs(platform: Platform, namespace: str, greeter_image: str, load: Traffic) -> None:
+    """An instance that is killed takes with it what it was at, and nothing that comes after."""
+    declare(platform, namespace, greeter_image, scaling=STEADY)
+    warm(platform, load, namespace)
+    name = platform.instances(namespace, "greeter")[0]["metadata"]["name"]
+    platform.cluster.kubectl("delete", "pod", name, "-n", namespace, "--grace-period=0", "--force")
+    going_on()
+    outcome = load.pause()
+    print(f"\n{outcome.lost} of {outcome.sent} requests were lost with an instance that was killed")
+    assert outcome.lost <= CONCURRENCY
+    load.go()
+    going_on()
+    after = load.pause()
+    assert after.lost == outcome.lost
+    assert after.answered > outcome.answered
 
 
 @pytest.mark.parametrize("way", ["delete", "evict"])
