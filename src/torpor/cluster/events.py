@@ -72,7 +72,7 @@ class EventsPod:
         self._declared: Declaration | None = None
         self._service: Service | None = None
         self._control: ControlApp | None = None
-        self._leaving = False
+        self._open = self._leaving = False
         self.ports: dict[str, int] = {}
         """``http`` and ``agent``, once they are open."""
 
@@ -80,7 +80,7 @@ class EventsPod:
     def ready(self) -> bool:
         """Whether producers may be sent here."""
         service = self._service
-        return service is not None and service.connected and service.declared.is_set() and not self._leaving
+        return self._open and not self._leaving and service is not None and service.connected
 
     @property
     def leads(self) -> bool:
@@ -120,6 +120,7 @@ class EventsPod:
             tasks.append(asyncio.create_task(self._leader.run(lambda: self._lead(service))))
             ingress = self._listen("http", self._settings.http_port)
             async with serving(self._ingress, ingress, grace_seconds=_REQUESTS_SECONDS):
+                self._open = True
                 await _until(ending, asyncio.Event().wait(), tasks)
                 await self._leave(service, tasks)
         finally:

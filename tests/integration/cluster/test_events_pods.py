@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
 
 from tests.integration.events.process import PATIENCE_SECONDS, Functions, until
 from torpor.clock import SystemClock
@@ -24,6 +23,8 @@ from torpor.testing.kube import ApiServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    import pytest
 
     from torpor.binding import WireEvent
     from torpor.providers.kubernetes.resources import Object
@@ -85,7 +86,7 @@ class _World:
             for task in self.tasks.values():
                 if task.done():
                     task.result()
-            return all([pod.ready for pod in pods])
+            return all(pod.ready for pod in pods)
 
         await until(reached)
 
