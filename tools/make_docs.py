@@ -13,6 +13,7 @@ from torpor.settings import (
     ApiSettings,
     ClusterSettings,
     ControllerSettings,
+    EventsSettings,
     GatewaySettings,
     PlatformSettings,
     RuntimeSettings,
@@ -45,6 +46,8 @@ def settings() -> str:
         f"{_beside(ControllerSettings)}\n"
         "A gateway beside:\n\n"
         f"{_beside(GatewaySettings)}\n"
+        "An events pod beside:\n\n"
+        f"{_beside(EventsSettings)}\n"
         "The API beside:\n\n"
         f"{_beside(ApiSettings)}"
     )

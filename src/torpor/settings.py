@@ -196,6 +196,43 @@ class GatewaySettings(ClusterSettings):
     )
 
 
+class EventsSettings(ClusterSettings):
+    """What takes in and delivers events reads beside."""
+
+    host: str = Field("0.0.0.0", alias="TORPOR_HOST", description="Address that it listens on.")
+    http_port: int = Field(
+        8080, alias="TORPOR_HTTP_PORT", ge=0, le=65535, description="TCP port where events come in."
+    )
+    nats_url: str = Field(
+        "nats://127.0.0.1:4222", alias="TORPOR_NATS_URL", description="NATS servers, where events are kept."
+    )
+    nats_token: str = Field("", alias="TORPOR_NATS_TOKEN", description="What NATS knows the platform by.")
+    gateway: str = Field(
+        "",
+        alias="TORPOR_GATEWAY",
+        pattern=r"^([^:/]+:[0-9]{1,5})?$",
+        description="Gateways' port for the platform's other parts, `host:port`; "
+        "by default by the service `torpor-gateway-internal`.",
+    )
+    blobs_url: str = Field(
+        "",
+        alias="TORPOR_BLOBS_URL",
+        description="Where data goes that is too large for an event; without it, such events are refused.",
+    )
+    leave_seconds: float = Field(
+        5.0,
+        alias="TORPOR_LEAVE_SECONDS",
+        ge=0,
+        description="Time from SIGTERM in which producers may still find this pod.",
+    )
+    finish_seconds: float = Field(
+        30.0,
+        alias="TORPOR_FINISH_SECONDS",
+        ge=0,
+        description="Time from SIGTERM that deliveries under way have.",
+    )
+
+
 class ApiSettings(ClusterSettings):
     """What the API reads beside."""
 

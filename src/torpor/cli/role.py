@@ -16,7 +16,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from torpor.settings import ApiSettings, GatewaySettings
+    from torpor.settings import ApiSettings, EventsSettings, GatewaySettings
 
 
 @click.group("role", short_help="Run one part of the platform, as its pod in a cluster does.")
@@ -86,6 +86,29 @@ async def _gateway(settings: GatewaySettings) -> None:
     with tempfile.TemporaryDirectory(prefix="torpor-") as folder:
         async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
             await GatewayPod(kube, SystemClock(), settings, Path(folder)).run(ending)
+
+
+@command.command("events", short_help="Take in events and deliver them to functions.")
+def events() -> None:
+    """Take in events, keep them in NATS, and deliver them to functions; several share the work."""
+    from torpor.events.logs import log_to_stderr  # noqa: PLC0415 - `--help` needs none of it
+    from torpor.settings import EventsSettings  # noqa: PLC0415
+
+    settings = EventsSettings.from_environment()
+    log_to_stderr(settings.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_events(settings))
+
+
+async def _events(settings: EventsSettings) -> None:
+    from torpor.clock import SystemClock  # noqa: PLC0415
+    from torpor.cluster.events import EventsPod  # noqa: PLC0415
+    from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
+    from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
+
+    ending = _end_asked_for()
+    async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
+        await EventsPod(kube, SystemClock(), settings).run(ending)
 
 
 @command.command("api", short_help="Show the platform by its REST API, and keep blobs.")

@@ -8,7 +8,6 @@ the process, since its platform is gone.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -19,22 +18,9 @@ from pydantic import ValidationError
 
 from torpor.clock import SystemClock, first_of
 from torpor.events.declaration import ServiceConfig
+from torpor.events.logs import log_to_stderr
 from torpor.events.process import run
 from torpor.events.service import Service, connect
-
-_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
-
-
-class _Formatter(logging.Formatter):
-    """A line with what was given as ``extra`` at its end."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        extras = {
-            key: value
-            for key, value in record.__dict__.items()
-            if key not in _STANDARD and key not in ("message", "asctime")
-        }
-        return " ".join([super().format(record), *(f"{key}={value!r}" for key, value in extras.items())])
 
 
 def main() -> int:
@@ -47,9 +33,7 @@ def main() -> int:
     except ValidationError as error:
         sys.stderr.write(f"wrong configuration on standard input: {error}\n")
         return 2
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=config.log_level, handlers=[handler])
+    log_to_stderr(config.log_level)
     ingress, control = (socket.socket(fileno=int(argument)) for argument in sys.argv[1:])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(config, ingress, control))

@@ -19,7 +19,7 @@ from torpor.events.stats import Stats, TriggerCounts
 from torpor.events.subscription import AtWork, Subscription, Watched, consumer_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from torpor.clock import Clock
     from torpor.events.sender import Sender
@@ -127,17 +127,15 @@ class Dispatcher:
         when some of it failed; the rest was done then, and it is to be called again.
         """
         async with self._applying:
-            for broker in sorted(declared.all_brokers()):
-                await self._ensure_broker(broker)
-            self._brokers = declared.all_brokers()
             self._wanted = {trigger.key: self._route(trigger, declared) for trigger in declared.triggers}
             there = set(await self._log.streams())
-            await self._halt(
-                key for key, each in self._subscriptions.items() if self._is_outdated(each, there)
-            )
+            await self._halt(key for key, it in self._subscriptions.items() if self._is_outdated(it, there))
+            brokers = declared.all_brokers()
+            fresh = {key for key in sorted(brokers) if await self._ensure_broker(key)}
+            self._brokers = brokers
             if not self._shared:
                 await self._remove(await self._strays())
-            await self._start_missing()
+            await self._start_missing(fresh)
             if self._housekeeper is None:
                 self._housekeeper = asyncio.create_task(self._keep_house())
 
@@ -212,7 +210,10 @@ class Dispatcher:
         wanted = self._wanted.get(route.key)
         if wanted is None or not _same(route, wanted) or not self._is_mine(subscription):
             return True
-        return route.trigger.spec.join is not None and names.groups_stream(route.key) not in streams
+        needed = {names.broker_stream(route.trigger.broker_key)}
+        if route.trigger.spec.join is not None:
+            needed.add(names.groups_stream(route.key))
+        return not needed <= streams
 
     async def _halt(self, keys: Iterable[str]) -> None:
         """Have subscriptions begin nothing more; they end in the background."""
@@ -228,30 +229,36 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOG.error("a subscription could not end in order", exc_info=error)
 
-    async def _start_missing(self) -> None:
+    async def _start_missing(self, fresh: Collection[str] = ()) -> None:
+        """Begin what is wanted and not at work; the streams of the brokers ``fresh`` were made just now."""
         failure: TorporError | None = None
         for key, route in self._wanted.items():
             if key in self._subscriptions:
                 continue
-            subscription = self._subscribe(route)
+            subscription = self._subscribe(route, fresh=route.trigger.broker_key in fresh)
             try:
                 await subscription.start()
             except TorporError as error:
                 _LOG.warning("a trigger can't be worked on yet", extra={"trigger": key, "error": str(error)})
                 await subscription.stop(0.0)
                 failure = error
+            except BaseException:
+                await subscription.stop(0.0)
+                raise
             else:
                 self._subscriptions[key] = subscription
         if failure is not None:
             raise failure
 
-    def _subscribe(self, route: Route) -> AtWork:
+    def _subscribe(self, route: Route, *, fresh: bool) -> AtWork:
         joins = route.trigger.spec.join is not None
         if not self._works_on(route):
-            consumers = [consumer_spec(route), *([endings_spec(route)] if joins else ())]
+            consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route)] if joins else ())]
             return Watched(route, self._log, streams(route) if joins else (), consumers)
         if not joins:
-            return Subscription(route, self._log, self._clock, self._courier, shared=self._shared)
+            return Subscription(
+                route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh
+            )
         return JoinSubscription(
             route,
             self._log,
@@ -259,6 +266,7 @@ class Dispatcher:
             self._courier,
             self._claims,
             shared=self._shared,
+            fresh=fresh,
             superseded=self._hear_superseded,
         )
 
@@ -276,15 +284,12 @@ class Dispatcher:
             timeout_seconds=own + HOLD_SECONDS if timeout is None else timeout,
         )
 
-    async def _ensure_broker(self, key: str) -> None:
-        await self._log.ensure_stream(
-            StreamSpec(
-                names.broker_stream(key),
-                duplicate_window_seconds=self._retention.duplicate_window_seconds,
-                max_bytes=self._retention.max_bytes,
-            )
-        )
-        await self._log.ensure_stream(StreamSpec(names.dead_stream(key), max_bytes=self._retention.max_bytes))
+    async def _ensure_broker(self, key: str) -> bool:
+        """Have the streams of a broker; whether that of its events is new."""
+        window, most = self._retention.duplicate_window_seconds, self._retention.max_bytes
+        events = StreamSpec(names.broker_stream(key), duplicate_window_seconds=window, max_bytes=most)
+        await self._log.ensure_stream(StreamSpec(names.dead_stream(key), max_bytes=most))
+        return await self._log.ensure_stream(events)
 
     async def _strays(self) -> set[Stray]:
         """What belongs to triggers that are not declared, or that read another broker now."""

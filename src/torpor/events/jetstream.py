@@ -47,7 +47,7 @@ from torpor.events.jetstream_consumer import (
 from torpor.events.log import MAX_APPEND, ConsumerSpec, Guard, Record, Stored, StreamSpec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from nats.aio.msg import Msg
 
@@ -98,14 +98,18 @@ class JetStreamLog:
         """Whether there is a connection at the moment."""
         return self._api.connected
 
+    def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` when a connection that was lost is there again; what is returned ends that."""
+        return self._api.on_reconnect(listener)
+
     async def close(self) -> None:
         """Let go of the connection."""
         await self._api.close()
 
     # --- streams --------------------------------------------------------------------------------------------
 
-    async def ensure_stream(self, spec: StreamSpec) -> None:
-        """Create the stream or bring it to ``spec``."""
+    async def ensure_stream(self, spec: StreamSpec) -> bool:
+        """Create the stream or bring it to ``spec``; whether it is new."""
         name = quoted(spec.name)
         config = _stream_config(spec)
         try:
@@ -114,6 +118,8 @@ class JetStreamLog:
             if refused.code != STREAM_NOT_FOUND:
                 raise
             await self._api.call(f"STREAM.CREATE.{name}", config)
+            return True
+        return False
 
     async def streams(self) -> list[str]:
         """The names of all streams, sorted."""

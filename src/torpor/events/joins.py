@@ -90,6 +90,7 @@ class JoinSubscription:
         claims: Claims,
         *,
         shared: bool = False,
+        fresh: bool = False,
         superseded: Callable[[JoinSubscription], None] | None = None,
     ) -> None:
         join = route.trigger.spec.join
@@ -108,7 +109,7 @@ class JoinSubscription:
         self._guard: Guard | None = None
         self._news = asyncio.Event()
         self._timer: asyncio.Task[None] | None = None
-        self._parts = Pump(log, clock, consumer_spec(route), self._take, _OBSERVERS)
+        self._parts = Pump(log, clock, consumer_spec(route, fresh=fresh), self._take, _OBSERVERS)
         self._endings = Pump(log, clock, endings_spec(route), self._deliver, route.trigger.spec.parallelism)
         self._passing = Passing(filters_revision(route), self._parts.revision) if shared else None
 

@@ -159,8 +159,8 @@ class EventLog(Protocol):
     append within the duplicate window).
     """
 
-    async def ensure_stream(self, spec: StreamSpec) -> None:
-        """Create the stream, or bring an existing one to ``spec``; its records stay."""
+    async def ensure_stream(self, spec: StreamSpec) -> bool:
+        """Create the stream, or bring an existing one to ``spec``; its records stay. Whether it is new."""
         ...
 
     async def streams(self) -> list[str]:

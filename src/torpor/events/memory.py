@@ -60,13 +60,14 @@ class MemoryLog:
 
     # --- streams and records --------------------------------------------------------------------------------
 
-    async def ensure_stream(self, spec: StreamSpec) -> None:
-        """Create the stream or bring it to ``spec``."""
+    async def ensure_stream(self, spec: StreamSpec) -> bool:
+        """Create the stream or bring it to ``spec``; whether it is new."""
         stream = self._streams.get(spec.name)
         if stream is None:
             self._streams[spec.name] = _Stream(spec)
         else:
             stream.spec = spec
+        return stream is None
 
     async def streams(self) -> list[str]:
         """The names of all streams, sorted."""

@@ -51,8 +51,11 @@ class AtWork(Protocol):
         ...
 
 
-def consumer_spec(route: Route) -> ConsumerSpec:
-    """The durable consumer of a trigger; where its filters name types, the log hands out no others."""
+def consumer_spec(route: Route, *, fresh: bool = False) -> ConsumerSpec:
+    """The durable consumer of a trigger; where its filters name types, the log hands out no others.
+
+    ``fresh`` says that the broker's stream was made for this, so that whatever it holds came after.
+    """
     types = route.matcher.types()
     return ConsumerSpec(
         stream=names.broker_stream(route.trigger.broker_key),
@@ -60,7 +63,7 @@ def consumer_spec(route: Route) -> ConsumerSpec:
         keys=tuple(sorted(names.token(each) for each in types)) if types else (),
         ack_wait_seconds=ACK_WAIT_SECONDS,
         max_in_flight=MAX_WAITING + route.trigger.spec.parallelism,
-        start="next",
+        start="first" if fresh else "next",
         revision=filters_revision(route),
     )
 
@@ -75,11 +78,19 @@ class Subscription:
     """Delivers each event of a trigger for itself; ``shared`` if others may do so at the same time."""
 
     def __init__(
-        self, route: Route, log: EventLog, clock: Clock, courier: Courier, *, shared: bool = False
+        self,
+        route: Route,
+        log: EventLog,
+        clock: Clock,
+        courier: Courier,
+        *,
+        shared: bool = False,
+        fresh: bool = False,
     ) -> None:
         self.route = route
         self._courier = courier
-        self._pump = Pump(log, clock, consumer_spec(route), self._handle, route.trigger.spec.parallelism)
+        spec = consumer_spec(route, fresh=fresh)
+        self._pump = Pump(log, clock, spec, self._handle, route.trigger.spec.parallelism)
         self._passing = Passing(filters_revision(route), self._pump.revision) if shared else None
 
     @property

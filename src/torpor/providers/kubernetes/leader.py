@@ -32,14 +32,21 @@ _MARGIN_SECONDS = 0.05
 
 
 class Leader:
-    """Runs something while it holds the Lease ``name``; ``identity`` is this process's own."""
+    """Runs something while it holds the Lease ``name``; ``identity`` is this process's own.
 
-    def __init__(self, kube: Kube, clock: Clock, *, namespace: str, name: str, identity: str) -> None:
+    ``outlasts`` is for work that shuts out whoever led before by other means: it goes on while the lease
+    can't be renewed, since nobody else can take it then either, and ends when another is seen to have it.
+    """
+
+    def __init__(
+        self, kube: Kube, clock: Clock, *, namespace: str, name: str, identity: str, outlasts: bool = False
+    ) -> None:
         self._kube = kube
         self._clock = clock
         self._namespace = namespace
         self._name = name
         self._identity = identity
+        self._outlasts = outlasts
         self._seen: tuple[object, float] = (None, 0.0)
         self._version: str | None = None
         """Of the lease as it was when another was seen to have it."""
@@ -106,7 +113,7 @@ class Leader:
     async def _keep(self) -> None:
         """Renew; returns when that has failed for too long."""
         renewed_at = self._clock.monotonic()
-        while self._clock.monotonic() - renewed_at < RENEW_DEADLINE_SECONDS:
+        while self._outlasts or self._clock.monotonic() - renewed_at < RENEW_DEADLINE_SECONDS:
             await self._clock.sleep(RETRY_SECONDS)
             now = self._clock.monotonic()
             kept = None
@@ -116,7 +123,7 @@ class Leader:
             if kept:
                 renewed_at = now
             elif kept is not None:
-                _LOG.warning("another controller has taken the lead")
+                _LOG.warning("another has taken the lead")
                 return
         _LOG.warning("the lead could not be renewed and is given up")
 

@@ -1,0 +1,259 @@
+"""An events pod: ingress and dispatcher, fed by what the Kubernetes API has of Functions and Triggers.
+
+Several of them work on one event log. Each takes in events, and delivers those of plain triggers; what can
+have but one worker is done by the one that leads. The lease decides who begins, and the log shuts out whoever
+led before, so that a leader goes on while the API server is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from torpor.clock import first_of
+from torpor.cluster import names
+from torpor.cluster.declarations import Declarations, kept
+from torpor.errors import ClusterError, EventLogError
+from torpor.events.control_app import ControlApp
+from torpor.events.service import Service, connect
+from torpor.problems import ProblemType
+from torpor.providers.kubernetes import resources
+from torpor.providers.kubernetes.leader import Leader
+from torpor.providers.kubernetes.mirror import Mirror
+from torpor.serving import answer, refuse, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, MutableMapping
+    from typing import Any
+
+    from torpor.clock import Clock
+    from torpor.events.declaration import Declaration
+    from torpor.events.dispatcher import Stray
+    from torpor.providers.kubernetes.kube import Kube
+    from torpor.serving import Receive, Scope, Send
+    from torpor.settings import EventsSettings
+
+_LOG = logging.getLogger("torpor.events")
+LEASE = "torpor-events"
+FORGET_SECONDS = 30.0
+"""How long what belongs to no trigger is kept before it is removed."""
+_GATHER_SECONDS = 0.05  # changes that come together are taken in together
+_FIRST_PAUSE_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 5.0
+_REQUESTS_SECONDS = 5
+_CONTROL_SECONDS = 1
+_BACKLOG = 1024
+_TEXT = b"text/plain; charset=utf-8"
+
+
+class EventsPod:
+    """Everything that an events pod's process runs."""
+
+    def __init__(self, kube: Kube, clock: Clock, settings: EventsSettings) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._settings = settings
+        self._declarations = Declarations(
+            settings.gateway or f"{names.GATEWAY_INTERNAL}.{settings.namespace}.svc:{names.INTERNAL_PORT}"
+        )
+        self._news = asyncio.Event()
+        self._functions = Mirror(kube, resources.FUNCTIONS, clock, lambda _: self._news.set())
+        self._triggers = Mirror(kube, resources.TRIGGERS, clock, lambda _: self._news.set())
+        self._leader = Leader(
+            kube,
+            clock,
+            namespace=settings.namespace,
+            name=LEASE,
+            identity=settings.identity or socket.gethostname(),
+            outlasts=True,
+        )
+        self._declared: Declaration | None = None
+        self._service: Service | None = None
+        self._control: ControlApp | None = None
+        self._open = self._leaving = False
+        self.ports: dict[str, int] = {}
+        """``http`` and ``agent``, once they are open."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether producers may be sent here."""
+        service = self._service
+        return self._open and not self._leaving and service is not None and service.connected
+
+    @property
+    def leads(self) -> bool:
+        """Whether it does what one pod alone does."""
+        return self._leader.leading
+
+    async def run(self, ending: asyncio.Event) -> None:
+        """Serve until ``ending`` is set, and then until nobody is sent here and nothing is under way."""
+        settings = self._settings
+        async with serving(
+            self._agent, self._listen("agent", settings.health_port), grace_seconds=_CONTROL_SECONDS
+        ):
+            connecting = asyncio.ensure_future(connect(settings.nats_url, settings.nats_token, self._clock))
+            await first_of(asyncio.shield(connecting), ending.wait())
+            if not connecting.done():
+                await _end(connecting)
+                return
+            log = connecting.result()
+            log.on_reconnect(self._doubt)
+            service = Service(log, self._clock, blobs_url=settings.blobs_url, shared=True)
+            self._service = service
+            self._control = ControlApp(service, self._clock, declares=False)
+            try:
+                await self._work(service, ending)
+            finally:
+                self._control.end()
+                await service.close(0.0)
+
+    async def _work(self, service: Service, ending: asyncio.Event) -> None:
+        tasks = [
+            asyncio.create_task(work)
+            for work in (self._functions.run(), self._triggers.run(), self._declare_for_ever(service))
+        ]
+        try:
+            if not await _until(ending, service.declared.wait(), tasks):
+                return
+            tasks.append(asyncio.create_task(self._leader.run(lambda: self._lead(service))))
+            ingress = self._listen("http", self._settings.http_port)
+            async with serving(self._ingress, ingress, grace_seconds=_REQUESTS_SECONDS):
+                self._open = True
+                await _until(ending, asyncio.Event().wait(), tasks)
+                await self._leave(service, tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _leave(self, service: Service, tasks: list[asyncio.Task[None]]) -> None:
+        """Not ready from now on; whoever has not heard of it yet is served, and others take over."""
+        self._leaving = True
+        for task in reversed(tasks):  # who leads gives up the lead first
+            await _end(task)
+        await service.dispatcher.halt()
+        await asyncio.gather(
+            self._clock.sleep(self._settings.leave_seconds),
+            service.dispatcher.close(self._settings.finish_seconds),
+        )
+
+    # --- what is declared -----------------------------------------------------------------------------------
+
+    def _doubt(self) -> None:
+        """Whatever was made in the log may be gone."""
+        self._declared = None
+        self._news.set()
+
+    async def _declare_for_ever(self, service: Service) -> None:
+        await self._functions.synced.wait()
+        await self._triggers.synced.wait()
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            self._news.clear()
+            declaration = self._declarations.read(self._functions.items, self._triggers.items)
+            if declaration != self._declared:
+                self._declared = declaration
+                try:
+                    await service.declare(declaration)
+                except EventLogError as error:
+                    _LOG.warning("what is declared can't be worked on yet: %s", error)
+                    self._declared = None
+                    await self._clock.sleep(pause_seconds)
+                    pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+                    continue
+                pause_seconds = _FIRST_PAUSE_SECONDS
+            await self._news.wait()
+            await self._clock.sleep(_GATHER_SECONDS)
+
+    # --- what one pod alone does ----------------------------------------------------------------------------
+
+    async def _lead(self, service: Service) -> None:
+        dispatcher = service.dispatcher
+        try:
+            while True:
+                try:
+                    await dispatcher.lead(True)
+                    break
+                except EventLogError as error:
+                    _LOG.warning("the lead can't be taken up yet: %s", error)
+                    await self._clock.sleep(_FIRST_PAUSE_SECONDS)
+            await first_of(dispatcher.superseded.wait(), self._forget_for_ever(service))
+            _LOG.warning("another pod joins already, the lead is given up")
+        finally:
+            try:
+                await dispatcher.lead(False)
+            except EventLogError as error:
+                _LOG.warning("triggers can't be watched yet: %s", error)
+                self._doubt()
+
+    async def _forget_for_ever(self, service: Service) -> None:
+        """Remove what belongs to no trigger, when that is sure."""
+        before: set[Stray] = set()
+        while True:
+            await self._clock.sleep(FORGET_SECONDS)
+            try:
+                before = await self._forget(service, before)
+            except (ClusterError, EventLogError) as error:
+                _LOG.warning("what belongs to no trigger can't be removed yet: %s", error)
+
+    async def _forget(self, service: Service, before: set[Stray]) -> set[Stray]:
+        found = await service.dispatcher.strays()
+        if sure := found & before:
+            # Read from the API server itself: another pod may know of a trigger that is not known here yet.
+            listed = await self._kube.list(resources.TRIGGERS)
+            await service.dispatcher.remove(sure - kept(listed.items))
+        return found
+
+    # --- HTTP -----------------------------------------------------------------------------------------------
+
+    def _listen(self, name: str, port: int) -> socket.socket:
+        listener = socket.create_server((self._settings.host, port), backlog=_BACKLOG)
+        self.ports[name] = listener.getsockname()[1]
+        return listener
+
+    async def _agent(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path == "/healthz/live":
+            await answer(send, 200, _TEXT, b"ok\n")
+        elif path == "/healthz/ready":
+            ready = self.ready
+            await answer(send, 200 if ready else 503, _TEXT, b"ok\n" if ready else b"not ready\n")
+        elif self._control is None:
+            await refuse(send, ProblemType.UNAVAILABLE, "there is no connection to NATS yet")
+        else:
+            await self._control(scope, receive, send)
+
+    async def _ingress(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service = self._service
+        if service is None:
+            raise RuntimeError("the ingress is served before there is a service")
+
+        async def leaving(message: MutableMapping[str, Any]) -> None:
+            if self._leaving and message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await service.ingress(scope, receive, leaving)
+
+
+async def _until(
+    ending: asyncio.Event, done: Coroutine[Any, Any, object], tasks: list[asyncio.Task[None]]
+) -> bool:
+    """Wait for ``done`` or the end; false at the end. Raises what one of ``tasks`` failed with."""
+    waits = [asyncio.ensure_future(done), asyncio.ensure_future(ending.wait())]
+    try:
+        await asyncio.wait((*waits, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+        return not ending.is_set()
+    finally:
+        for wait in waits:
+            await _end(wait)
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

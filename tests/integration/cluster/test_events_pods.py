@@ -1,0 +1,338 @@
+"""Events pods on a real NATS and an API server in memory: fed by watches, led by a lease, ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.integration.events.process import PATIENCE_SECONDS, Functions, until
+from torpor.clock import SystemClock
+from torpor.cluster import events as part
+from torpor.cluster.events import EventsPod
+from torpor.events import names
+from torpor.events.jetstream import JetStreamLog
+from torpor.events.log import ConsumerSpec
+from torpor.events.nats_server import NatsServer
+from torpor.providers.kubernetes.resources import FUNCTIONS, LEASES, TRIGGERS
+from torpor.settings import EventsSettings
+from torpor.testing.kube import ApiServer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import pytest
+
+    from torpor.binding import WireEvent
+    from torpor.providers.kubernetes.resources import Object
+
+EVENT = {"ce-specversion": "1.0", "ce-source": "/test", "ce-type": "upload"}
+
+
+class _Functions(Functions):
+    """``slow`` waits until it is let go."""
+
+    def __init__(self, tiles: int) -> None:
+        super().__init__(tiles)
+        self.seen: list[str] = []
+        self.called = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if dict(scope["headers"])[b"torpor-function"] == b"default/slow":
+            self.called.set()
+            await self.gate.wait()
+        await super().app(scope, receive, send)
+
+    def slow(self, events: list[WireEvent]) -> list[WireEvent]:
+        self.seen += [each.id for each in events]
+        return []
+
+
+class _World:
+    def __init__(self, nats: NatsServer, functions: _Functions) -> None:
+        self.nats = nats
+        self.functions = functions
+        self.api = ApiServer()
+        self.pods: dict[str, EventsPod] = {}
+        self.endings: dict[str, asyncio.Event] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    def declare(self, name: str, function: str, **spec: Any) -> None:
+        self.api.put(TRIGGERS, _object(TRIGGERS, name, subscriber={"function": function}, **spec))
+
+    def start(self, name: str) -> EventsPod:
+        settings = EventsSettings(
+            host="127.0.0.1",
+            http_port=0,
+            health_port=0,
+            identity=name,
+            nats_url=self.nats.url,
+            nats_token=self.nats.token,
+            gateway=f"localhost:{self.functions.endpoint.port}" if self.functions.endpoint else "",
+            leave_seconds=0.2,
+        )
+        pod = self.pods[name] = EventsPod(self.api.kube(), SystemClock(), settings)
+        self.endings[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(pod.run(self.endings[name]))
+        return pod
+
+    async def ready(self, *pods: EventsPod) -> None:
+        async def reached() -> bool:
+            for task in self.tasks.values():
+                if task.done():
+                    task.result()
+            return all(pod.ready for pod in pods)
+
+        await until(reached)
+
+    async def end(self, name: str) -> None:
+        self.endings[name].set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self.tasks.pop(name)
+
+    async def close(self) -> None:
+        self.functions.gate.set()
+        for name in list(self.tasks):
+            await self.end(name)
+
+    async def log(self) -> JetStreamLog:
+        return await JetStreamLog.connect(self.nats.url, token=self.nats.token)
+
+    async def consumers(self, broker: str = "default/default") -> list[str]:
+        log = await self.log()
+        try:
+            return await log.consumers(names.broker_stream(broker))
+        finally:
+            await log.close()
+
+
+def _object(resource: Any, name: str, **spec: Any) -> Object:
+    metadata = {"name": name, "namespace": "default"}
+    return {"apiVersion": resource.api, "kind": resource.kind, "metadata": metadata, "spec": spec}
+
+
+async def _post(
+    pod: EventsPod, event_id: str, broker: str = "default/default", **headers: str
+) -> httpx.Response:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+        url = f"http://127.0.0.1:{pod.ports['http']}/events/{broker}"
+        return await client.post(url, headers={**EVENT, "ce-id": event_id, **headers})
+
+
+async def _ask(pod: EventsPod, path: str) -> httpx.Response:
+    async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+        return await client.get(f"http://127.0.0.1:{pod.ports['agent']}{path}")
+
+
+@asynccontextmanager
+async def _world(folder: Path, tiles: int = 5) -> AsyncIterator[_World]:
+    nats = NatsServer(folder / "nats", sync="interval")
+    await nats.start()
+    functions, ready, end = _Functions(tiles), asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(functions.serve(ready, end))
+    await ready.wait()
+    world = _World(nats, functions)
+    try:
+        yield world
+    finally:
+        await world.close()
+        end.set()
+        await serving
+        await nats.close()
+
+
+def _exact(kind: str) -> list[Any]:
+    return [{"exact": {"type": kind}}]
+
+
+def test_a_pod_follows_what_is_declared(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            it.declare("to-slow", "slow", filters=_exact("upload"))
+            it.api.put(TRIGGERS, _object(TRIGGERS, "faulty", subscriber={"function": 7}))
+            pod = it.start("a")
+            await it.ready(pod)
+            assert (await _post(pod, "1")).status_code == 202
+            assert (await _post(pod, "2", "default/orders")).status_code == 404
+            it.declare("to-orders", "slow", broker="orders")
+            it.api.put(FUNCTIONS, _object(FUNCTIONS, "slow", image="x", timeoutSeconds=5))
+
+            async def taken() -> bool:
+                return (await _post(pod, "2", "default/orders")).status_code == 202
+
+            await until(taken)
+
+            async def counted() -> bool:
+                state = (await _ask(pod, "/state")).json()
+                return bool(
+                    {key: report["delivered"] for key, report in state["triggers"].items()}
+                    == {"default/to-slow": 1, "default/to-orders": 1}
+                )
+
+            await until(counted)
+            assert sorted(it.functions.seen) == ["1", "2"]
+            assert "torpor_events_delivered_total" in (await _ask(pod, "/metrics")).text
+            assert (await _ask(pod, "/healthz/ready")).status_code == 200
+            assert (await _ask(pod, "/declared")).status_code == 404
+
+    asyncio.run(run())
+
+
+def test_a_pod_waits_for_nats(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            await it.nats.close()
+            pod = it.start("a")
+
+            async def alive() -> bool:
+                return "agent" in pod.ports and (await _ask(pod, "/healthz/live")).status_code == 200
+
+            await until(alive)
+            assert (await _ask(pod, "/healthz/ready")).status_code == 503
+            assert (await _ask(pod, "/state")).status_code == 503
+            await it.nats.start()
+            await it.ready(pod)
+            await it.nats.close()
+
+            async def away() -> bool:
+                return (await _ask(pod, "/healthz/ready")).status_code == 503
+
+            await until(away)
+            await it.nats.start()
+            await it.ready(pod)
+
+    asyncio.run(run())
+
+
+def test_the_lead_is_handed_over_in_order(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            it.declare("to-split", "split", filters=_exact("upload"))
+            it.declare("to-join", "join", filters=_exact("tile"), join={})
+            it.declare("one-by-one", "slow", filters=_exact("joined"), parallelism=1)
+            first = it.start("a")
+            await it.ready(first)
+            await _leads(it, "a")
+            second = it.start("b")
+            await it.ready(second)
+            for number in range(5):
+                await _post(second, f"g{number}")
+            await _joined(it, 5)
+            await it.end("a")
+            await _leads(it, "b")
+            for number in range(5, 10):
+                await _post(second, f"g{number}")
+            await _joined(it, 10)
+            assert it.functions.calls == {"split": 10, "join": 10, "slow": 10}
+
+    asyncio.run(run())
+
+
+async def _leads(it: _World, name: str) -> None:
+    async def reached() -> bool:
+        lease = it.api.read(LEASES, f"torpor/{part.LEASE}")
+        return it.pods[name].leads and lease is not None and lease["spec"]["holderIdentity"] == name
+
+    await until(reached)
+
+
+async def _joined(it: _World, count: int) -> None:
+    async def reached() -> bool:
+        return len(it.functions.seen) >= count
+
+    await until(reached)
+    assert len(it.functions.seen) == len(set(it.functions.seen)) == count
+
+
+def test_a_pod_that_ends_serves_on_and_finishes(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            it.declare("to-slow", "slow", filters=_exact("upload"))
+            pod = it.start("a")
+            await it.ready(pod)
+            it.functions.gate.clear()
+            await _post(pod, "1")
+            await it.functions.called.wait()
+            ending = asyncio.create_task(it.end("a"))
+
+            async def unready() -> bool:
+                return (await _ask(pod, "/healthz/ready")).status_code == 503
+
+            await until(unready)
+            late = await _post(pod, "2")
+            assert (late.status_code, late.headers["connection"]) == (202, "close")
+            assert not ending.done()
+            it.functions.gate.set()
+            await ending
+            assert it.functions.seen == ["1"]
+            await it.ready(it.start("b"))
+
+            async def both() -> bool:
+                return it.functions.seen == ["1", "2"]
+
+            await until(both)
+
+    asyncio.run(run())
+
+
+def test_a_trigger_is_forgotten_once_that_is_sure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part, "FORGET_SECONDS", 0.3)
+
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            it.declare("goes", "join", join={})
+            it.declare("stays", "slow")
+            pod = it.start("a")
+            await it.ready(pod)
+            await _leads(it, "a")
+            # What another pod made for a trigger that this one has not heard of, and a faulty one.
+            it.api.put(TRIGGERS, _object(TRIGGERS, "faulty", subscriber={"function": 7}))
+            log = await it.log()
+            for name in ("faulty", "unknown"):
+                stream = names.broker_stream("default/default")
+                await log.consumer(ConsumerSpec(stream, names.trigger_consumer(f"default/{name}")))
+            it.api.remove(TRIGGERS, "default/goes")
+
+            async def gone() -> bool:
+                left = await it.consumers()
+                return left == ["trigger.default.faulty", "trigger.default.stays"] and not [
+                    each for each in await log.streams() if each.startswith("groups.")
+                ]
+
+            await until(gone)
+            await log.close()
+
+    asyncio.run(run())
+
+
+def test_an_empty_nats_is_filled_again(tmp_path: Path) -> None:
+    """Its volume is gone: what waited is lost with it, what comes from then on is not."""
+
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            it.declare("to-split", "split", filters=_exact("upload"))
+            it.declare("to-join", "join", filters=_exact("tile"), join={})
+            it.declare("to-slow", "slow", filters=_exact("joined"))
+            pod = it.start("a")
+            await it.ready(pod)
+            await _leads(it, "a")
+            await _post(pod, "1")
+            await _joined(it, 1)
+            log = await it.log()
+            for stream in await log.streams():
+                await log.remove_stream(stream)
+            await log.close()
+            pod._doubt()  # as after the connection was lost
+
+            async def taken() -> bool:
+                return (await _post(pod, "2")).status_code == 202
+
+            await until(taken)
+            await _joined(it, 2)
+
+    asyncio.run(run())
