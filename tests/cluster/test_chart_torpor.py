@@ -54,6 +54,7 @@ def test_what_there_is_by_default() -> None:
         "ClusterRole": parts | {"functions-view", "functions-edit"},
         "ClusterRoleBinding": parts,
         "Role": {"controller", "events"},
+        "Lease": {"controller", "events"},
         "RoleBinding": {"controller", "events"},
         "Service": {"gateway", "gateway-internal", "events", "api", "nats", "nats-servers"},
         "NetworkPolicy": parts | {"nats"},

@@ -1,7 +1,7 @@
 """What the values of the chart ``charts/functions`` may be, made from the models.
 
-``python -m torpor.spec.chart [FOLDER]`` writes it, FOLDER being ``charts/functions`` by default. Helm refuses by it
-what an editor would mark; what depends on more than one field is left to the API server.
+``python -m torpor.spec.chart [FOLDER]`` writes it, FOLDER being ``charts/functions`` by default. Helm
+refuses by it what an editor would mark; what depends on more than one field is left to the API server.
 """
 
 from __future__ import annotations
