@@ -18,7 +18,7 @@ from torpor.settings import (
     PlatformSettings,
     RuntimeSettings,
 )
-from torpor.spec import crds, policies, schema
+from torpor.spec import chart, crds, policies, schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -99,6 +99,7 @@ def main() -> None:
     for folder in (DOCS.parent / "k8s", CHARTS / "torpor" / "files"):
         crds.write(folder / "crds")
         policies.write(folder / "policies")
+    chart.write(CHARTS / "functions")
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 

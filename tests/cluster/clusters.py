@@ -56,7 +56,7 @@ class Source(Protocol):
         """Build the platform's image for it; returns the reference."""
 
 
-def _tool(settings: Settings, name: str) -> Path:
+def tool(settings: Settings, name: str) -> Path:
     """The program ``name``: this machine's own, else unpacked or built."""
     found = shutil.which(name)
     return Path(found) if found else Binaries(settings, print).path(name)
@@ -70,14 +70,14 @@ class Kind:
         self._say = say
 
     def _kind(self) -> Path:
-        return _tool(self._settings, "kind")
+        return tool(self._settings, "kind")
 
     @property
     def kubeconfig(self) -> Path:
         return self._settings.state / "admin.kubeconfig"
 
     def kubectl(self) -> Path:
-        return _tool(self._settings, "kubectl")
+        return tool(self._settings, "kubectl")
 
     def is_up(self) -> bool:
         return self._settings.name in shell.run(self._kind(), "get", "clusters").split()
@@ -138,7 +138,7 @@ class Existing:
         return self._kubeconfig
 
     def kubectl(self) -> Path:
-        return _tool(self._settings, "kubectl")
+        return tool(self._settings, "kubectl")
 
     def is_up(self) -> bool:
         return True
@@ -265,4 +265,4 @@ class Cluster:
 
     def tool(self, name: str) -> Path:
         """A program such as helm or skaffold: this machine's own, else unpacked or built."""
-        return _tool(self._settings, name)
+        return tool(self._settings, name)

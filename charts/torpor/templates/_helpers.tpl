@@ -42,7 +42,7 @@ labels: {{- include "torpor.labels" . | nindent 2 }}
 {{- if .Values.url -}}
 {{ .Values.url | trimSuffix "/" }}
 {{- else if and .Values.ingress.enabled $hosts -}}
-{{ .Values.ingress.tls | ternary "https" "http" }}://{{ first $hosts }}
+{{ if .Values.ingress.tls }}https{{ else }}http{{ end }}://{{ first $hosts }}
 {{- else if and .Values.httpRoute.enabled $names -}}
 http://{{ first $names }}
 {{- else -}}
