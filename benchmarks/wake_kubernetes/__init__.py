@@ -1,0 +1,1 @@
+"""How long a function takes to wake on Kubernetes: from zero and from parked, beside a bare Deployment."""
