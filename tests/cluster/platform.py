@@ -51,7 +51,7 @@ class Platform:
 
     def uninstall(self) -> None:
         """Take it away."""
-        self.helm("uninstall", "torpor", "--namespace", NAMESPACE, "--wait")
+        self.helm("uninstall", "torpor", "--namespace", NAMESPACE, "--wait", "--ignore-not-found")
 
     @contextmanager
     def reachable(self) -> Iterator[str]:
