@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from torpor.api.places import Place
+
 _CONTEXT = "kube:"
 _FUNCTION = "torpor.dev/function"
 _KINDS = "functions.torpor.dev,triggers.torpor.dev"
@@ -41,6 +43,7 @@ class InCluster:
         settings = Settings.from_environment()
         self._source = find(settings, say)
         self._cluster: Cluster | None = None
+        self._place: Place | None = None
         self._settings = settings
         self.url = ""
 
@@ -73,6 +76,7 @@ class InCluster:
         self._undo.callback(cluster.kubectl, "delete", _KINDS, "--all", "--namespace=default", "--wait")
         self._say("deploying the functions")
         self._deploy(self._greeter, self._images)
+        self._place = find_place(_CONTEXT, str(cluster.kubeconfig))
         self.url = self._undo.enter_context(platform.reachable())
 
     def __exit__(
@@ -82,7 +86,9 @@ class InCluster:
 
     def client(self) -> Client:
         """A new client of its REST API, through the API server."""
-        return Client(find_place(_CONTEXT, str(self._up.kubeconfig)))
+        if self._place is None:
+            raise DemoError("the platform is not up")
+        return Client(self._place)
 
     def look(self) -> None:
         """Pods carry labels: what is left is found by them."""
