@@ -26,8 +26,15 @@ class _World:
         self.working: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    def start(self, name: str) -> Leader:
-        leader = Leader(self.server.kube(), self.clock, namespace="torpor", name="lease", identity=name)
+    def start(self, name: str, *, outlasts: bool = False) -> Leader:
+        leader = Leader(
+            self.server.kube(),
+            self.clock,
+            namespace="torpor",
+            name="lease",
+            identity=name,
+            outlasts=outlasts,
+        )
 
         async def work() -> None:
             self.working.append(name)
@@ -157,6 +164,27 @@ def test_who_may_not_watch_asks_now_and_then() -> None:
         await world.end("a")
         await world.clock.advance(2 * LEASE_SECONDS, turns)
         assert world.working == ["b"]
+        await world.end()
+
+    asyncio.run(case())
+
+
+def test_work_that_outlasts_the_lease_goes_on_until_another_is_seen_to_have_it() -> None:
+    async def case() -> None:
+        world = _World()
+        world.start("a", outlasts=True)
+        await turns()
+        world.server.fail = lambda _: 503
+        await world.clock.advance(10 * LEASE_SECONDS, turns)
+        assert world.working == ["a"]
+        lease = world.server.read(LEASES, "torpor/lease")
+        assert lease is not None
+        world.server.put(LEASES, {**lease, "spec": {**lease["spec"], "holderIdentity": "b"}})
+        await world.clock.advance(LEASE_SECONDS, turns)
+        assert world.working == ["a"]  # it can't see that
+        world.server.fail = lambda _: None
+        await world.clock.advance(10, turns)
+        assert (world.working, world.holder()) == ([], "b")
         await world.end()
 
     asyncio.run(case())
