@@ -1,4 +1,4 @@
-"""``skaffold dev`` on the cluster: it builds all, installs both charts, and answers by changed code soon after."""
+"""``skaffold dev`` on the cluster: it builds all, installs both charts, and answers by changed code."""
 
 from __future__ import annotations
 
