@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo demo-cluster test lint lint-workflows unit test-cluster cluster-up cluster-down kind bench lock clean
+.PHONY: help setup demo demo-cluster test lint lint-workflows unit test-cluster cluster-up cluster-down kind skaffold charts bench lock clean
 
 help: ## Show what there is to do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -55,6 +55,12 @@ cluster-down: $(STAMP) ## End it, and leave nothing
 
 kind: $(STAMP) ## Have a Kubernetes by kind run, which needs Docker, and say how to reach it
 	@TORPOR_CLUSTER=kind $(BIN)/python -m tests.cluster up
+
+skaffold: $(STAMP) ## Build and deploy Torpor and the examples on such a cluster, again at each change (needs no Docker)
+	@$(BIN)/python -m tests.cluster skaffold dev
+
+charts: $(STAMP) ## Lint and test the Helm charts, which needs no cluster
+	$(BIN)/python -m pytest tests/cluster/test_chart_torpor.py tests/cluster/test_chart_functions.py
 
 bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
 	$(BIN)/python -m benchmarks.runtime

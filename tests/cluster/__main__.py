@@ -7,7 +7,9 @@ import os
 import shlex
 import sys
 import time
+from pathlib import Path
 
+from tests.cluster import skaffold
 from tests.cluster.binaries import Binaries
 from tests.cluster.clusters import find
 from tests.cluster.gomod import PROGRAMS
@@ -31,6 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     tool.add_argument("name", choices=sorted(PROGRAMS))
     on_node = verbs.add_parser("on-node", help="run a command on a node started here")
     on_node.add_argument("command", nargs=argparse.REMAINDER)
+    build = verbs.add_parser("build", help="build an image by podman, and bring it to a node started here")
+    build.add_argument("reference")
+    build.add_argument("path", nargs="?", type=Path, help="of a function; else it is the platform's image")
+    build.add_argument("function", nargs="?", help="its name, where the path has several")
+    with_skaffold = verbs.add_parser("skaffold", help="run Skaffold on a node started here, by default dev")
+    with_skaffold.add_argument("arguments", nargs=argparse.REMAINDER)
     verbs.add_parser("base-image", help="print the base image for builds by podman, made first if need be")
     return parser
 
@@ -59,6 +67,11 @@ def main(arguments: list[str] | None = None) -> None:
         raise ClusterError(f"'{given.verb}' is for a node that is started here")
     elif given.verb == "base-image":
         print(source.podman.base_image())
+    elif given.verb == "build":
+        skaffold.build(source, given.reference, given.path, given.function)
+    elif given.verb == "skaffold":
+        source.up()
+        sys.exit(skaffold.run(source, settings, *given.arguments))
     else:
         command = source.on_node(*given.command)
         os.execvp(command[0], command)

@@ -207,11 +207,12 @@ class OwnNode:
         archive.write_image(target, reference, {f"/{program.name}": program}, [f"/{program.name}"])
         shell.run(*self.on_node("ctr", "-n", "k8s.io", "images", "import", str(target)))
 
-    def build_platform(self) -> str:
+    def build_platform(self, reference: str | None = None) -> str:
         """Build the platform's image by podman."""
         base = f"BASE={self.podman.base_image()}"
-        self.podman.run("build", "--build-arg", base, "--tag", self._settings.platform_image, ROOT)
-        return self._settings.platform_image
+        tag = reference or self._settings.platform_image
+        self.podman.run("build", "--build-arg", base, "--tag", tag, ROOT)
+        return tag
 
     def on_node(self, *command: str) -> tuple[str, ...]:
         """``command``, so that it runs on the node."""

@@ -18,6 +18,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(DOCS.rglob("*.md")),
     *sorted(ROOT.glob("functions/*/*.md")),
+    *sorted(ROOT.glob("charts/*/*.md")),
 ]
 _LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 

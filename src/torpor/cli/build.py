@@ -29,6 +29,7 @@ _STDERR = 2
 @click.command("build", short_help="Build the images of functions.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("more", metavar="[-- OPTION...]", nargs=-1)
+@click.option("--function", "only", metavar="NAME", help="Build this one of PATH's functions alone.")
 @click.option(
     "--tag",
     metavar="REFERENCE",
@@ -64,6 +65,7 @@ _STDERR = 2
 def command(  # noqa: PLR0913, PLR0917 - one for each option
     path: Path,
     more: tuple[str, ...],
+    only: str | None,
     tag: str | None,
     repository: str,
     builder: str | None,
@@ -82,10 +84,12 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
     -- goes to the builder as it is.
     """
     _check(tag, repository, platform)
-    functions = list(load([path], complete=False).functions.values())
+    functions = _chosen(list(load([path], complete=False).functions.values()), only, path)
     if tag is not None and len(functions) != 1:
         names = ", ".join(function.metadata.name for function in functions)
-        raise click.UsageError(f"--tag names one image, and {path} has {names}: use --repository")
+        raise click.UsageError(
+            f"--tag names one image, and {path} has {names}: use --function or --repository"
+        )
     runtime = find_runtime(torpor)
     if push and context_folder is not None:
         raise click.UsageError("--push and --write-context were given together; one of them was expected")
@@ -106,6 +110,15 @@ def command(  # noqa: PLR0913, PLR0917 - one for each option
         print_json(rows)
     else:
         print_table(("function", "image", "seconds"), [list(row.values()) for row in rows], empty="")
+
+
+def _chosen(functions: list[Function], only: str | None, path: Path) -> list[Function]:
+    """Those of ``functions``, which ``path`` declares, that are to be built."""
+    chosen = [function for function in functions if only in (None, function.metadata.name)]
+    if not chosen and functions:
+        names = ", ".join(function.metadata.name for function in functions)
+        raise click.UsageError(f"--function is '{only}', one of those in {path} was expected: {names}")
+    return chosen
 
 
 def _check(tag: str | None, repository: str, platform: str) -> None:

@@ -305,6 +305,15 @@ def test_one_tag_is_not_for_many(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--tag names one image" in capsys.readouterr().err
 
 
+def test_one_function_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = str(ROOT / "functions" / "images")
+    context_folder = tmp_path / "contexts"
+    assert cli.run(["build", images, "--function", "split", "--write-context", str(context_folder)]) == 0
+    assert [path.name for path in context_folder.iterdir()] == ["split"]
+    assert cli.run(["build", images, "--function", "spilt", "--tag", "x"]) == 2
+    assert "--function is 'spilt', one of those in" in capsys.readouterr().err
+
+
 def test_a_wrong_declaration_is_told_as_ever(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "main.py").write_text("from torpor import function\n@function\ndef (:\n")
     assert cli.run(["build", "hello"]) == 2
