@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo demo-cluster test lint lint-workflows unit test-cluster cluster-up cluster-down kind skaffold charts bench lock clean
+.PHONY: help setup demo demo-cluster test lint lint-workflows unit test-cluster cluster-up cluster-down kind skaffold charts bench bench-cluster lock clean
 
 help: ## Show what there is to do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -65,6 +65,9 @@ charts: $(STAMP) ## Lint and test the Helm charts, which needs no cluster
 bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
 	$(BIN)/python -m benchmarks.runtime
 	$(BIN)/python -m benchmarks.wake
+
+bench-cluster: $(STAMP) ## How long waking takes on a real Kubernetes, beside a bare Deployment (ten minutes)
+	$(BIN)/python -m benchmarks.wake_kubernetes
 
 # What the platform's image has, at the versions of requirements.lock.
 LOCK_IMAGE = $(BIN)/uv pip compile pyproject.toml --extra roles --constraint requirements.lock --universal \

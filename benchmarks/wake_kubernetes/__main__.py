@@ -137,6 +137,7 @@ def main() -> int:
         image = settings.platform_image if given.installed else cluster.build_platform()
         greeter = cluster.build(ROOT / "functions" / "greeter")["greeter"]
         if not given.installed:
+            cluster.import_nats()
             platform.install(image)
         load_before = os.getloadavg()[0]
         found = _measure(platform, image, greeter, given.rounds, given.parked)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LABEL = "bare-wake"
 REVISIONS = {"zero": "zero-00001", "parked": "parked-00001"}
 QUIET_SECONDS = 1.0
-PROBE_SECONDS = 0.002
+PROBE_SECONDS = 0.01  # as a gateway's own
 LIMIT_SECONDS = 120.0
 
 

@@ -22,6 +22,7 @@ FAST = {
     "window": "2s",
     "scaleDownDelay": "0s",
     "scaleToZeroGracePeriod": "0s",
+    "idle": "zero",
     "maxScale": 4,
     "target": 10,
 }

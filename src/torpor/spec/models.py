@@ -209,8 +209,10 @@ class Scaling(_Model):
         30.0, alias="scaleToZeroGracePeriod"
     )
     """How long the last instance stays after a whole window without requests."""
-    idle: Literal["zero", "parked"] = "parked"
-    """How the function rests: `parked` keeps what makes waking fast, `zero` keeps nothing."""
+    idle: Literal["zero", "parked"] | None = None
+    """How the function rests: `parked`, the default on a laptop, keeps what makes waking fast; `zero`, the
+    default in a cluster, keeps nothing.
+    """
     parked_for_seconds: Annotated[float, *duration(1, 30 * _DAY)] = Field(600.0, alias="parkedFor")
     """How long it rests parked before it is taken to zero."""
 

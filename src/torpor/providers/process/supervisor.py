@@ -382,7 +382,7 @@ class Supervisor:
             self._rest.stop()
         elif not self._rest.running:
             scaling = launcher.revision.function.spec.scaling
-            self._rest.start(scaling.parked_for_seconds if scaling.idle == "parked" else 0.0)
+            self._rest.start(scaling.parked_for_seconds if scaling.idle != "zero" else 0.0)
 
     def _go_to_rest(self) -> None:
         if self._launcher is not None and self.desired == 0:

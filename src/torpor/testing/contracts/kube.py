@@ -16,7 +16,7 @@ import pytest
 
 from torpor.clock import SystemClock
 from torpor.errors import ClusterConflictError, ClusterMissingError
-from torpor.providers.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, FUNCTIONS, LEASES, key
+from torpor.providers.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, FUNCTIONS, LEASES, PODS, key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -401,6 +401,15 @@ async def what_has_a_finalizer_waits_for_it(rig: KubeRig) -> None:
     assert marked["metadata"]["deletionTimestamp"]
     await rig.kube.patch(CONFIG_MAPS, _NAMESPACE, rig.name("a"), {"metadata": {"finalizers": None}})
     assert await rig.kube.get(CONFIG_MAPS, _NAMESPACE, rig.name("a")) is None
+
+
+@_case
+async def it_says_which_subresources_there_are(rig: KubeRig) -> None:
+    """Not every version has all."""
+    found = await rig.kube.subresources(PODS)
+    assert "status" in found
+    assert "" not in found
+    assert "pods" not in found
 
 
 @_case
