@@ -75,19 +75,21 @@ async def serving(
     }
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(
-            OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
-        ):
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                head = await reader.readuntil(b"\r\n\r\n")
-                status, kind, body = await _page(head, known, questions or {})
-                writer.write(
-                    f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: {kind}\r\n"
-                    f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
-                    + body
-                )
-                await writer.drain()
-        writer.close()
+        try:
+            with contextlib.suppress(
+                OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+            ):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    status, kind, body = await _page(head, known, questions or {})
+                    writer.write(
+                        f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: {kind}\r\n"
+                        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+                        + body
+                    )
+                    await writer.drain()
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(answer, host or None, port, limit=8192)
     async with server:
