@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
@@ -52,7 +53,7 @@ async def serving(
     questions: Mapping[str, Answerer] | None = None,
     collectors: Sequence[Collector] = (REGISTRY,),
 ) -> AsyncIterator[int]:
-    """Serve until the block is left; the port that it became.
+    """Serve until the block is left; the port that it became, by IPv4 where there are two.
 
     ``ready`` says whether the pod may be sent work, ``pages`` and ``questions`` are more answers by path, and
     ``collectors`` have the metrics.
@@ -93,7 +94,9 @@ async def serving(
 
     server = await asyncio.start_server(answer, host or None, port, limit=8192)
     async with server:
-        yield server.sockets[0].getsockname()[1]
+        # With port 0 each family has a port of its own, and they come in no order.
+        sockets = sorted(server.sockets, key=lambda one: one.family != socket.AF_INET)
+        yield sockets[0].getsockname()[1]
 
 
 async def _page(head: bytes, known: Mapping[str, Maker], questions: Mapping[str, Answerer]) -> Page:
