@@ -33,36 +33,48 @@ _LOG_CONNECTIONS = 1024
 _BLOB_GRACE_SECONDS = 20
 
 
-async def run(settings: ApiSettings, ending: asyncio.Event) -> None:
-    """Serve until ``ending`` is set.
+class ApiPod:
+    """Everything that the API's process runs."""
 
-    Raises :class:`~torpor.errors.StartError` without a way to the cluster.
-    """
-    clock = SystemClock()
-    kubeconfig = settings.kubeconfig or None
-    kept = LateBlobs(settings.nats_url, settings.nats_token, blobs_url(settings), clock)
-    async with contextlib.AsyncExitStack() as stack:
-        kube = await stack.enter_async_context(closing(await connect(kubeconfig=kubeconfig)))
-        connecting = connect(kubeconfig=kubeconfig, connections=_LOG_CONNECTIONS)
-        log_kube = await stack.enter_async_context(closing(await connecting))
-        client = Client(clock=clock)
-        stack.push_async_callback(client.close)
-        backend = ClusterBackend(
-            kube, log_kube, client, clock, kept, namespace=settings.namespace, url=settings.url
-        )
-        working = asyncio.create_task(_work(backend, kept))
-        stack.push_async_callback(_end, working)
-        await stack.enter_async_context(pages.serving(settings.health_port, ready=lambda: backend.ready))
-        blobs_listener = _listen(settings.host, settings.blobs_port)
-        blobs_app = blobs.app(kept)
-        await stack.enter_async_context(
-            server.serving(blobs_app, blobs_listener, grace_seconds=_BLOB_GRACE_SECONDS)
-        )
+    def __init__(self, settings: ApiSettings) -> None:
+        self._settings = settings
+        self.ports: dict[str, int] = {}
+        """``http``, ``blobs`` and ``agent``, once they are open."""
+
+    async def run(self, ending: asyncio.Event) -> None:
+        """Serve until ``ending`` is set.
+
+        Raises :class:`~torpor.errors.StartError` without a way to the cluster.
+        """
+        settings, clock = self._settings, SystemClock()
+        kubeconfig = settings.kubeconfig or None
+        kept = LateBlobs(settings.nats_url, settings.nats_token, blobs_url(settings), clock)
+        async with contextlib.AsyncExitStack() as stack:
+            kube = await stack.enter_async_context(closing(await connect(kubeconfig=kubeconfig)))
+            connecting = connect(kubeconfig=kubeconfig, connections=_LOG_CONNECTIONS)
+            log_kube = await stack.enter_async_context(closing(await connecting))
+            client = Client(clock=clock)
+            stack.push_async_callback(client.close)
+            backend = ClusterBackend(
+                kube, log_kube, client, clock, kept, namespace=settings.namespace, url=settings.url
+            )
+            working = asyncio.create_task(_work(backend, kept))
+            stack.push_async_callback(_end, working)
+            await self._open(stack, backend, kept)
+            await first_of(ending.wait(), asyncio.shield(working))
+            if working.done():
+                working.result()
+
+    async def _open(self, stack: contextlib.AsyncExitStack, backend: ClusterBackend, kept: LateBlobs) -> None:
+        settings = self._settings
+        agent = pages.serving(settings.health_port, ready=lambda: backend.ready)
+        self.ports["agent"] = await stack.enter_async_context(agent)
+        listener = _listen(settings.host, settings.blobs_port)
+        serving_blobs = server.serving(blobs.app(kept), listener, grace_seconds=_BLOB_GRACE_SECONDS)
+        self.ports["blobs"] = (await stack.enter_async_context(serving_blobs)).port
         listener = _listen(settings.host, settings.http_port)
-        await stack.enter_async_context(serving(create(backend, _OPTIONS), listener))
-        await first_of(ending.wait(), asyncio.shield(working))
-        if working.done():
-            working.result()
+        endpoint = await stack.enter_async_context(serving(create(backend, _OPTIONS), listener))
+        self.ports["http"] = endpoint.port
 
 
 def blobs_url(settings: ApiSettings) -> str:

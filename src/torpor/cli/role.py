@@ -123,9 +123,9 @@ def api() -> None:
 
 
 async def _api(settings: ApiSettings) -> None:
-    from torpor.api.pod import run  # noqa: PLC0415
+    from torpor.api.pod import ApiPod  # noqa: PLC0415
 
-    await run(settings, _end_asked_for())
+    await ApiPod(settings).run(_end_asked_for())
 
 
 def _end_asked_for() -> asyncio.Event:

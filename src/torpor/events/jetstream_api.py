@@ -106,6 +106,10 @@ class Api:
             with contextlib.suppress(Error, OSError):
                 await client.close()
             raise EventLogError(f"there is no NATS at {url}: {_text(error)}") from error
+        except asyncio.CancelledError:
+            with contextlib.suppress(Error, OSError):
+                await client.close()
+            raise
         return api
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
@@ -52,7 +53,7 @@ async def serving(
     questions: Mapping[str, Answerer] | None = None,
     collectors: Sequence[Collector] = (REGISTRY,),
 ) -> AsyncIterator[int]:
-    """Serve until the block is left; the port that it became.
+    """Serve until the block is left; the port that it became, by IPv4 where there are two.
 
     ``ready`` says whether the pod may be sent work, ``pages`` and ``questions`` are more answers by path, and
     ``collectors`` have the metrics.
@@ -75,23 +76,27 @@ async def serving(
     }
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(
-            OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
-        ):
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                head = await reader.readuntil(b"\r\n\r\n")
-                status, kind, body = await _page(head, known, questions or {})
-                writer.write(
-                    f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: {kind}\r\n"
-                    f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
-                    + body
-                )
-                await writer.drain()
-        writer.close()
+        try:
+            with contextlib.suppress(
+                OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+            ):
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    status, kind, body = await _page(head, known, questions or {})
+                    writer.write(
+                        f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: {kind}\r\n"
+                        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+                        + body
+                    )
+                    await writer.drain()
+        finally:
+            writer.close()
 
     server = await asyncio.start_server(answer, host or None, port, limit=8192)
     async with server:
-        yield server.sockets[0].getsockname()[1]
+        # With port 0 each family has a port of its own, and they come in no order.
+        sockets = sorted(server.sockets, key=lambda one: one.family != socket.AF_INET)
+        yield sockets[0].getsockname()[1]
 
 
 async def _page(head: bytes, known: Mapping[str, Maker], questions: Mapping[str, Answerer]) -> Page:
