@@ -121,5 +121,5 @@ imagePullSecrets:
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   resourceNames: [{{ . }}]
-  verbs: [get, update, patch]
+  verbs: [get, watch, update, patch]
 {{- end }}
