@@ -10,14 +10,17 @@ import pytest
 
 from tests.cluster import manifests
 from tests.cluster.enforcer import enforcing
+from tests.cluster.platform import GATEWAY, NAMESPACE
 from torpor.controller import names
-from torpor.controller.manifests import Platform, network_policy
+from torpor.controller.manifests import Platform as Settings
+from torpor.controller.manifests import network_policy
 from torpor.spec.models import Function, FunctionSpec, Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cluster.clusters import Cluster
+    from tests.cluster.platform import Platform
 
 SERVE = """
 import http.server as h
@@ -34,6 +37,30 @@ for address in sys.argv[1:]:
     except OSError as error:
         print(address, "not", type(error).__name__)
 """
+ASK = """
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode())
+"""
+# Which ports of which parts are open to a part, beside those that are open to everybody.
+OPEN = ("gateway:8080", "api:8080")
+PORTS = (
+    *OPEN,
+    "gateway:8081",
+    "gateway:8082",
+    "events:8080",
+    "events:8081",
+    "api:8082",
+    "controller:8081",
+    "nats:4222",
+)
+REACHES = {
+    "controller": {"gateway:8081"},
+    "gateway": {"events:8080"},
+    "events": {"gateway:8082", "api:8082", "nats:4222"},
+    "api": {"controller:8081", "gateway:8081", "events:8081", "nats:4222"},
+    "function": {"api:8082"},
+    "stranger": set(),
+}
 FUNCTION = {names.FUNCTION: "f", names.MANAGED: "torpor"}
 
 
@@ -48,7 +75,7 @@ def enforced(cluster: Cluster) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def platform(cluster: Cluster) -> Iterator[str]:
+def elsewhere(cluster: Cluster) -> Iterator[str]:
     """A namespace that stands for the platform's."""
     name = f"test-platform-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", name)
@@ -99,16 +126,16 @@ def without_owner(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_only_gateway_and_events_reach_a_function(
-    enforced: Cluster, namespace: str, platform: str, world: World
+    enforced: Cluster, namespace: str, elsewhere: str, world: World
 ) -> None:
     function = Function(metadata=Metadata(name="f", namespace=namespace), spec=FunctionSpec(image="f"))
     owner = {"apiVersion": "torpor.dev/v1alpha1", "kind": "Function", "metadata": {"name": "f", "uid": "u"}}
-    policy = network_policy(function, owner, Platform(namespace=platform, url=""))
+    policy = network_policy(function, owner, Settings(namespace=elsewhere, url=""))
     world.pod("f", namespace, FUNCTION, SERVE)
     world.pod("other", namespace, {names.FUNCTION: "g", names.MANAGED: "torpor"}, SERVE)
     for component in ("gateway", "events", "api"):
-        world.pod(component, platform, part(component))
-    world.pod("bare", platform, {})
+        world.pod(component, elsewhere, part(component))
+    world.pod("bare", elsewhere, {})
     world.pod("pretender", namespace, part("gateway"))
     world.settle()
     everyone = ("gateway", "events", "api", "bare", "pretender", "other")
@@ -129,3 +156,54 @@ def test_only_gateway_and_events_reach_a_function(
     assert all(found["other"] for found in after.values())
     # A function itself may go anywhere: what goes out of it is not the platform's to say.
     assert world.reaches("f", "other") == {"other": True}
+
+
+def test_each_part_of_the_platform_is_reached_by_those_who_need_it(
+    platform: Platform, enforced: Cluster, namespace: str, world: World
+) -> None:
+    world.pod("function", namespace, FUNCTION)
+    world.pod("stranger", namespace, {})
+    world.settle()
+    pods = {one: platform.parts(one) for one in ("controller", "gateway", "events", "api", "nats")}
+    found = {}
+    for source, more in REACHES.items():
+        own = pods[source][0]["metadata"]["name"] if source in pods else source
+        where = (
+            (f"--namespace={NAMESPACE}", f"--container={source}")
+            if source in pods
+            else ("--namespace", namespace)
+        )
+        addresses = {}
+        for port in PORTS:
+            component, _, number = port.partition(":")
+            target = pods[component][-1]
+            if target["metadata"]["name"] != own:
+                addresses[f"{target['status']['podIP']}:{number}"] = port
+        lines = enforced.kubectl("exec", own, *where, "--", "python3", "-c", REACH, *addresses).splitlines()
+        found[source] = {
+            port for line, port in zip(lines, addresses.values(), strict=True) if line.endswith("reached")
+        }
+        assert found[source] == (more | set(OPEN)) & set(addresses.values()), source
+
+
+def test_a_function_is_woken_and_called_through_all_of_them(
+    platform: Platform, enforced: Cluster, namespace: str, world: World, greeter_image: str
+) -> None:
+    platform.declare(namespace, "greeter", greeter_image)
+    enforced.kubectl(
+        "wait", "function/greeter", "--for=condition=Ready", "--timeout=60s", "--namespace", namespace
+    )
+    world.pod("stranger", namespace, {})
+    world.settle()
+    url = f"http://{GATEWAY}/function/greeter.{namespace}/?name=Ada"
+    where = ("--namespace", namespace)
+    said = enforced.kubectl("exec", "stranger", *where, "--", "python3", "-c", ASK, url)
+    assert json.loads(said)["greeting"] == "Hello, Ada!"
+    [pod] = platform.instances(namespace, "greeter")
+    assert stranger_reaches(enforced, namespace, f"{pod['status']['podIP']}:8080") is False
+
+
+def stranger_reaches(cluster: Cluster, namespace: str, address: str) -> bool:
+    """Whether the stranger opens a connection to ``address``."""
+    command = ("exec", "stranger", "--namespace", namespace, "--", "python3", "-c", REACH, address)
+    return cluster.kubectl(*command).strip().endswith("reached")

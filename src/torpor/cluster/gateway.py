@@ -92,6 +92,8 @@ class GatewayPod:
             labels=f"{PART_OF}=torpor",
         )
         self._declared: dict[str, Function] = {}
+        self._read: dict[str, tuple[object, Function]] = {}
+        """Functions by their generation, so that what has not changed is not read again."""
         self._configured = False
         self._leaving = False
 
@@ -195,19 +197,23 @@ class GatewayPod:
             await mirror.synced.wait()
         for name in {_function(item) for item in self._pods.items.values()}:
             self._follow(name)
+        last: object = None
         while True:
             self._news.clear()
             new = self._declare()
+            parts = {
+                "events": self._part("events"),
+                "api": self._part("api") if self._settings.public_api else (),
+            }
+            wanted = (self._declared, parts)
             try:
-                await self._gateway.configure(
-                    list(self._declared.values()),
-                    events=self._part("events"),
-                    api=self._part("api") if self._settings.public_api else (),
-                )
+                if wanted != last:  # what changes most often is a status, which leads nobody elsewhere
+                    await self._gateway.configure(list(self._declared.values()), **parts)
             except GatewayError as error:
                 _LOG.error("the configuration is refused, and the one before goes on: %s", error)
             else:
                 self._configured = True
+                last = wanted
             for name in new:
                 # What was known of it before it was declared was not kept.
                 self._tell_problem(name)
@@ -221,9 +227,15 @@ class GatewayPod:
         A function that has become wrong is served as it was, like its pods.
         """
         found = {}
+        read = self._read
+        self._read = {}
         for name, item in self._functions.items.items():
+            metadata = item["metadata"]
+            version = (metadata.get("uid"), metadata.get("generation"))
             try:
-                found[name] = function_of(item)
+                known = read.get(name)
+                found[name] = known[1] if known and known[0] == version else function_of(item)
+                self._read[name] = (version, found[name])
             except DeclarationError as error:
                 if name in self._declared:
                     found[name] = self._declared[name]

@@ -47,6 +47,7 @@ HOST_MATCHER, HOST_RETRY = 21, 16
 MATCHER_TREE, TREE_INPUT, TREE_PREFIXES, MAP_ENTRIES, ENTRY_KEY, ENTRY_VALUE = 2, 1, 3, 1, 1, 2
 
 
+@lru_cache(maxsize=_CACHED)
 def cluster(name: str) -> bytes:
     """The cluster of a function or of a part; all are alike, so that none ever changes."""
     ads = config_source_pb2.ConfigSource(
