@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.controller")
 _LONGEST_NOTE = 1024
+# A function that comes and goes by the minute would bury everything else; its status and metrics tell of it.
+_ROUTINE = frozenset(("AtRest", "Parked", "Serving", "Starting"))
 
 
 class Recorder:
@@ -31,9 +33,13 @@ class Recorder:
         self._identity = identity
 
     async def changed(self, item: Object, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-        """Tell when the condition ``Ready`` of ``item`` has another reason, or another revision serves."""
+        """Tell when the condition ``Ready`` of ``item`` has another reason, or another revision serves.
+
+        That it wakes and comes to rest is not told.
+        """
         was, now = condition(before, READY), condition(after, READY)
-        if now is not None and (was is None or was["reason"] != now["reason"]):
+        routine = was is not None and now is not None and {was["reason"], now["reason"]} <= _ROUTINE
+        if now is not None and not routine and (was is None or was["reason"] != now["reason"]):
             await self.write(item, now["reason"], now["message"], warning=now["status"] == "False")
         revision = after.get("revision")
         if revision and revision != before.get("revision"):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from torpor.providers.kubernetes.kube import Call
+    from torpor.providers.kubernetes.resources import Object
 
 POD = f"default/{REVISION_1}-0"
 OTHER = f"default/{REVISION_1}-1"
@@ -55,8 +56,13 @@ def cost(bench: Bench, pod: str) -> str | None:
     return told
 
 
+def resting(**spec: Any) -> Object:
+    """A function that rests parked."""
+    return function(**{"scaling": {"idle": "parked"}, **spec})
+
+
 async def active(bench: Bench, number: int = 1, **spec: Any) -> None:
-    bench.declare(function(**spec))
+    bench.declare(resting(**spec))
     await bench.until_quiet()
     bench.fleet.scale(KEY, number)
     await bench.until_quiet()
@@ -204,7 +210,7 @@ def test_another_pod_is_started_where_the_node_can_not_grow_it() -> None:
 def test_a_rollout_goes_by_what_is_parked() -> None:
     async def case(bench: Bench) -> None:
         await parked(bench)
-        bench.declare(function(image="registry.example/f:2"))
+        bench.declare(resting(image="registry.example/f:2"))
         await bench.until_quiet()
         assert (bench.serving(), bench.replicas(REVISION_1), bench.replicas(REVISION_2)) == (REVISION_1, 1, 1)
         bench.pods(REVISION_2, 1)
@@ -310,7 +316,7 @@ def test_those_without_requests_go_first() -> None:
 
 async def _cycle(bench: Bench, to: Callable[[int], Awaitable[None]]) -> None:
     """Active, parked, active, stuck and replaced, parked, and at zero."""
-    bench.declare(function())
+    bench.declare(resting())
     await to(1)
     bench.pods(REVISION_1, 1)
     await to(1)
