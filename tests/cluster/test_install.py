@@ -213,7 +213,11 @@ def test_an_upgrade_loses_no_request(
         annotations = {"torpor.dev/tried": "upgrade"}
         empty.install(**values, podAnnotations=annotations, logLevel="DEBUG")
         until(lambda: not pods(empty) & before, "the end of all former pods")
-        outcome = load.check()
+        try:
+            outcome = load.check()
+        except AssertionError:
+            print(empty.cluster.kubectl("logs", "deployment/traefik", "-n", traefik.NAMESPACE, "--tail=200"))
+            raise
     assert secret(empty) == token
     print(f"\n{host}: {outcome.answered} answered, the slowest after {outcome.slowest:.2f} s")
 

@@ -152,7 +152,7 @@ def _deployment() -> dict[str, Any]:
             f"--providers.kubernetesingress.ingressclass={CLASS}",
             "--providers.kubernetesgateway=true",
             "--providers.providersthrottleduration=100ms",
-            "--log.level=INFO",
+            "--log.level=DEBUG",
         ],
         "ports": [{"name": "web", "containerPort": _PORT}, {"name": "probe", "containerPort": 8082}],
         "readinessProbe": {"httpGet": {"path": "/ping", "port": "probe"}, "periodSeconds": 1},
