@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import orjson
 from demo.errors import DemoError
 from demo.stage import copied, limit
 from tests.cluster.clusters import Cluster, find
-from tests.cluster.platform import Platform, until
+from tests.cluster.platform import Platform
 from tests.cluster.settings import ClusterError, Settings
 from torpor.api.client import Client
 from torpor.api.places import find as find_place
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 _CONTEXT = "kube:"
 _FUNCTION = "torpor.dev/function"
+_ENDING_SECONDS = 120.0
+_LOOK_SECONDS = 0.5
 _KINDS = "functions.torpor.dev,triggers.torpor.dev"
 
 
@@ -106,16 +109,18 @@ class InCluster:
             raise DemoError(str(error)) from error
 
     def left(self) -> int:
-        """Pods of functions; of a cluster that is gone, none."""
+        """Pods of the platform and of functions, once they had time to end; none of a cluster that is gone."""
         if not self._source.is_up():
             return 0
-        platform = Platform(self._up)
-        until(lambda: not self._pods(), "the end of the functions' pods")
-        return len(self._pods()) + len(platform.pods("torpor", "app.kubernetes.io/part-of=torpor"))
+        deadline = time.monotonic() + _ENDING_SECONDS
+        while (left := self._pods()) and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)
+        return left
 
-    def _pods(self) -> list[str]:
-        found = self._up.get("pods", "--all-namespaces", "--selector", _FUNCTION)["items"]
-        return [pod["metadata"]["name"] for pod in found]
+    def _pods(self) -> int:
+        selectors = (_FUNCTION, "app.kubernetes.io/part-of=torpor")
+        found = (self._up.get("pods", "--all-namespaces", "--selector", one) for one in selectors)
+        return sum(len(pods["items"]) for pods in found)
 
     @property
     def _up(self) -> Cluster:
