@@ -28,6 +28,8 @@ def environment(node: OwnNode, settings: Settings) -> Iterator[dict[str, str]]:
     for name in ("helm", "kubectl", "skaffold"):
         node.binaries.path(name)
     socket = settings.state / "podman.sock"
+    config = settings.state / "skaffold.yaml"
+    config.write_text("global: {collect-metrics: false, survey: {disable-prompt: true}}\n")
     variables = node.podman.environment()
     service = subprocess.Popen(
         ["podman", "system", "service", "--time=0", f"unix://{socket}"],
@@ -40,6 +42,9 @@ def environment(node: OwnNode, settings: Settings) -> Iterator[dict[str, str]]:
         yield {
             **variables,
             "DOCKER_HOST": f"unix://{socket}",
+            "SKAFFOLD_CONFIG": str(config),
+            "SKAFFOLD_INTERACTIVE": "false",
+            "SKAFFOLD_UPDATE_CHECK": "false",
             "KUBECONFIG": str(node.kubeconfig),
             "PATH": f"{node.binaries.folder}{os.pathsep}{os.environ.get('PATH', '')}",
             # What Skaffold calls builds for this very cluster, wherever it is called.

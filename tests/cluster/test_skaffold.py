@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from tests.cluster import shell, skaffold
 from tests.cluster.own_node import OwnNode
 from tests.cluster.platform import Platform, until
-from tests.cluster.settings import ROOT, Settings
+from tests.cluster.settings import ROOT, ClusterError, Settings
 from tests.cluster.test_install import Empty, put_aside
 
 if TYPE_CHECKING:
@@ -119,13 +119,11 @@ def follow(platform: Platform, process: subprocess.Popen[bytes], log: Path, repo
 
 def greeting(platform: Platform) -> str:
     """What the greeter answers; nothing where it is not there yet."""
-    if "torpor-gateway" not in platform.cluster.kubectl("get", "service", "-n", "torpor", "--output=name"):
-        return ""
-    with platform.reachable() as url:
-        try:
+    try:
+        with platform.reachable() as url:
             path = f"{url}/function/greeter.functions/?name=Ada"
             with urllib.request.urlopen(path, timeout=60) as response:
                 found: str = response.read().decode()
-        except (urllib.error.URLError, OSError):
-            return ""
+    except (ClusterError, urllib.error.URLError, OSError):
+        return ""
     return found
