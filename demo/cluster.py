@@ -109,7 +109,7 @@ class InCluster:
             raise DemoError(str(error)) from error
 
     def left(self) -> int:
-        """Pods of the platform and of functions, once they had time to end; none where the cluster is gone."""
+        """Pods of the platform and of functions that had time to end and did not."""
         if not self._source.is_up():
             return 0
         deadline = time.monotonic() + _ENDING_SECONDS
