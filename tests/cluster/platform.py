@@ -118,11 +118,20 @@ class Platform:
         self.cluster.apply([{**head, "spec": {"image": image, **spec}}], namespace)
 
     def evict(self, pod: dict[str, Any]) -> None:
-        """What ``kubectl drain`` does to each pod of a node."""
+        """What ``kubectl drain`` does to each pod of a node: ask until a disruption budget allows it."""
+        until(lambda: self._evicted(pod), f"the eviction of {pod['metadata']['name']}")
+
+    def _evicted(self, pod: dict[str, Any]) -> bool:
         metadata = {name: pod["metadata"][name] for name in ("name", "namespace")}
         document = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
         path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/eviction"
-        self.cluster.kubectl("create", "--raw", path, "--filename=-", text=json.dumps(document))
+        try:
+            self.cluster.kubectl("create", "--raw", path, "--filename=-", text=json.dumps(document))
+        except ClusterError as error:
+            if "TooManyRequests" in str(error):
+                return False
+            raise
+        return True
 
 
 def _connects(host: str, port: int) -> bool:
