@@ -43,6 +43,8 @@ def environment(node: OwnNode, settings: Settings) -> Iterator[dict[str, str]]:
             **variables,
             "DOCKER_HOST": f"unix://{socket}",
             "SKAFFOLD_CONFIG": str(config),
+            # What podman has the node need not have: building is quick then, and brings it there.
+            "SKAFFOLD_CACHE_ARTIFACTS": "false",
             "SKAFFOLD_INTERACTIVE": "false",
             "SKAFFOLD_UPDATE_CHECK": "false",
             "KUBECONFIG": str(node.kubeconfig),

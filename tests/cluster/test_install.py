@@ -93,8 +93,9 @@ class Empty:
         """Take away whatever there is of it."""
         for release, namespace in self._releases():
             self.platform.helm("uninstall", release, "--namespace", namespace, "--wait")
+        # In this order: a namespace goes slowly where definitions have just gone.
+        self.cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout_seconds=400)
         self.cluster.kubectl("delete", "crd", "--ignore-not-found", *sorted(DEFINITIONS), timeout_seconds=120)
-        self.cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout_seconds=300)
 
     def _releases(self) -> list[tuple[str, str]]:
         listed = json.loads(self.platform.helm("list", "--all-namespaces", "--all", "--output=json"))
