@@ -93,8 +93,10 @@ class Empty:
         """Take away whatever there is of it."""
         for release, namespace in self._releases():
             self.platform.helm("uninstall", release, "--namespace", namespace, "--wait")
-        # In this order: a namespace goes slowly where definitions have just gone.
-        self.cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", timeout_seconds=400)
+        # A namespace with pods that end is looked at again only after half of what they may take at most.
+        pods = ("pods", "--all", "--namespace", NAMESPACE)
+        self.cluster.kubectl("wait", "--for=delete", *pods, "--timeout=120s")
+        self.cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
         self.cluster.kubectl("delete", "crd", "--ignore-not-found", *sorted(DEFINITIONS), timeout_seconds=120)
 
     def _releases(self) -> list[tuple[str, str]]:
@@ -217,7 +219,7 @@ def test_an_upgrade_loses_no_request(
         try:
             outcome = load.check()
         except AssertionError:
-            print(empty.cluster.kubectl("logs", "deployment/traefik", "-n", traefik.NAMESPACE, "--tail=200"))
+            print(empty.cluster.kubectl("logs", "deployment/traefik", "-n", traefik.NAMESPACE, "--tail=2000"))
             raise
     assert secret(empty) == token
     print(f"\n{host}: {outcome.answered} answered, the slowest after {outcome.slowest:.2f} s")
