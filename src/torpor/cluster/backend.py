@@ -29,7 +29,7 @@ from torpor.scaling import told
 from torpor.spec.status import PlatformStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from torpor.binding import WireEvent
     from torpor.blobs import Blobs, OpenBlob
@@ -70,13 +70,15 @@ class ClusterBackend:
         self._started_at = clock.now()
         self._functions = Mirror(kube, resources.FUNCTIONS, clock, lambda _: None)
         self._triggers = Mirror(kube, resources.TRIGGERS, clock, lambda _: None)
-        self._pods = Mirror(kube, resources.PODS, clock, self._pod_changed, labels=names.SELECTOR)
+        self._pods = Mirror(
+            kube, resources.PODS, clock, self._pod_changed, labels=names.SELECTOR, group=function_key
+        )
         part_of = f"{names.PART_OF}=torpor,{names.COMPONENT}"
         self._parts = Mirror(kube, resources.PODS, clock, lambda _: None, namespace=namespace, labels=part_of)
         self._loads = GatewayLoads(kube, client, clock, namespace)
         self._last_loads: Mapping[str, Load] = {}
         self._events = EventsPods(clock, lambda: self._agents("events"))
-        self._logs = PodLogs(log_kube, clock, lambda name: list(self._pods_of(name)))
+        self._logs = PodLogs(log_kube, clock, self._pods.of)
 
     # --- life -------------------------------------------------------------------------------------------
 
@@ -179,15 +181,12 @@ class ClusterBackend:
             metadata = item["metadata"]
             facts = views.Facts(
                 url=f"{self._url}/function/{metadata['name']}.{metadata['namespace']}",
-                pods=list(self._pods_of(name)),
+                pods=self._pods.of(name),
                 requests=loads[name].requests_total if name in loads else 0,
                 scaling=scaling.get(name),
             )
             shown.append(views.function_status(item, facts))
         return shown
-
-    def _pods_of(self, name: str) -> Iterator[Object]:
-        return (pod for pod in self._pods.items.values() if function_key(pod) == name)
 
     async def _observe(self) -> Mapping[str, Load]:
         """What the gateways have counted; while none answers, what they told last."""

@@ -19,7 +19,8 @@ from torpor.cluster.starts import Starts
 from torpor.cluster.telemetry import GatewayMetrics
 from torpor.cluster.waker import Waker
 from torpor.controller.names import FUNCTION, PART_OF
-from torpor.controller.status import SERVING, condition
+from torpor.controller.status import READY, SERVING, condition
+from torpor.controller.world import function_key
 from torpor.endpoint import Endpoint
 from torpor.errors import DeclarationError, GatewayError, TransportError
 from torpor.gateway.gateway import Gateway
@@ -82,6 +83,7 @@ class GatewayPod:
             clock,
             self._pods_changed,
             labels=FUNCTION,
+            group=function_key,
         )
         self._parts = Mirror(
             kube,
@@ -172,11 +174,10 @@ class GatewayPod:
     def _pods_changed(self, item: Object) -> None:
         if not self._pods.synced.is_set():
             return  # some of a function's pods may be in a slice that comes later
-        name = f"{item['metadata']['namespace']}/{item['metadata']['labels'][FUNCTION]}"
-        self._follow(name)
+        self._follow(function_key(item))
 
     def _follow(self, name: str) -> None:
-        found = addresses(item for item in self._pods.items.values() if _function(item) == name)
+        found = addresses(self._pods.of(name))
         if found:
             self._reached(name, "pod")
         self._prober.follow(name, found)
@@ -187,7 +188,7 @@ class GatewayPod:
 
     def _tell_problem(self, name: str) -> None:
         status = self._functions.items.get(name, {}).get("status", {})
-        ready_now, serving = condition(status, "Ready"), condition(status, SERVING)
+        ready_now, serving = condition(status, READY), condition(status, SERVING)
         broken = ready_now is not None and ready_now["status"] == "False"
         runs = serving is not None and serving["status"] == "True"
         self._gateway.fail(name, ready_now["message"] if ready_now and broken and not runs else None)
@@ -195,7 +196,7 @@ class GatewayPod:
     async def _configure_for_ever(self) -> None:
         for mirror in self._mirrors:
             await mirror.synced.wait()
-        for name in {_function(item) for item in self._pods.items.values()}:
+        for name in {function_key(item) for item in self._pods.items.values()}:
             self._follow(name)
         last: object = None
         while True:
@@ -262,7 +263,3 @@ class GatewayPod:
 
     async def _active(self, name: str) -> pages.Page:
         return pages.Page(200, "application/json", encode_active(await self._gateway.active(name)))
-
-
-def _function(item: Object) -> str:
-    return f"{item['metadata']['namespace']}/{item['metadata']['labels'][FUNCTION]}"

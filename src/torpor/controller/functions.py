@@ -165,7 +165,7 @@ class FunctionReconciler:
         if wanted is not None:
             await self._ensure(resources.DISRUPTION_BUDGETS, wanted)
             return
-        for budget in list(self._world.of(resources.DISRUPTION_BUDGETS, function.key)):
+        for budget in self._world.of(resources.DISRUPTION_BUDGETS, function.key):
             await self._delete(resources.DISRUPTION_BUDGETS, budget)
 
     async def _ensure(self, resource: Resource, wanted: Object) -> None:

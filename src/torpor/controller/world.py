@@ -12,7 +12,7 @@ from torpor.providers.kubernetes.mirror import Mirror
 from torpor.providers.kubernetes.resources import key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from torpor.clock import Clock
     from torpor.providers.kubernetes.kube import Kube
@@ -53,7 +53,9 @@ class World:
         self.triggers = Mirror(kube, resources.TRIGGERS, clock, lambda item: on_trigger(key(item)))
         self.claims = Claims(on_function)
         """The routes that functions declare, as far as they were looked at."""
-        self._owned = {one: Mirror(kube, one, clock, owned, labels=names.SELECTOR) for one in _OWNED}
+        self._owned = {
+            one: Mirror(kube, one, clock, owned, labels=names.SELECTOR, group=function_key) for one in _OWNED
+        }
 
     @property
     def mirrors(self) -> list[Mirror]:
@@ -68,12 +70,9 @@ class World:
     def __getitem__(self, resource: Resource) -> Mirror:
         return self._owned[resource]
 
-    def of(self, resource: Resource, function: str) -> Iterator[Object]:
+    def of(self, resource: Resource, function: str) -> list[Object]:
         """The objects of a kind that serve the function of that key, by name."""
-        items = self._owned[resource].items
-        for name in sorted(items):
-            if function_key(items[name]) == function:
-                yield items[name]
+        return self._owned[resource].of(function)
 
     def pods(self, function: str, revision: str) -> list[Object]:
         """The pods of one revision."""

@@ -32,6 +32,7 @@ class _Bench:
             self.clock,
             lambda item: self.changed.append(key(item)),
             labels="mine",
+            group=lambda item: str(item["data"].get("x", "")),
         )
 
     async def settle(self) -> None:
@@ -122,5 +123,28 @@ def test_a_write_is_known_at_once_and_not_undone_by_what_was_before_it() -> None
             assert bench.data() == {"n/a": {"x": "3"}}
             await bench.settle()
             assert bench.data() == {"n/a": {"x": "3"}}
+
+    asyncio.run(case())
+
+
+def test_objects_are_found_by_their_group_and_move_with_it() -> None:
+    async def case() -> None:
+        async with running() as bench:
+
+            def group(name: str) -> list[str]:
+                return [item["metadata"]["name"] for item in bench.mirror.of(name)]
+
+            for name in ("c", "b"):
+                bench.server.put(CONFIG_MAPS, config(name, x="1"))
+            await bench.settle()
+            assert group("1") == ["a", "b", "c"]
+            bench.server.put(CONFIG_MAPS, config("b", x="2"))
+            bench.server.remove(CONFIG_MAPS, "n/c")
+            await bench.settle()
+            assert (group("1"), group("2"), group("3")) == (["a"], ["b"], [])
+            bench.mirror.wrote(
+                {**config("a", x="3"), "metadata": {**config("a")["metadata"], "resourceVersion": "999999"}}
+            )
+            assert (group("1"), group("3")) == ([], ["a"])
 
     asyncio.run(case())

@@ -27,7 +27,7 @@ WATCH_SECONDS = 540.0
 
 class Mirror:
     """The objects that ``labels`` selects, by key; ``on_change`` gets each that changed, as it
-    was seen last.
+    was seen last. With ``group`` they are found by what that makes of each, too.
 
     While the API server is away it keeps what it had.
     """
@@ -41,6 +41,7 @@ class Mirror:
         *,
         namespace: str | None = None,
         labels: str = "",
+        group: Callable[[Object], str] | None = None,
     ) -> None:
         self._kube = kube
         self._resource = resource
@@ -48,7 +49,9 @@ class Mirror:
         self._on_change = on_change
         self._namespace = namespace
         self._labels = labels
+        self._group = group
         self._items: dict[str, Object] = {}
+        self._groups: dict[str, dict[str, Object]] = {}
         self.synced = asyncio.Event()
         """Set once it has had all objects."""
 
@@ -57,11 +60,15 @@ class Mirror:
         """What there is, to read only."""
         return self._items
 
+    def of(self, group: str) -> list[Object]:
+        """The objects of one group, by their keys in order."""
+        return [item for _, item in sorted(self._groups.get(group, {}).items())]
+
     def wrote(self, item: Object) -> None:
         """Take over what a write answered with, so that what is decided next knows of it already."""
         known = self._items.get(key(item))
         if known is None or _version(known) < _version(item):
-            self._items[key(item)] = _slim(item)
+            self._put(_slim(item))
 
     async def run(self) -> None:
         """Go on for ever."""
@@ -92,7 +99,9 @@ class Mirror:
     async def _list(self) -> str:
         listed = await self._kube.list(self._resource, self._namespace, labels=self._labels)
         before = self._items
-        self._items = {key(item): _slim(item) for item in listed.items}
+        self._items, self._groups = {}, {}
+        for item in listed.items:
+            self._put(_slim(item))
         self.synced.set()
         for name in before.keys() | self._items.keys():
             now = self._items.get(name)
@@ -103,13 +112,29 @@ class Mirror:
     def _take(self, item: Object, *, gone: bool) -> None:
         name = key(item)
         if gone:
-            self._items.pop(name, None)
+            self._drop(name)
         else:
             known = self._items.get(name)
             if known is not None and _version(known) > _version(item):
                 return  # from before a write of ours, which is on its way as well
-            self._items[name] = _slim(item)
+            self._put(_slim(item))
         self._on_change(item)
+
+    def _put(self, item: Object) -> None:
+        name = key(item)
+        self._drop(name)  # it may have been of another group
+        self._items[name] = item
+        if self._group is not None:
+            self._groups.setdefault(self._group(item), {})[name] = item
+
+    def _drop(self, name: str) -> None:
+        item = self._items.pop(name, None)
+        if item is None or self._group is None:
+            return
+        group = self._group(item)
+        del self._groups[group][name]
+        if not self._groups[group]:
+            del self._groups[group]
 
 
 def _slim(item: Object) -> Object:
