@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from torpor.controller.names import COMPONENT, PART_OF
-
 GATEWAY: Final = "torpor-gateway"
 """Service of the public listener, port 80."""
 GATEWAY_INTERNAL: Final = "torpor-gateway-internal"
@@ -21,8 +19,3 @@ AGENT_PORT: Final = 8081
 """A pod's port for health, metrics and what other parts ask of it, named ``agent``."""
 INTERNAL_PORT: Final = 8082
 """A pod's port for other pods: functions at a gateway, blobs at an API."""
-
-
-def selector(component: str) -> str:
-    """Selects what belongs to one part of the platform."""
-    return f"{PART_OF}=torpor,{COMPONENT}={component}"

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.kube import Kube
     from torpor.providers.kubernetes.resources import Object
     from torpor.transport.client import Client
-    from torpor.transport.message import Response
 
 _LOG = logging.getLogger("torpor.controller")
 AGENT_PORT = "agent"
@@ -41,8 +40,9 @@ class GatewayLoads:
     def __init__(self, kube: Kube, client: Client, clock: Clock, namespace: str) -> None:
         self._client = client
         self._clock = clock
-        labels = f"{names.PART_OF}=torpor,{names.COMPONENT}=gateway"
-        self.mirror = Mirror(kube, PODS, clock, lambda _: None, namespace=namespace, labels=labels)
+        self.mirror = Mirror(
+            kube, PODS, clock, lambda _: None, namespace=namespace, labels=names.part("gateway")
+        )
         self._last: dict[str, tuple[float, dict[str, Load]]] = {}
         self._totals: dict[str, int] = {}
 
@@ -82,10 +82,7 @@ class GatewayLoads:
 
     async def _told(self, endpoint: Endpoint, path: bytes) -> dict[str, int]:
         try:
-            response = await self._client.request(
-                endpoint, b"GET", path, [], b"", timeout_seconds=_TIMEOUT_SECONDS
-            )
-            return decode_active(_body(response))
+            return decode_active(await self._page(endpoint, path))
         except (TransportError, ValueError) as error:
             _LOG.debug("the gateway at %s does not tell what is under way: %s", endpoint, error)
             return {}
@@ -94,10 +91,7 @@ class GatewayLoads:
         now = self._clock.monotonic()
         at, before = self._last.get(uid, (now, {}))
         try:
-            response = await self._client.request(
-                endpoint, b"GET", b"/loads", [], b"", timeout_seconds=_TIMEOUT_SECONDS
-            )
-            loads = decode(_body(response))
+            loads = decode(await self._page(endpoint, b"/loads"))
         except (TransportError, ValueError) as error:
             _LOG.warning("the gateway at %s does not tell its load: %s", endpoint, error)
             return before if uid in self._last and now - at < _STALE_SECONDS else None
@@ -108,11 +102,14 @@ class GatewayLoads:
         self._last[uid] = (now, loads)
         return loads
 
-
-def _body(response: Response) -> bytes:
-    if response.status != 200:
-        raise ValueError(f"it answered {response.status}")
-    return response.body
+    async def _page(self, endpoint: Endpoint, path: bytes) -> bytes:
+        """What an agent has at ``path``; raises ``TransportError``, and ``ValueError`` if that is nothing."""
+        response = await self._client.request(
+            endpoint, b"GET", path, [], b"", timeout_seconds=_TIMEOUT_SECONDS
+        )
+        if response.status != 200:
+            raise ValueError(f"it answered {response.status}")
+        return response.body
 
 
 def agent(pod: Object) -> Endpoint | None:

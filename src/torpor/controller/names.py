@@ -25,6 +25,11 @@ CONTAINER: Final = "function"
 PORT: Final = 8080
 
 
+def part(component: str) -> str:
+    """Selects what belongs to one part of the platform."""
+    return f"{PART_OF}=torpor,{COMPONENT}={component}"
+
+
 def helper(function: str) -> str:
     """The name of what a function has one of: its Service, account, policy and budget.
 

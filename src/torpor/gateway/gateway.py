@@ -174,7 +174,7 @@ class Gateway:
         drain waits for ever.
         """
         self._activator.publish(key, endpoints)
-        if not endpoints and key not in self._declared | self._retired:
+        if not (endpoints or key in self._declared or key in self._retired):
             self._ads.remove(names.ASSIGNMENT, key)
             return
         change = self._assign(key, endpoints)
