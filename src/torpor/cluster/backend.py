@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from torpor.cluster import views
 from torpor.cluster.brokers import EventsPods
+from torpor.cluster.declarations import broker_of
 from torpor.cluster.logs import PodLogs
 from torpor.controller import names
 from torpor.controller.loads import GatewayLoads, agent
 from torpor.controller.status import is_ready
 from torpor.controller.world import function_key
 from torpor.errors import ClusterError, TransportError
-from torpor.events.views import DEFAULT_BROKER, broker_status
+from torpor.events.views import broker_statuses
 from torpor.providers.kubernetes import resources
 from torpor.providers.kubernetes.mirror import Mirror
 from torpor.scaling import told
@@ -125,19 +126,8 @@ class ClusterBackend:
     async def brokers(self) -> Sequence[BrokerStatus]:
         """Every broker: those that triggers read, and the one that there always is."""
         state = views.events_sum(await self._events.states())
-        readers: dict[str, list[str]] = {DEFAULT_BROKER: []}
-        for name, item in self._triggers.items.items():
-            broker = item.get("spec", {}).get("broker", "default")
-            readers.setdefault(f"{item['metadata']['namespace']}/{broker}", []).append(name)
-        return [
-            broker_status(
-                name,
-                f"{self._url}/events/{name}",
-                state.published(name),
-                [counts for trigger in triggers if (counts := state.counts(trigger)) is not None],
-            )
-            for name, triggers in readers.items()
-        ]
+        brokers = [(name, broker_of(item)) for name, item in self._triggers.items.items()]
+        return broker_statuses(brokers, state, self._url)
 
     async def status(self) -> PlatformStatus:
         """The platform itself: every pod of it."""

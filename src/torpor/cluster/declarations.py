@@ -7,7 +7,7 @@ worked on.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torpor.errors import DeclarationError
 from torpor.events import names
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.resources import Object
 
 _LOG = logging.getLogger("torpor.events")
-DEFAULT_BROKER: Final = "default/default"
-"""The broker that there is without any trigger."""
 _Declared = TypeVar("_Declared", Function, Trigger)
 
 
@@ -41,7 +39,7 @@ class Declarations:
         self._triggers = _read(triggers, self._triggers, trigger_of)
         return Declaration(
             triggers=tuple(each for _, (_, each) in sorted(self._triggers.items()) if each is not None),
-            brokers=(DEFAULT_BROKER,),
+            brokers=(names.DEFAULT_BROKER,),
             timeouts_seconds={
                 key: each.spec.timeout_seconds
                 for key, (_, each) in self._functions.items()
@@ -70,14 +68,19 @@ def _read(
     return found
 
 
+def broker_of(trigger: Object) -> str:
+    """The key of the broker that a Trigger reads, faulty or not, by what it says itself."""
+    broker = (trigger.get("spec") or {}).get("broker") or "default"
+    return f"{trigger['metadata']['namespace']}/{broker}"
+
+
 def kept(triggers: Iterable[Object]) -> set[Stray]:
     """What an event log must keep for these objects, faulty or not, by what they say themselves."""
     found: set[Stray] = set()
     for item in triggers:
         metadata, spec = item["metadata"], item.get("spec") or {}
         key = f"{metadata['namespace']}/{metadata['name']}"
-        broker = f"{metadata['namespace']}/{spec.get('broker') or 'default'}"
-        found.add(Stray(names.broker_stream(broker), names.trigger_consumer(key)))
+        found.add(Stray(names.broker_stream(broker_of(item)), names.trigger_consumer(key)))
         if spec.get("join") is not None:
             found.add(Stray(names.groups_stream(key)))
     return found

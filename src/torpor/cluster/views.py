@@ -8,20 +8,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from torpor.controller import names
-from torpor.controller.status import READY, SERVING, condition, is_ready
+from torpor.controller.status import READY, SERVING, condition, has_ended, is_ready
 from torpor.endpoint import Endpoint
 from torpor.errors import DeclarationError
 from torpor.events import views
 from torpor.events.declaration import EventsState, TriggerReport
+from torpor.scaling.told import scaling_status
 from torpor.spec.models import FunctionSpec
 from torpor.spec.objects import function_of, trigger_of
-from torpor.spec.status import (
-    FunctionStatus,
-    InstanceStatus,
-    PartStatus,
-    ScalingStatus,
-    TriggerStatus,
-)
+from torpor.spec.status import FunctionStatus, InstanceStatus, PartStatus, TriggerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -61,7 +56,7 @@ def function_status(item: Object, facts: Facts) -> FunctionStatus:
         spec, wrong = FunctionSpec(), "; ".join(error.faults)
     else:
         wrong = ""
-    pods = [pod for pod in facts.pods if not _has_ended(pod)]
+    pods = [pod for pod in facts.pods if not has_ended(pod)]
     ready, reason = _state(item, pods, wrong)
     revision = status.get("revision")
     staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
@@ -84,7 +79,7 @@ def function_status(item: Object, facts: Facts) -> FunctionStatus:
         declared_in="",
         container_concurrency=spec.container_concurrency,
         timeout_seconds=spec.timeout_seconds,
-        scaling=_scaling(spec, facts.scaling),
+        scaling=scaling_status(spec, facts.scaling),
     )
 
 
@@ -125,18 +120,6 @@ def _instance(pod: Object) -> InstanceStatus:
 
 def _has_time(one: Mapping[str, Any]) -> bool:
     return one.get("lastTransitionTime") is not None
-
-
-def _scaling(spec: FunctionSpec, seen: ScalingState | None) -> ScalingStatus:
-    return ScalingStatus(
-        min_scale=spec.scaling.min_scale,
-        max_scale=spec.scaling.max_scale,
-        metric=spec.scaling.metric,
-        target=spec.target,
-        observed=None if seen is None else seen.observed,
-        panicking=seen is not None and seen.panicking,
-        reason="" if seen is None else seen.reason,
-    )
 
 
 # --- events -----------------------------------------------------------------------------------------------
@@ -202,7 +185,7 @@ def faults(items: Iterable[Object]) -> tuple[str, ...]:
 def parts(pods: Iterable[Object], memory_bytes: Mapping[str, int]) -> tuple[PartStatus, ...]:
     """Each of the platform's ``pods``, and each part that has none; memory is known by a pod's uid."""
     there = sorted(
-        (pod for pod in pods if not _has_ended(pod)),
+        (pod for pod in pods if not has_ended(pod)),
         key=lambda pod: (_component(pod), pod["metadata"]["name"]),
     )
     missing = sorted(set(COMPONENTS) - {_component(pod) for pod in there})
@@ -253,10 +236,6 @@ def _component(pod: Object) -> str:
 
 
 # --- pods -------------------------------------------------------------------------------------------------
-
-
-def _has_ended(pod: Object) -> bool:
-    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
 def _age(pod: Object) -> str:

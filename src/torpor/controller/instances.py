@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from torpor.controller import names, parking
 from torpor.controller.parking import Pod, Rest, Size
-from torpor.controller.status import is_ready
+from torpor.controller.status import has_ended, is_ready
 from torpor.controller.victims import Candidate, marks
 from torpor.errors import ClusterError, ClusterMissingError, ClusterRefusedError
 from torpor.providers.kubernetes import resources
@@ -233,8 +233,7 @@ def parked_since(deployment: Object | None) -> float | None:
 
 
 def _lives(pod: Object) -> bool:
-    ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-    return not ended and "deletionTimestamp" not in pod["metadata"]
+    return not has_ended(pod) and "deletionTimestamp" not in pod["metadata"]
 
 
 def _pod(pod: Object, full: Mapping[str, str]) -> Pod:

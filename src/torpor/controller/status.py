@@ -58,6 +58,11 @@ def is_ready(pod: Object) -> bool:
     return ready and "deletionTimestamp" not in pod["metadata"]
 
 
+def has_ended(pod: Object) -> bool:
+    """Whether ``pod`` will never run again."""
+    return pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
+
+
 def trouble(
     pods: Iterable[Object], deployment: Object | None, logs: Mapping[str, Sequence[str]]
 ) -> Trouble | None:

@@ -17,6 +17,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]+\Z")
 _ESCAPED = re.compile(rb"[^A-Za-z0-9_-]")
 _MAX_TOKEN = 120
 
+DEFAULT_BROKER = "default/default"
+"""The key of the broker that there is without any trigger that reads it."""
 BROKER = "broker"
 DEAD = "dead"
 GROUPS = "groups"

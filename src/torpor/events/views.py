@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torpor.events.names import DEFAULT_BROKER
 from torpor.spec.status import BrokerStatus, EventCounts, TriggerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from torpor.events.declaration import EventsState
     from torpor.spec.models import Trigger
-
-DEFAULT_BROKER = "default/default"
-"""The key of the broker that there is without any trigger that reads it."""
 
 
 def trigger_status(trigger: Trigger, counts: EventCounts | None, problem: str) -> TriggerStatus:
@@ -30,7 +29,28 @@ def trigger_status(trigger: Trigger, counts: EventCounts | None, problem: str) -
     )
 
 
-def broker_status(key: str, url: str, published: int, triggers: Iterable[EventCounts]) -> BrokerStatus:
+def broker_statuses(
+    brokers: Iterable[tuple[str, str]], state: EventsState, gateway_url: str
+) -> list[BrokerStatus]:
+    """The views of the broker that there always is, and of those that triggers read.
+
+    ``brokers`` are pairs of keys: a trigger and the broker that it reads.
+    """
+    readers: dict[str, list[str]] = {DEFAULT_BROKER: []}
+    for trigger, broker in brokers:
+        readers.setdefault(broker, []).append(trigger)
+    return [
+        _broker_status(
+            key,
+            f"{gateway_url}/events/{key}",
+            state.published(key),
+            [counts for trigger in triggers if (counts := state.counts(trigger)) is not None],
+        )
+        for key, triggers in readers.items()
+    ]
+
+
+def _broker_status(key: str, url: str, published: int, triggers: Iterable[EventCounts]) -> BrokerStatus:
     """The view of the broker ``key``; its counts are the sums of those of its ``triggers``."""
     namespace, name = key.split("/")
     sums = dict.fromkeys(EventCounts.model_fields, 0)

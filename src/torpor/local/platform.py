@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from torpor.blobs import BlobStore
 from torpor.errors import TorporError
-from torpor.events.views import DEFAULT_BROKER, broker_status, trigger_status
+from torpor.events.names import DEFAULT_BROKER
+from torpor.events.views import broker_statuses, trigger_status
 from torpor.gateway.gateway import Gateway
 from torpor.local.events_process import EventsProcess
 from torpor.local.lock import DataFolder
@@ -226,19 +227,9 @@ class LocalPlatform:
 
     async def brokers(self) -> Sequence[BrokerStatus]:
         """Every broker."""
-        state = await self._events.state()
-        readers: dict[str, list[str]] = {DEFAULT_BROKER: []}
-        for key, trigger in self._reloader.current.triggers.items():
-            readers.setdefault(trigger.broker_key, []).append(key)
-        return [
-            broker_status(
-                key,
-                f"{self.url}/events/{key}",
-                state.published(key),
-                [counts for trigger in triggers if (counts := state.counts(trigger)) is not None],
-            )
-            for key, triggers in readers.items()
-        ]
+        declared = self._reloader.current.triggers.items()
+        brokers = [(key, trigger.broker_key) for key, trigger in declared]
+        return broker_statuses(brokers, await self._events.state(), self.url)
 
     async def status(self) -> PlatformStatus:
         """The platform itself."""

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from torpor.providers.base import InstanceState
-from torpor.spec.status import FunctionStatus, InstanceStatus, ScalingStatus
+from torpor.scaling.told import scaling_status
+from torpor.spec.status import FunctionStatus, InstanceStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,7 @@ def function_status(function: Function, facts: Facts) -> FunctionStatus:
         declared_in=facts.declared_in,
         container_concurrency=spec.container_concurrency,
         timeout_seconds=spec.timeout_seconds,
-        scaling=_scaling(function, facts.scaling),
+        scaling=scaling_status(spec, facts.scaling),
     )
 
 
@@ -81,19 +82,6 @@ def _instance(one: Instance) -> InstanceStatus:
         started_at=_time(one.started_at),
         ready_at=None if one.ready_at is None else _time(one.ready_at),
         memory_bytes=one.memory_bytes,
-    )
-
-
-def _scaling(function: Function, seen: ScalingState | None) -> ScalingStatus:
-    declared = function.spec.scaling
-    return ScalingStatus(
-        min_scale=declared.min_scale,
-        max_scale=declared.max_scale,
-        metric=declared.metric,
-        target=function.spec.target,
-        observed=None if seen is None else seen.observed,
-        panicking=seen is not None and seen.panicking,
-        reason="" if seen is None else seen.reason,
     )
 
 

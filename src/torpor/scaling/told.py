@@ -1,4 +1,4 @@
-"""What a controller that leads tells of its decisions: how they travel to who shows them. Pure."""
+"""What is told of the autoscaler's decisions: how they travel to who shows them, and how they look. Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import orjson
 
 from torpor.scaling.loop import ScalingState
+from torpor.spec.status import ScalingStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torpor.spec.models import FunctionSpec
 
 
 def encode(states: Mapping[str, ScalingState]) -> bytes:
@@ -33,3 +36,16 @@ def decode(body: bytes) -> dict[str, ScalingState]:
         }
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no decisions by function: {error!r}") from error
+
+
+def scaling_status(spec: FunctionSpec, seen: ScalingState | None) -> ScalingStatus:
+    """How a function is scaled: what it declares, and the last decision if there is one."""
+    return ScalingStatus(
+        min_scale=spec.scaling.min_scale,
+        max_scale=spec.scaling.max_scale,
+        metric=spec.scaling.metric,
+        target=spec.target,
+        observed=None if seen is None else seen.observed,
+        panicking=seen is not None and seen.panicking,
+        reason="" if seen is None else seen.reason,
+    )

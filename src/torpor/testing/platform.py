@@ -24,6 +24,7 @@ from torpor.events.claims import Claims
 from torpor.events.dispatcher import Declared, Dispatcher
 from torpor.events.ingress import Ingress
 from torpor.events.memory import MemoryLog
+from torpor.events.names import DEFAULT_BROKER
 from torpor.events.sender import Response
 from torpor.runtime.prepare import prepare
 from torpor.settings import RuntimeSettings
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from torpor.runtime.app import Application
     from torpor.spec.models import Function
 
-DEFAULT_BROKER = "default/default"
 _T = TypeVar("_T")
 _PATIENCE_SECONDS = 120.0
 _IDLE_TURNS = 20  # of the loop, in which nothing happens any more; the longest chain of wakes takes fewer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from torpor.cluster.declarations import DEFAULT_BROKER, Declarations, kept
+from torpor.cluster.declarations import Declarations, kept
 from torpor.events.dispatcher import Stray
+from torpor.events.names import DEFAULT_BROKER
 from torpor.providers.kubernetes.resources import FUNCTIONS, TRIGGERS
 
 GATEWAY = "torpor-gateway-internal.torpor.svc:8082"
