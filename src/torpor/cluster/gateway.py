@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from torpor.cluster import names
 from torpor.cluster.addresses import addresses, ready
 from torpor.cluster.prober import Prober
+from torpor.cluster.reader import Reader
 from torpor.cluster.starts import Starts
 from torpor.cluster.telemetry import GatewayMetrics
 from torpor.cluster.waker import Waker
@@ -22,7 +23,7 @@ from torpor.controller.names import FUNCTION, PART_OF
 from torpor.controller.status import READY, SERVING, condition
 from torpor.controller.world import function_key
 from torpor.endpoint import Endpoint
-from torpor.errors import DeclarationError, GatewayError, TransportError
+from torpor.errors import GatewayError, TransportError
 from torpor.gateway.gateway import Gateway
 from torpor.providers.kubernetes import pages, resources
 from torpor.providers.kubernetes.mirror import Mirror
@@ -94,8 +95,7 @@ class GatewayPod:
             labels=f"{PART_OF}=torpor",
         )
         self._declared: dict[str, Function] = {}
-        self._read: dict[str, tuple[object, Function]] = {}
-        """Functions by their generation, so that what has not changed is not read again."""
+        self._reader = Reader(function_of)
         self._configured = False
         self._leaving = False
 
@@ -227,26 +227,11 @@ class GatewayPod:
 
         A function that has become wrong is served as it was, like its pods.
         """
-        found = {}
-        read = self._read
-        self._read = {}
-        for name, item in self._functions.items.items():
-            metadata = item["metadata"]
-            version = (metadata.get("uid"), metadata.get("generation"))
-            try:
-                known = read.get(name)
-                found[name] = known[1] if known and known[0] == version else function_of(item)
-                self._read[name] = (version, found[name])
-            except DeclarationError as error:
-                if name in self._declared:
-                    found[name] = self._declared[name]
-                _LOG.warning("%s is wrong: %s", name, error)
-        for name in self._declared.keys() - found.keys():
+        before, self._declared = self._declared, self._reader.read(self._functions.items)
+        for name in before.keys() - self._declared.keys():
             self._starts.forget(name)
             self._metrics.starts.forget(name)
-        new = found.keys() - self._declared.keys()
-        self._declared = found
-        return new
+        return self._declared.keys() - before.keys()
 
     def _part(self, component: str) -> tuple[Endpoint, ...]:
         service = {"events": names.EVENTS, "api": names.API}[component]
