@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torpor.clock import cancel
 from torpor.errors import StartError
 
 if TYPE_CHECKING:
@@ -101,8 +102,7 @@ class Supervised:
     async def close(self, patience_seconds: float = 10.0) -> None:
         """End it, and start it no more."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await cancel(self._keeper)
             self._keeper = None
         if self._process is not None:
             await end(self._process, patience_seconds)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torpor import serving as server
 from torpor.api.app import ApiOptions, create
 from torpor.api.server import serving
-from torpor.clock import SystemClock, first_of
+from torpor.clock import SystemClock, cancel, first_of
 from torpor.cluster import blobs, names
 from torpor.cluster.backend import ClusterBackend
 from torpor.cluster.late import LateBlobs
@@ -59,7 +59,7 @@ class ApiPod:
                 kube, log_kube, client, clock, kept, namespace=settings.namespace, url=settings.url
             )
             working = asyncio.create_task(_work(backend, kept))
-            stack.push_async_callback(_end, working)
+            stack.push_async_callback(cancel, working)
             await self._open(stack, backend, kept)
             await first_of(ending.wait(), asyncio.shield(working))
             if working.done():
@@ -87,11 +87,6 @@ async def _work(backend: ClusterBackend, kept: LateBlobs) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(backend.run())
         group.create_task(kept.run())
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -21,7 +21,7 @@ from torpor.cli import FAILED, deployable
 from torpor.cli.output import output_option, print_json, print_table
 from torpor.cli.readiness import Name, Readiness, name_of
 from torpor.cli.target import WrongFileError, context_option
-from torpor.clock import SystemClock, happens_within
+from torpor.clock import SystemClock, cancel, happens_within
 from torpor.errors import (
     ClusterConflictError,
     ClusterError,
@@ -267,9 +267,7 @@ class _Deployment:
                         task.result()
         finally:
             self._tell("")
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(*tasks)
 
     def _tell(self, text: str) -> None:
         """Show how far it is on the terminal's last line, which is used again."""

@@ -12,7 +12,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from torpor.clock import first_of
+from torpor.clock import cancel, first_of
 from torpor.cluster import names
 from torpor.cluster.declarations import Declarations, kept
 from torpor.errors import ClusterError, EventLogError
@@ -96,7 +96,7 @@ class EventsPod:
             connecting = asyncio.ensure_future(connect(settings.nats_url, settings.nats_token, self._clock))
             await first_of(asyncio.shield(connecting), ending.wait())
             if not connecting.done():
-                await _end(connecting)
+                await cancel(connecting)
                 return
             log = connecting.result()
             log.on_reconnect(self._doubt)
@@ -124,15 +124,13 @@ class EventsPod:
                 await _until(ending, asyncio.Event().wait(), tasks)
                 await self._leave(service, tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(*tasks)
 
     async def _leave(self, service: Service, tasks: list[asyncio.Task[None]]) -> None:
         """Not ready from now on; whoever has not heard of it yet is served, and others take over."""
         self._leaving = True
         for task in reversed(tasks):  # who leads gives up the lead first
-            await _end(task)
+            await cancel(task)
         await service.dispatcher.halt()
         await asyncio.gather(
             self._clock.sleep(self._settings.leave_seconds),
@@ -250,10 +248,4 @@ async def _until(
                 task.result()
         return not ending.is_set()
     finally:
-        for wait in waits:
-            await _end(wait)
-
-
-async def _end(task: asyncio.Future[Any]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+        await cancel(*waits)

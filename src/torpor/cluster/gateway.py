@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
 
+from torpor.clock import cancel
 from torpor.cluster import names
 from torpor.cluster.addresses import addresses, ready
 from torpor.cluster.prober import Prober
@@ -126,9 +127,7 @@ class GatewayPod:
                         task.result()
                 await self._leave()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(*tasks)
             await self._prober.close()
             await self._waker.close()
             await self._gateway.close()

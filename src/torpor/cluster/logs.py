@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from torpor.clock import cancel
 from torpor.controller.names import CONTAINER
 from torpor.errors import ClusterError, ClusterMissingError, ClusterRefusedError, ClusterUnreachableError
 from torpor.spec.status import LogLine
@@ -112,9 +113,7 @@ class PodLogs:
             if not self._readers[key]:
                 del self._readers[key]
             tasks = [following, *reader.tasks.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(*tasks)
 
     # --- what there is already ----------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from torpor.clock import cancel
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -90,9 +92,7 @@ class Prober:
             tasks += pods.probes.values()
             if pods.publishing is not None:
                 tasks.append(pods.publishing)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
         self._keys.clear()
 
     def _drop(self, pods: _Pods, endpoint: Endpoint) -> None:

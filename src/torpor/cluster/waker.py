@@ -9,6 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from torpor.clock import cancel
 from torpor.errors import ClusterConflictError, ClusterError
 from torpor.providers.kubernetes.resources import DEPLOYMENTS
 
@@ -55,9 +56,7 @@ class Waker:
     async def close(self) -> None:
         """Stop."""
         tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
 
     async def _wake(self, key: str) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS

@@ -16,7 +16,7 @@ import sys
 import uvloop
 from pydantic import ValidationError
 
-from torpor.clock import SystemClock, first_of
+from torpor.clock import SystemClock, cancel, first_of
 from torpor.events.declaration import ServiceConfig
 from torpor.events.logs import log_to_stderr
 from torpor.events.process import run
@@ -50,8 +50,7 @@ async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.so
     connecting = asyncio.ensure_future(connect(config.nats_url, config.nats_token, clock))
     await first_of(asyncio.shield(connecting), ending.wait())
     if not connecting.done():
-        connecting.cancel()
-        await asyncio.gather(connecting, return_exceptions=True)
+        await cancel(connecting)
         return
     service = Service(connecting.result(), clock, blobs_url=config.blobs_url)
     await run(service, clock, ingress=ingress, control=control, stats_path=config.stats_path, ending=ending)

@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from torpor.clock import cancel
 from torpor.errors import TorporError
 from torpor.events import names
 from torpor.events.claims import Claims
@@ -187,8 +188,7 @@ class Dispatcher:
     async def close(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         """Stop; what is under way for longer than ``grace_seconds`` is delivered again later."""
         if self._housekeeper is not None:
-            self._housekeeper.cancel()
-            await asyncio.gather(self._housekeeper, return_exceptions=True)
+            await cancel(self._housekeeper)
             self._housekeeper = None
         subscriptions, self._subscriptions = list(self._subscriptions.values()), {}
         subscriptions += self._ending.values()

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from torpor.binding import BATCH, WireEvent, encode_batch, encode_value
+from torpor.clock import cancel
 from torpor.errors import EventLogError, SupersededError, TorporError
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
@@ -135,8 +136,7 @@ class JoinSubscription:
     async def halt(self) -> None:
         """Begin nothing more; what is under way can go on while another process begins."""
         if self._timer is not None:
-            self._timer.cancel()
-            await asyncio.gather(self._timer, return_exceptions=True)
+            await cancel(self._timer)
         await asyncio.gather(self._parts.halt(), self._endings.halt())
 
     async def stop(self, grace_seconds: float) -> None:

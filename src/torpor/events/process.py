@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torpor.clock import first_of
+from torpor.clock import cancel, first_of
 from torpor.events.control_app import ControlApp
 from torpor.serving import serving
 
@@ -63,8 +63,7 @@ async def _saved(stats: Stats, clock: Clock, path: Path | None) -> AsyncIterator
     try:
         yield
     finally:
-        saver.cancel()
-        await asyncio.gather(saver, return_exceptions=True)
+        await cancel(saver)
         await asyncio.to_thread(_save, stats, path)
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from torpor.clock import cancel
 from torpor.errors import EventLogError, TorporError
 from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog
 
@@ -76,7 +77,7 @@ class Pump:
         if not self._tasks or self._halted:
             return
         self._halted = True
-        await _end(self._tasks[0])
+        await cancel(self._tasks[0])
         if self._consumer is not None:
             await self._consumer.close()
 
@@ -90,10 +91,10 @@ class Pump:
             timer = asyncio.create_task(_sleep(self._clock, grace_seconds))
             while self._held and not timer.done():
                 await asyncio.wait([timer, *self._held], return_when=asyncio.FIRST_COMPLETED)
-            await _end(timer)
+            await cancel(timer)
         for task in list(self._held):
-            await _end(task)
-        await _end(keeper)
+            await cancel(task)
+        await cancel(keeper)
         self._tasks = []
 
     async def _read(self) -> None:
@@ -167,8 +168,3 @@ class Pump:
 
 async def _sleep(clock: Clock, delay_seconds: float) -> None:
     await clock.sleep(delay_seconds)
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

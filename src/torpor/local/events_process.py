@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from torpor.children import Supervised, end, tied
+from torpor.clock import cancel
 from torpor.endpoint import socket_folder
 from torpor.errors import EventLogError, StartError
 from torpor.events.control import ControlClient
@@ -202,9 +203,7 @@ class EventsProcess:
                 return told.result()
             raise StartError(f"the events process ended with {ended.result()}: {self._said()}")
         finally:
-            for task in (ended, told):
-                task.cancel()
-            await asyncio.gather(ended, told, return_exceptions=True)
+            await cancel(ended, told)
 
     async def _tell_process(self) -> None:
         while True:

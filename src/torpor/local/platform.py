@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from torpor.blobs import BlobStore
+from torpor.clock import cancel
 from torpor.errors import TorporError
 from torpor.events.names import DEFAULT_BROKER
 from torpor.events.views import broker_statuses, trigger_status
@@ -128,9 +129,7 @@ class LocalPlatform:
     async def _close(self) -> None:
         self._stopping.set()
         await self._reloader.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel(*self._tasks)
         try:
             # The gateway stays until the last instance has answered, the broker until the dispatcher is done.
             await self._events.close_dispatcher()
@@ -272,7 +271,5 @@ async def _all(*starts: Awaitable[None]) -> None:
     try:
         await asyncio.gather(*tasks)
     except TorporError:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
         raise

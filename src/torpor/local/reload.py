@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from torpor.clock import cancel
 from torpor.errors import DeclarationError, EnvironmentBuildError, HandlerError, TorporError
 from torpor.local.plan import plan
 from torpor.local.reports import News, Report
@@ -101,9 +102,7 @@ class Reloader:
     async def close(self) -> None:
         """Start nothing more, and take nothing over any more."""
         tasks = [*self._tasks, *self._starting.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
 
     # --- what is declared -----------------------------------------------------------------------------------
 
@@ -232,8 +231,7 @@ class Reloader:
     async def _stop_starting(self, key: str) -> None:
         task = self._starting.pop(key, None)
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await cancel(task)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

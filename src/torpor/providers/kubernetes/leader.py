@@ -12,7 +12,7 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from torpor.clock import happens_within
+from torpor.clock import cancel, happens_within
 from torpor.errors import ClusterConflictError, ClusterError, ClusterMissingError
 from torpor.providers.kubernetes.resources import LEASES
 
@@ -76,8 +76,7 @@ class Leader:
                     return
                 await happens_within(self._clock, left_seconds + _MARGIN_SECONDS, freed)
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await cancel(following)
 
     async def _follow(self, version: str, freed: asyncio.Event) -> None:
         """See each renewal since ``version``; set ``freed`` when the lease is, or no more is to be seen."""
@@ -105,9 +104,7 @@ class Leader:
                 working.result()
         finally:
             self.leading = False
-            for task in (working, keeping):
-                task.cancel()
-            await asyncio.gather(working, keeping, return_exceptions=True)
+            await cancel(working, keeping)
             await self._release()
 
     async def _keep(self) -> None:

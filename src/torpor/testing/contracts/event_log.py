@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torpor.binding import WireEvent
+from torpor.clock import cancel
 from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError
 from torpor.events.log import MAX_APPEND, ConsumerSpec, Guard, Record, StreamSpec
 from torpor.events.names import token
@@ -407,8 +408,7 @@ async def fetch_that_is_cancelled_loses_nothing(rig: Rig) -> None:
     consumer = await rig.open()
     for number in range(5):
         fetching = await rig.in_background(_fetch(consumer, 2))
-        fetching.cancel()
-        await asyncio.gather(fetching, return_exceptions=True)
+        await cancel(fetching)
         await rig.append(str(number))
         [delivery] = await rig.take(consumer, 1)
         assert (delivery.record.event.id, delivery.attempt) == (str(number), 1)
@@ -634,9 +634,7 @@ async def two_readers_of_one_consumer_share(rig: Rig) -> None:
             await rig.time.settle()
 
     await rig.soon(all_taken())
-    for reader in readers:
-        reader.cancel()
-    await asyncio.gather(*readers, return_exceptions=True)
+    await cancel(*readers)
     assert sorted(taken) == [str(number) for number in range(10)]
 
 

@@ -7,6 +7,7 @@ import itertools
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torpor.binding import WireEvent
+from torpor.clock import cancel
 from torpor.events.log import ConsumerSpec, Record, StreamSpec
 
 if TYPE_CHECKING:
@@ -100,8 +101,7 @@ class Rig:
         await self.time.settle()
         if fetching.done():
             raise AssertionError(f"{_ids(fetching.result())} came, nothing was expected")
-        fetching.cancel()
-        await asyncio.gather(fetching, return_exceptions=True)
+        await cancel(fetching)
 
     async def until_pending(self, consumer: Consumer, count: int) -> None:
         """``pending`` becomes ``count``, without that time passes."""
