@@ -7,6 +7,7 @@ signals and polls ten times a second.
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ from torpor.endpoint import Endpoint
 from torpor.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator
 
 Scope = MutableMapping[str, Any]
@@ -24,6 +24,14 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 _KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 1024
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket for :func:`serving`; port 0 takes a free one. Raises ``OSError``."""
+    listener = socket.create_server((host, port), backlog=_BACKLOG)
+    listener.setblocking(False)
+    return listener
 
 
 @contextlib.asynccontextmanager

@@ -163,13 +163,18 @@ class ControllerSettings(ClusterSettings):
     )
 
 
-class GatewaySettings(ClusterSettings):
+class ListeningSettings(ClusterSettings):
+    """What a part that others call reads beside."""
+
+    host: str = Field("0.0.0.0", alias="TORPOR_HOST", description="Address that it listens on.")
+    http_port: int = Field(
+        8080, alias="TORPOR_HTTP_PORT", ge=0, le=65535, description="TCP port for those who call it."
+    )
+
+
+class GatewaySettings(ListeningSettings):
     """What a gateway reads beside."""
 
-    host: str = Field("0.0.0.0", alias="TORPOR_HOST", description="Address that the gateway listens on.")
-    http_port: int = Field(
-        8080, alias="TORPOR_HTTP_PORT", ge=0, le=65535, description="TCP port for callers."
-    )
     internal_port: int = Field(
         8082,
         alias="TORPOR_INTERNAL_PORT",
@@ -188,7 +193,7 @@ class GatewaySettings(ClusterSettings):
     workers: int = Field(
         2, alias="TORPOR_WORKERS", ge=1, le=64, description="Threads of Envoy that serve requests."
     )
-    drain_seconds: float = Field(
+    leave_seconds: float = Field(
         10.0,
         alias="TORPOR_LEAVE_SECONDS",
         ge=0,
@@ -196,13 +201,9 @@ class GatewaySettings(ClusterSettings):
     )
 
 
-class EventsSettings(ClusterSettings):
+class EventsSettings(ListeningSettings):
     """What takes in and delivers events reads beside."""
 
-    host: str = Field("0.0.0.0", alias="TORPOR_HOST", description="Address that it listens on.")
-    http_port: int = Field(
-        8080, alias="TORPOR_HTTP_PORT", ge=0, le=65535, description="TCP port where events come in."
-    )
     nats_url: str = Field(
         "nats://127.0.0.1:4222", alias="TORPOR_NATS_URL", description="NATS servers, where events are kept."
     )
@@ -233,13 +234,9 @@ class EventsSettings(ClusterSettings):
     )
 
 
-class ApiSettings(ClusterSettings):
+class ApiSettings(ListeningSettings):
     """What the API reads beside."""
 
-    host: str = Field("0.0.0.0", alias="TORPOR_HOST", description="Address that the API listens on.")
-    http_port: int = Field(
-        8080, alias="TORPOR_HTTP_PORT", ge=0, le=65535, description="TCP port of the REST API."
-    )
     blobs_port: int = Field(
         8082,
         alias="TORPOR_BLOBS_PORT",

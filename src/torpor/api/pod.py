@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from typing import TYPE_CHECKING
 
 from torpor import serving as server
@@ -69,10 +68,10 @@ class ApiPod:
         settings = self._settings
         agent = pages.serving(settings.health_port, ready=lambda: backend.ready)
         self.ports["agent"] = await stack.enter_async_context(agent)
-        listener = _listen(settings.host, settings.blobs_port)
+        listener = server.listen(settings.host, settings.blobs_port)
         serving_blobs = server.serving(blobs.app(kept), listener, grace_seconds=_BLOB_GRACE_SECONDS)
         self.ports["blobs"] = (await stack.enter_async_context(serving_blobs)).port
-        listener = _listen(settings.host, settings.http_port)
+        listener = server.listen(settings.host, settings.http_port)
         endpoint = await stack.enter_async_context(serving(create(backend, _OPTIONS), listener))
         self.ports["http"] = endpoint.port
 
@@ -87,9 +86,3 @@ async def _work(backend: ClusterBackend, kept: LateBlobs) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(backend.run())
         group.create_task(kept.run())
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.create_server((host, port), backlog=1024)
-    listener.setblocking(False)
-    return listener

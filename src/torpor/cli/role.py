@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 import uvloop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
-    from torpor.settings import ApiSettings, EventsSettings, GatewaySettings
+    from torpor.settings import (
+        ApiSettings,
+        ClusterSettings,
+        ControllerSettings,
+        EventsSettings,
+        GatewaySettings,
+    )
+
+_Settings = TypeVar("_Settings", bound="ClusterSettings")
 
 
 @click.group("role", short_help="Run one part of the platform, as its pod in a cluster does.")
@@ -29,13 +36,10 @@ def controller() -> None:
     """Bring the cluster to what Functions and Triggers declare, and scale functions; one of several leads."""
     from torpor.settings import ControllerSettings  # noqa: PLC0415 - `--help` needs none of it
 
-    settings = ControllerSettings.from_environment()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_told(_controller()))
+    _run(ControllerSettings.from_environment(), lambda settings: _until_told(_controller(settings)))
 
 
-async def _controller() -> None:
+async def _controller(settings: ControllerSettings) -> None:
     from prometheus_client import REGISTRY  # noqa: PLC0415
 
     from torpor.clock import SystemClock  # noqa: PLC0415
@@ -45,9 +49,7 @@ async def _controller() -> None:
     from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
     from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
     from torpor.scaling.told import encode  # noqa: PLC0415
-    from torpor.settings import ControllerSettings  # noqa: PLC0415
 
-    settings = ControllerSettings.from_environment()
     platform = Platform(
         namespace=settings.namespace,
         url=settings.url.rstrip("/"),
@@ -70,10 +72,7 @@ def gateway() -> None:
     """Lead callers to functions, and hold requests while they wake; Envoy runs below this process."""
     from torpor.settings import GatewaySettings  # noqa: PLC0415 - `--help` needs none of it
 
-    settings = GatewaySettings.from_environment()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_gateway(settings))
+    _run(GatewaySettings.from_environment(), _gateway)
 
 
 async def _gateway(settings: GatewaySettings) -> None:
@@ -91,13 +90,9 @@ async def _gateway(settings: GatewaySettings) -> None:
 @command.command("events", short_help="Take in events and deliver them to functions.")
 def events() -> None:
     """Take in events, keep them in NATS, and deliver them to functions; several share the work."""
-    from torpor.events.logs import log_to_stderr  # noqa: PLC0415 - `--help` needs none of it
-    from torpor.settings import EventsSettings  # noqa: PLC0415
+    from torpor.settings import EventsSettings  # noqa: PLC0415 - `--help` needs none of it
 
-    settings = EventsSettings.from_environment()
-    log_to_stderr(settings.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_events(settings))
+    _run(EventsSettings.from_environment(), _events)
 
 
 async def _events(settings: EventsSettings) -> None:
@@ -116,10 +111,7 @@ def api() -> None:
     """Show the platform by its REST API, and keep blobs for functions and events."""
     from torpor.settings import ApiSettings  # noqa: PLC0415 - `--help` needs none of it
 
-    settings = ApiSettings.from_environment()
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_api(settings))
+    _run(ApiSettings.from_environment(), _api)
 
 
 async def _api(settings: ApiSettings) -> None:
@@ -128,22 +120,33 @@ async def _api(settings: ApiSettings) -> None:
     await ApiPod(settings).run(_end_asked_for())
 
 
-def _end_asked_for() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT."""
-    ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, ending.set)
-    return ending
-
-
 async def _until_told(work: Coroutine[None, None, None]) -> None:
     """Run ``work`` until it ends, or SIGTERM or SIGINT asks for the end; then it is cancelled."""
     task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+    _on_signal(task.cancel)
     try:
         await task
     except asyncio.CancelledError:
         return
+
+
+def _run(settings: _Settings, part: Callable[[_Settings], Coroutine[None, None, None]]) -> None:
+    """Run a part as the only work of this process."""
+    from torpor.logs import log_to_stderr  # noqa: PLC0415
+
+    log_to_stderr(settings.log_level)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(part(settings))
+
+
+def _end_asked_for() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT."""
+    ending = asyncio.Event()
+    _on_signal(ending.set)
+    return ending
+
+
+def _on_signal(told: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told)

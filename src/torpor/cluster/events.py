@@ -22,7 +22,7 @@ from torpor.problems import ProblemType
 from torpor.providers.kubernetes import resources
 from torpor.providers.kubernetes.leader import Leader
 from torpor.providers.kubernetes.mirror import Mirror
-from torpor.serving import answer, refuse, serving
+from torpor.serving import answer, listen, refuse, serving
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, MutableMapping
@@ -44,7 +44,6 @@ _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 5.0
 _REQUESTS_SECONDS = 5
 _CONTROL_SECONDS = 1
-_BACKLOG = 1024
 _TEXT = b"text/plain; charset=utf-8"
 
 
@@ -93,12 +92,9 @@ class EventsPod:
         async with serving(
             self._agent, self._listen("agent", settings.health_port), grace_seconds=_CONTROL_SECONDS
         ):
-            connecting = asyncio.ensure_future(connect(settings.nats_url, settings.nats_token, self._clock))
-            await first_of(asyncio.shield(connecting), ending.wait())
-            if not connecting.done():
-                await cancel(connecting)
+            log = await connect(settings.nats_url, settings.nats_token, self._clock, ending)
+            if log is None:
                 return
-            log = connecting.result()
             log.on_reconnect(self._doubt)
             service = Service(log, self._clock, blobs_url=settings.blobs_url, shared=True)
             self._service = service
@@ -207,7 +203,7 @@ class EventsPod:
     # --- HTTP -----------------------------------------------------------------------------------------------
 
     def _listen(self, name: str, port: int) -> socket.socket:
-        listener = socket.create_server((self._settings.host, port), backlog=_BACKLOG)
+        listener = listen(self._settings.host, port)
         self.ports[name] = listener.getsockname()[1]
         return listener
 

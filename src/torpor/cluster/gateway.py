@@ -143,7 +143,7 @@ class GatewayPod:
             await self._gateway.drain()
         except TransportError as error:
             _LOG.warning("callers can't be asked to leave: %s", error)
-        await self._clock.sleep(self._settings.drain_seconds)
+        await self._clock.sleep(self._settings.leave_seconds)
         while any(load.concurrency for load in (await self._gateway.observe()).values()):
             await self._clock.sleep(_DRAINED_SECONDS)
 

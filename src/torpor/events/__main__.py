@@ -16,11 +16,11 @@ import sys
 import uvloop
 from pydantic import ValidationError
 
-from torpor.clock import SystemClock, cancel, first_of
+from torpor.clock import SystemClock
 from torpor.events.declaration import ServiceConfig
-from torpor.events.logs import log_to_stderr
 from torpor.events.process import run
 from torpor.events.service import Service, connect
+from torpor.logs import log_to_stderr
 
 
 def main() -> int:
@@ -47,12 +47,10 @@ async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.so
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_reader(0, _look, ending.set)
-    connecting = asyncio.ensure_future(connect(config.nats_url, config.nats_token, clock))
-    await first_of(asyncio.shield(connecting), ending.wait())
-    if not connecting.done():
-        await cancel(connecting)
+    log = await connect(config.nats_url, config.nats_token, clock, ending)
+    if log is None:
         return
-    service = Service(connecting.result(), clock, blobs_url=config.blobs_url)
+    service = Service(log, clock, blobs_url=config.blobs_url)
     await run(service, clock, ingress=ingress, control=control, stats_path=config.stats_path, ending=ending)
 
 

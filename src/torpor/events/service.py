@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from torpor.blobs import BlobStore
+from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
 from torpor.events import names
 from torpor.events.claims import Claims
@@ -115,8 +116,17 @@ class Service:
         await self._log.close()
 
 
-async def connect(url: str, token: str, clock: Clock) -> JetStreamLog:
-    """Connect to the event log, however long that takes."""
+async def connect(url: str, token: str, clock: Clock, ending: asyncio.Event) -> JetStreamLog | None:
+    """Connect to the event log, however long that takes; ``None`` once ``ending`` is set."""
+    connecting = asyncio.ensure_future(_connect(url, token, clock))
+    await first_of(asyncio.shield(connecting), ending.wait())
+    if connecting.done():
+        return connecting.result()
+    await cancel(connecting)
+    return None
+
+
+async def _connect(url: str, token: str, clock: Clock) -> JetStreamLog:
     pause_seconds = _FIRST_PAUSE_SECONDS
     while True:
         try:

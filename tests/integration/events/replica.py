@@ -23,7 +23,9 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     given = orjson.loads(await reader.readline())
     clock = SystemClock()
-    service = Service(await connect(given["nats"], given["token"], clock), clock, shared=True)
+    log = await connect(given["nats"], given["token"], clock, asyncio.Event())
+    assert log is not None
+    service = Service(log, clock, shared=True)
     await service.declare(Declaration.model_validate(given["declaration"]))
     ending = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ending.set)

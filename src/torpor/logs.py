@@ -1,4 +1,4 @@
-"""What the events service logs, as lines with what belongs to them at their end."""
+"""What a process of the platform logs: lines, with what belongs to each at its end."""
 
 from __future__ import annotations
 
