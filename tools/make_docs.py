@@ -19,6 +19,7 @@ from torpor.settings import (
     RuntimeSettings,
 )
 from torpor.spec import chart, crds, policies, schema
+from torpor.spec.written import write
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -95,11 +96,11 @@ def pages() -> dict[str, str]:
 
 def main() -> None:
     """Write them."""
-    schema.write(DOCS)
+    write(schema.files(), DOCS)
     for folder in (DOCS.parent / "k8s", CHARTS / "torpor" / "files"):
-        crds.write(folder / "crds")
-        policies.write(folder / "policies")
-    chart.write(CHARTS / "functions")
+        write(crds.files(), folder / "crds")
+        write(policies.files(), folder / "policies")
+    write(chart.files(), CHARTS / "functions")
     for name, text in pages().items():
         (DOCS / name).write_text(text, encoding="utf-8")
 

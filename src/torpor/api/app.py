@@ -16,6 +16,7 @@ from fastapi.responses import HTMLResponse
 from torpor.api import reference, refusals, routes
 from torpor.api.edge import Edge
 from torpor.api.streams import Streams
+from torpor.blobs import MAX_BLOB_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,7 +36,7 @@ class ApiOptions:
 
     allowed_hosts: Collection[str] = field(default_factory=frozenset)
     max_body_bytes: int = 64 * 1024
-    max_blob_bytes: int = 256 * 1024 * 1024
+    max_blob_bytes: int = MAX_BLOB_BYTES
     max_streams: int = 64
     quiet_seconds: float = 15.0
 

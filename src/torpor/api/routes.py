@@ -14,6 +14,7 @@ from torpor.api.documents import BrokerList, FunctionList, Health, ProblemDocume
 from torpor.api.refusals import RefusalError, unknown
 from torpor.api.streams import MEDIA_TYPE, Streams
 from torpor.binding import WireEvent, encode_structured
+from torpor.blobs.base import ANSWER_HEADERS, WRONG_TYPE, is_type
 from torpor.problems import ProblemType
 from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 MAX_TAIL_LINES = 10_000
 _BLOB_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
-_MEDIA_TYPE = re.compile(r"[\x20-\x7e]{1,255}\Z")
 PROBLEM: dict[str, Any] = {
     "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
 }
@@ -196,10 +196,8 @@ async def put_blob(request: Request, response: Response) -> StoredBlob:
     Its name comes of its bytes, so sending them again gives the same blob.
     """
     content_type = request.headers.get("content-type")
-    if content_type is not None and not _MEDIA_TYPE.match(content_type):
-        raise RefusalError(
-            ProblemType.MALFORMED_REQUEST, "header content-type: not printable ASCII, or too long"
-        )
+    if content_type is not None and not is_type(content_type):
+        raise RefusalError(ProblemType.MALFORMED_REQUEST, WRONG_TYPE)
     dataref = await _backend(request).put_blob(_chunks(request), content_type)
     name = dataref.rpartition("/")[2]
     response.headers["location"] = f"/api/v1/blobs/{name}"
@@ -232,9 +230,6 @@ async def get_blob(request: Request, name: str) -> StreamingResponse:
     headers = {
         "content-length": str(blob.size_bytes),
         "content-type": blob.content_type or "application/octet-stream",
-        "cache-control": "private, max-age=31536000, immutable",
-        # A blob is what anyone put there: no browser may guess its type, or run it as a page of this host.
-        "x-content-type-options": "nosniff",
-        "content-security-policy": "sandbox; default-src 'none'",
+        **ANSWER_HEADERS,
     }
     return StreamingResponse(blob.chunks, headers=headers)

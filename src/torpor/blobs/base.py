@@ -11,12 +11,28 @@ if TYPE_CHECKING:
 
 MAX_TYPE_LENGTH = 255
 """Longest content type that is kept."""
+MAX_BLOB_BYTES = 256 * 1024 * 1024
+"""Largest blob that is taken over HTTP, and that is read as a whole."""
+ANSWER_HEADERS = {
+    "cache-control": "private, max-age=31536000, immutable",
+    # A blob is what anyone put there: no browser may guess its type, or run it as a page of this host.
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "sandbox; default-src 'none'",
+}
+"""What an answer with a blob says beside its length and type."""
+WRONG_TYPE = "header content-type: not printable ASCII, or too long"
+_TYPE = re.compile(rf"[ -~]{{1,{MAX_TYPE_LENGTH}}}\Z")
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def is_name(text: str) -> bool:
     """Whether ``text`` can be a blob's name: the SHA-256 of its bytes, in lower-case hexadecimal."""
     return bool(_NAME.match(text))
+
+
+def is_type(text: str) -> bool:
+    """Whether ``text`` is kept as a blob's content type; else the words are :data:`WRONG_TYPE`."""
+    return bool(_TYPE.match(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from torpor.blobs.base import OpenBlob, is_name
+from torpor.blobs.base import MAX_BLOB_BYTES, OpenBlob, is_name
 from torpor.clock import SystemClock
 from torpor.endpoint import Endpoint
 from torpor.errors import BlobError, BlobNotFoundError, TransportError
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from torpor.transport import Exchange, Head, Headers, Response
 
 _T = TypeVar("_T")
-MAX_BLOB_BYTES = 256 * 1024 * 1024
-"""Largest blob that is read as a whole."""
 _CALL_SECONDS = 60.0
 _PAUSES_SECONDS = (0.1, 0.4, 1.5, 3.0)
 _AGAIN = frozenset((502, 503, 504))

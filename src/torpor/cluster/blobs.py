@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import orjson
 
-from torpor.blobs import MAX_TYPE_LENGTH, OpenBlob, is_name
+from torpor.blobs import MAX_BLOB_BYTES, MAX_TYPE_LENGTH, OpenBlob, is_name
+from torpor.blobs.base import ANSWER_HEADERS, WRONG_TYPE, is_type
 from torpor.errors import BlobError, BlobNotFoundError, BodyTooLargeError, EventLogError
 from torpor.events.jetstream_api import PATIENCE_SECONDS, Api
 from torpor.events.object_store import CHUNK_BYTES, ObjectStore
@@ -32,18 +32,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.blobs")
 BUCKET = "torpor-blobs"
-MAX_BLOB_BYTES = 256 * 1024 * 1024
 _UPLOADS_AT_ONCE = 64
 _BODY_PATIENCE_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 1
 _SWEEP_SECONDS = 3600.0
-_MEDIA_TYPE = re.compile(rb"[ -~]{1,255}\Z")
-_HEADERS = (
-    (b"cache-control", b"private, max-age=31536000, immutable"),
-    # A blob is what anyone put there: no browser may guess its type, or run it as a page of this host.
-    (b"x-content-type-options", b"nosniff"),
-    (b"content-security-policy", b"sandbox; default-src 'none'"),
-)
+_HEADERS = tuple((name.encode(), value.encode()) for name, value in ANSWER_HEADERS.items())
 
 
 class NatsBlobs:
@@ -205,10 +198,9 @@ class _Blobs:
 
     async def _put(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
-        kind = headers.get(b"content-type")
-        if kind is not None and not _MEDIA_TYPE.match(kind):
-            detail = "header content-type: not printable ASCII, or too long"
-            await refuse(send, ProblemType.MALFORMED_REQUEST, detail)
+        kind = headers[b"content-type"].decode("latin-1") if b"content-type" in headers else None
+        if kind is not None and not is_type(kind):
+            await refuse(send, ProblemType.MALFORMED_REQUEST, WRONG_TYPE)
             return
         if self._uploads >= _UPLOADS_AT_ONCE:
             detail = f"{self._uploads} blobs are being stored already"
@@ -217,7 +209,7 @@ class _Blobs:
         self._uploads += 1
         try:
             body = self._body(headers.get(b"content-length", b""), receive)
-            reference = await self._blobs.put_stream(body, kind.decode() if kind else None)
+            reference = await self._blobs.put_stream(body, kind)
         except _GoneError:
             return
         except BodyTooLargeError as error:

@@ -6,13 +6,12 @@ refuses by it what an editor would mark; what depends on more than one field is 
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from torpor.spec.schema import schema
+from torpor.spec.written import main
 
 SCHEMA_FILE = "values.schema.json"
 _WHOLE = ("Function", "Trigger", "Metadata")
@@ -64,12 +63,5 @@ def files() -> dict[str, bytes]:
     return {SCHEMA_FILE: orjson.dumps(values_schema(), option=options)}
 
 
-def write(folder: Path) -> None:
-    """Write it into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files().items():
-        (folder / name).write_bytes(content)
-
-
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("charts/functions"))
+    main(files(), "charts/functions")

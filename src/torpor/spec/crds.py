@@ -12,8 +12,6 @@ names of files and objects have no version in them, and each definition keeps a 
 from __future__ import annotations
 
 import io
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ruamel.yaml import YAML
@@ -21,6 +19,7 @@ from ruamel.yaml import YAML
 from torpor.spec.models import MAX_FILTER_DEPTH
 from torpor.spec.schema import BOUNDS, schema
 from torpor.spec.values import RESERVED_PATHS
+from torpor.spec.written import main
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -408,12 +407,5 @@ def yaml_file(objects: Sequence[dict[str, Any]], module: str) -> bytes:
     return stream.getvalue()
 
 
-def write(folder: Path) -> None:
-    """Write the definitions into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files().items():
-        (folder / name).write_bytes(content)
-
-
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("k8s/crds"))
+    main(files(), "k8s/crds")

@@ -7,12 +7,11 @@ filter in filters in filters; what a policy costs it counts while it runs.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any, Final
 
 from torpor.spec.crds import CHECKED_KEYS_DEPTH, yaml_file
 from torpor.spec.models import MAX_FILTER_DEPTH
+from torpor.spec.written import main
 
 _API: Final = "admissionregistration.k8s.io/v1"
 _NAME: Final = "filters.torpor.dev"
@@ -110,12 +109,5 @@ def files() -> dict[str, bytes]:
     return {"filters.yaml": yaml_file(objects(), "torpor.spec.policies")}
 
 
-def write(folder: Path) -> None:
-    """Write the policies into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files().items():
-        (folder / name).write_bytes(content)
-
-
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("k8s/policies"))
+    main(files(), "k8s/policies")

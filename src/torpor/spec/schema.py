@@ -6,8 +6,6 @@ The schema says what an editor can check while one types; ``torpor validate`` sa
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -15,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from torpor.spec.models import EnvVar, Filter, Function, Trigger, ValueFrom
 from torpor.spec.values import format_duration
+from torpor.spec.written import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,14 +190,6 @@ def _range(field: dict[str, Any]) -> str:
     return f", {field['minimum']:,} to {field['maximum']:,}" if "minimum" in field else ""
 
 
-def write(docs: Path) -> None:
-    """Write both files below ``docs``."""
-    for name, content in files().items():
-        path = docs / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-
 def files() -> dict[str, bytes]:
     """What is written, by path below the folder of documents."""
     document = orjson.dumps(schema(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -206,4 +197,4 @@ def files() -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("docs"))
+    main(files(), "docs")

@@ -15,7 +15,7 @@ import pytest
 
 pytest.register_assert_rewrite("torpor.testing.contracts.blob_store")
 
-from torpor.blobs import BlobStore  # noqa: E402
+from torpor.blobs import MAX_BLOB_BYTES, BlobStore  # noqa: E402
 from torpor.clock import SystemClock  # noqa: E402
 from torpor.cluster import blobs as served  # noqa: E402
 from torpor.cluster.blobs import NatsBlobs  # noqa: E402
@@ -55,7 +55,7 @@ class _Bucket:
 
 
 @asynccontextmanager
-async def _bucket(nats: NatsServer, max_blob_bytes: int = served.MAX_BLOB_BYTES) -> AsyncIterator[_Bucket]:
+async def _bucket(nats: NatsServer, max_blob_bytes: int = MAX_BLOB_BYTES) -> AsyncIterator[_Bucket]:
     bucket = f"test-{uuid.uuid4().hex}"
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/blobs"

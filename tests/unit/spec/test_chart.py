@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from torpor.spec.chart import files, values_schema, write
+from torpor.spec.chart import files, values_schema
+from torpor.spec.written import write
 
 FOLDER = Path(__file__).parents[3] / "charts" / "functions"
 
@@ -18,7 +19,7 @@ def test_generated_files_are_up_to_date(name: str) -> None:
 
 
 def test_writes_into_a_folder_that_is_new(tmp_path: Path) -> None:
-    write(tmp_path / "new")
+    write(files(), tmp_path / "new")
     assert {path.name for path in (tmp_path / "new").iterdir()} == set(files())
 
 

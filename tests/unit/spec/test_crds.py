@@ -10,6 +10,7 @@ import pytest
 from torpor.spec import crds, policies
 from torpor.spec.crds import definitions, files
 from torpor.spec.documents import parse
+from torpor.spec.written import write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ _FORBIDDEN = frozenset(
 
 @pytest.mark.parametrize("module", [crds, policies], ids=lambda module: module.__name__)
 def test_generated_files_are_up_to_date(module: ModuleType, tmp_path: Path) -> None:
-    module.write(tmp_path / "new")
+    write(module.files(), tmp_path / "new")
     made = {path.name: path.read_bytes() for path in (tmp_path / "new").iterdir()}
     folder = K8S / module.__name__.rpartition(".")[2]
     kept = {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -11,7 +11,8 @@ import pytest
 
 from torpor.spec.documents import parse
 from torpor.spec.models import KINDS, Function, Trigger
-from torpor.spec.schema import files, reference, schema, write
+from torpor.spec.schema import files, reference, schema
+from torpor.spec.written import write
 
 DOCS = Path(__file__).parents[3] / "docs"
 EXAMPLES = sorted(DOCS.parent.joinpath("functions").rglob("function.yaml"))
@@ -37,7 +38,7 @@ def test_generated_files_are_up_to_date(name: str) -> None:
 
 
 def test_writes_into_a_folder_that_is_new(tmp_path: Path) -> None:
-    write(tmp_path / "new")
+    write(files(), tmp_path / "new")
     written = {str(path.relative_to(tmp_path / "new")) for path in tmp_path.rglob("*.*")}
     assert written == set(files())
 
