@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -163,3 +165,15 @@ def _event(event_id: str, event_type: str, data: bytes | None, **attributes: str
         },
         data,
     )
+
+
+async def kill_nats(nats: NatsServer) -> None:
+    """Kill the server, and wait until it is there again."""
+    pid = nats.pid
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+
+    async def back() -> bool:
+        return nats.pid not in (None, pid)
+
+    await until(back)

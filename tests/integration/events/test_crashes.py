@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from tests.integration.events.process import PATIENCE_SECONDS, EventsProcess, Functions, until
+from tests.integration.events.process import PATIENCE_SECONDS, EventsProcess, Functions, kill_nats, until
 from torpor.events.declaration import Declaration
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.nats_server import NatsServer
@@ -113,14 +111,7 @@ async def _rig(folder: Path) -> AsyncIterator[_Rig]:
 
 
 async def _kill_nats(rig: _Rig) -> None:
-    pid = rig.nats.pid
-    if pid is not None:
-        os.kill(pid, signal.SIGKILL)
-
-    async def back() -> bool:
-        return rig.nats.pid not in (None, pid)
-
-    await until(back)
+    await kill_nats(rig.nats)
 
 
 async def _kill_events(rig: _Rig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from tests.integration.events.process import PATIENCE_SECONDS, Functions, until
+from tests.integration.events.process import PATIENCE_SECONDS, Functions, kill_nats, until
 from tests.integration.events.test_crashes import TRIGGERS, outcome
 from torpor.binding import WireEvent
 from torpor.children import tied
@@ -186,12 +185,17 @@ async def _seize(rig: _Rig) -> None:
     rig.replicas.append(rig.replicas.pop(-2))
 
 
-async def _terminate(rig: _Rig) -> None:
+async def _replace(rig: _Rig, number: signal.Signals) -> None:
+    """The one that leads ends by that signal, the other leads, and a new one comes."""
     first, second = rig.replicas[-2:]
-    await first.end(signal.SIGTERM)
+    await first.end(number)
     await second.lead()
     await rig.add()
     rig.replicas.append(rig.replicas.pop(-2))
+
+
+async def _terminate(rig: _Rig) -> None:
+    await _replace(rig, signal.SIGTERM)
 
 
 @pytest.mark.parametrize("move", [_hand_over, _seize, _terminate])
@@ -200,36 +204,18 @@ def test_the_lead_moves_without_a_call_too_many(
 ) -> None:
     async def run() -> None:
         async with _rig(tmp_path) as rig:
-            first, _ = await rig.add(), await rig.add()
-            await first.lead()
-            await rig.upload(*(f"g{number}" for number in range(GROUPS)))
-            for share in (2, 5, 8):
-                await rig.worked(GROUPS * TILES * share // 10)
-                await move(rig)
-            await _all_joined(rig)
+            await _disturbed(rig, move)
             assert set(rig.functions.worked.values()) == set(rig.functions.joined.values()) == {1}
 
     asyncio.run(run())
 
 
 async def _kill(rig: _Rig) -> None:
-    """The one that leads."""
-    first, second = rig.replicas[-2:]
-    await first.end(signal.SIGKILL)
-    await second.lead()
-    await rig.add()
-    rig.replicas.append(rig.replicas.pop(-2))
+    await _replace(rig, signal.SIGKILL)
 
 
 async def _kill_nats(rig: _Rig) -> None:
-    pid = rig.nats.pid
-    if pid is not None:
-        os.kill(pid, signal.SIGKILL)
-
-    async def back() -> bool:
-        return rig.nats.pid not in (None, pid)
-
-    await until(back)
+    await kill_nats(rig.nats)
 
 
 @pytest.mark.parametrize("disturb", [_kill, _kill_nats])
@@ -238,15 +224,20 @@ def test_nothing_is_lost_or_doubled(disturb: Callable[[_Rig], Awaitable[None]], 
 
     async def run() -> None:
         async with _rig(tmp_path) as rig:
-            first, _ = await rig.add(), await rig.add()
-            await first.lead()
-            await rig.upload(*(f"g{number}" for number in range(GROUPS)))
-            for share in (2, 5, 8):
-                await rig.worked(GROUPS * TILES * share // 10)
-                await disturb(rig)
-            await _all_joined(rig)
+            await _disturbed(rig, disturb)
 
     asyncio.run(run())
+
+
+async def _disturbed(rig: _Rig, disturb: Callable[[_Rig], Awaitable[None]]) -> None:
+    """Two services at work on all groups, and ``disturb`` three times in the middle of it."""
+    first, _ = await rig.add(), await rig.add()
+    await first.lead()
+    await rig.upload(*(f"g{number}" for number in range(GROUPS)))
+    for share in (2, 5, 8):
+        await rig.worked(GROUPS * TILES * share // 10)
+        await disturb(rig)
+    await _all_joined(rig)
 
 
 async def _all_joined(rig: _Rig) -> None:
