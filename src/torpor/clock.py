@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
 
 
 class Clock(Protocol):
@@ -61,6 +61,22 @@ async def first_of(*waits: Awaitable[object]) -> None:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await cancel(*tasks)
+
+
+async def alongside(wait: Awaitable[object], tasks: Iterable[asyncio.Future[None]]) -> None:
+    """Return once ``wait`` has ended, or one of ``tasks``; raises what a task failed with by then.
+
+    ``wait`` is ended by then, and ``tasks`` go on.
+    """
+    waiting: asyncio.Future[object] = asyncio.ensure_future(wait)
+    beside: list[asyncio.Future[Any]] = list(tasks)
+    try:
+        await asyncio.wait([waiting, *beside], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel(waiting)
+    for task in beside:
+        if task.done():
+            task.result()
 
 
 async def cancel(*tasks: asyncio.Future[Any]) -> None:

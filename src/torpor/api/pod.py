@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torpor import serving as server
 from torpor.api.app import ApiOptions, create
 from torpor.api.server import serving
-from torpor.clock import SystemClock, cancel, first_of
+from torpor.clock import SystemClock, alongside, cancel
 from torpor.cluster import blobs, names
 from torpor.cluster.backend import ClusterBackend
 from torpor.cluster.late import LateBlobs
@@ -60,9 +60,7 @@ class ApiPod:
             working = asyncio.create_task(_work(backend, kept))
             stack.push_async_callback(cancel, working)
             await self._open(stack, backend, kept)
-            await first_of(ending.wait(), asyncio.shield(working))
-            if working.done():
-                working.result()
+            await alongside(ending.wait(), [working])
 
     async def _open(self, stack: contextlib.AsyncExitStack, backend: ClusterBackend, kept: LateBlobs) -> None:
         settings = self._settings

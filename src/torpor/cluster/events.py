@@ -12,7 +12,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING
 
-from torpor.clock import cancel, first_of
+from torpor.clock import alongside, cancel, first_of
 from torpor.cluster import names
 from torpor.cluster.declarations import Declarations, kept
 from torpor.errors import ClusterError, EventLogError
@@ -25,7 +25,7 @@ from torpor.providers.kubernetes.mirror import Mirror
 from torpor.serving import answer, listen, refuse, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, MutableMapping
+    from collections.abc import MutableMapping
     from typing import Any
 
     from torpor.clock import Clock
@@ -111,13 +111,14 @@ class EventsPod:
             for work in (self._functions.run(), self._triggers.run(), self._declare_for_ever(service))
         ]
         try:
-            if not await _until(ending, service.declared.wait(), tasks):
+            await alongside(first_of(service.declared.wait(), ending.wait()), tasks)
+            if ending.is_set():
                 return
             tasks.append(asyncio.create_task(self._leader.run(lambda: self._lead(service))))
             ingress = self._listen("http", self._settings.http_port)
             async with serving(self._ingress, ingress, grace_seconds=_REQUESTS_SECONDS):
                 self._open = True
-                await _until(ending, asyncio.Event().wait(), tasks)
+                await alongside(ending.wait(), tasks)
                 await self._leave(service, tasks)
         finally:
             await cancel(*tasks)
@@ -230,18 +231,3 @@ class EventsPod:
             await send(message)
 
         await service.ingress(scope, receive, leaving)
-
-
-async def _until(
-    ending: asyncio.Event, done: Coroutine[Any, Any, object], tasks: list[asyncio.Task[None]]
-) -> bool:
-    """Wait for ``done`` or the end; false at the end. Raises what one of ``tasks`` failed with."""
-    waits = [asyncio.ensure_future(done), asyncio.ensure_future(ending.wait())]
-    try:
-        await asyncio.wait((*waits, *tasks), return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
-        return not ending.is_set()
-    finally:
-        await cancel(*waits)

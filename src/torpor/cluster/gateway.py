@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY
 
-from torpor.clock import cancel
+from torpor.clock import alongside, cancel
 from torpor.cluster import names
 from torpor.cluster.addresses import addresses, ready
 from torpor.cluster.prober import Prober
@@ -119,12 +119,7 @@ class GatewayPod:
                 pages={"/loads": self._loads, "/metrics": self._tell_metrics},
                 questions={"/active": self._active},
             ):
-                ended = asyncio.ensure_future(ending.wait())
-                await asyncio.wait((ended, *tasks), return_when=asyncio.FIRST_COMPLETED)
-                ended.cancel()
-                for task in tasks:
-                    if task.done():
-                        task.result()
+                await alongside(ending.wait(), tasks)
                 await self._leave()
         finally:
             await cancel(*tasks)
