@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import Any
 
 from torpor.errors import TorporError
-
-if TYPE_CHECKING:
-    from torpor.problems import ProblemType
+from torpor.problems import ProblemType
 
 
 class RefusalError(TorporError):
@@ -25,6 +24,30 @@ class RefusalError(TorporError):
         self.detail = detail
         self.extras = extras
         self.headers = headers
+
+
+class RejectError(RefusalError):
+    """Raise this in a handler for what it will never be able to do, however often it is tried.
+
+    The caller gets 422 with ``reason`` as its detail. An event is not delivered again: it becomes a dead
+    letter at once, and says why.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(ProblemType.REJECTED, reason)
+
+
+class RetryError(RefusalError):
+    """Raise this in a handler for what may go well later, when whatever it needs is there again.
+
+    The caller gets 503 with ``reason`` as its detail and, with ``after_seconds``, a ``Retry-After``. An event is
+    delivered again by its trigger's schedule, but not before that time. Any other error that a handler
+    raises is tried again as well, and is logged as a failure with its traceback.
+    """
+
+    def __init__(self, reason: str, *, after_seconds: float | None = None) -> None:
+        wait = () if after_seconds is None else ((b"retry-after", b"%d" % max(0, math.ceil(after_seconds))),)
+        super().__init__(ProblemType.TRY_AGAIN, reason, headers=wait)
 
 
 class InvalidReplyError(TorporError):

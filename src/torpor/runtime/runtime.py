@@ -20,7 +20,7 @@ from torpor.runtime.calls import CURRENT, Call, Calls
 from torpor.runtime.memory import resident_bytes
 from torpor.runtime.places import Places
 from torpor.runtime.protocol import write_whole
-from torpor.runtime.refusals import InvalidReplyError, RefusalError
+from torpor.runtime.refusals import InvalidReplyError, RefusalError, RejectError, RetryError
 from torpor.runtime.workers import MAX_THREADS, Interrupted, Workers
 
 if TYPE_CHECKING:
@@ -176,6 +176,8 @@ class Runtime:
         if isinstance(error, bodies.GoneError):
             self.metrics.outcomes[metrics.GONE] += 1
             return None
+        if isinstance(error, RejectError | RetryError):
+            return self._declined(error, call)
         if isinstance(error, RefusalError | MalformedEventError):
             return _refused(error, call)
         if isinstance(error, InvalidReplyError):
@@ -187,6 +189,13 @@ class Runtime:
         _LOG.error("the handler failed: %s", _said(error), exc_info=error)
         detail = f"The handler of '{self.name}' raised an error; its log has the rest."
         return answers.problem(ProblemType.HANDLER_FAILED, detail, call.request_id, metrics.FAILED)
+
+    def _declined(self, error: RejectError | RetryError, call: Call) -> Answer:
+        """The answer to a call that the author's handler won't serve, or not now."""
+        if self.on_failure is not None:
+            self.on_failure(error)
+        _LOG.warning("the handler declined: %s", error)
+        return _refused(error, call)
 
     def _answer_to_cancelled(self, error: asyncio.CancelledError, call: Call) -> Answer | None:
         if not (call.timed_out or self.draining):

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from starlette.requests import Request  # noqa: TC002
 from starlette.responses import PlainTextResponse, Response
 
-from torpor import CloudEvent, Context, function
+from torpor import CloudEvent, Context, RejectError, RetryError, function
 from torpor.blobs import BlobStore
 
 
@@ -502,5 +502,49 @@ def test_documents_itself(serve: Any) -> None:
         assert page.status == 200
         assert b"What it does." in page.body
         assert b"<script" not in page.body
+
+    asyncio.run(run())
+
+
+# --- what a handler declines --------------------------------------------------------------------------------
+
+
+@function
+async def rejects(data: dict[str, int]) -> None:
+    raise RejectError(f"{data['n']} is no number of ours")
+
+
+@function
+def asks_for_time(data: dict[str, float | None]) -> None:
+    raise RetryError("the till is closed", after_seconds=data["wait"])
+
+
+def test_what_is_rejected_is_final(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        answer = await serve(rejects).event({"n": 7})
+        assert (answer.status, answer.json["type"]) == (422, "https://torpor.dev/problems/rejected")
+        assert answer.json["detail"] == "7 is no number of ours"
+        assert answer.header(b"retry-after") is None
+
+    asyncio.run(run())
+    [record] = caplog.records
+    assert record.getMessage() == "the handler declined: 7 is no number of ours"
+    assert record.exc_info is None
+
+
+@pytest.mark.parametrize(("wait", "header"), [(None, None), (0.0, b"0"), (1.2, b"2"), (-3.0, b"0")])
+def test_what_is_to_be_tried_again_says_when(serve: Any, wait: float | None, header: bytes | None) -> None:
+    async def run() -> None:
+        answer = await serve(asks_for_time).event({"wait": wait})
+        assert (answer.status, answer.json["type"]) == (503, "https://torpor.dev/problems/try-again")
+        assert answer.header(b"retry-after") == header
+
+    asyncio.run(run())
+
+
+def test_a_plain_call_is_declined_alike(serve: Any) -> None:
+    async def run() -> None:
+        headers = {"content-type": "application/json"}
+        assert (await serve(rejects).request(headers=headers, body=b'{"n": 7}')).status == 422
 
     asyncio.run(run())
