@@ -40,8 +40,8 @@ class RejectError(RefusalError):
 class RetryError(RefusalError):
     """Raise this in a handler for what may go well later, when whatever it needs is there again.
 
-    The caller gets 503 with ``reason`` as its detail and, with ``after_seconds``, a ``Retry-After``. An event is
-    delivered again by its trigger's schedule, but not before that time. Any other error that a handler
+    The caller gets 503 with ``reason`` as its detail and, with ``after_seconds``, a ``Retry-After``. An event
+    is delivered again by its trigger's schedule, but not before that time. Any other error that a handler
     raises is tried again as well, and is logged as a failure with its traceback.
     """
 

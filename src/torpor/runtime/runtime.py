@@ -176,9 +176,9 @@ class Runtime:
         if isinstance(error, bodies.GoneError):
             self.metrics.outcomes[metrics.GONE] += 1
             return None
-        if isinstance(error, RejectError | RetryError):
-            return self._declined(error, call)
         if isinstance(error, RefusalError | MalformedEventError):
+            if isinstance(error, RejectError | RetryError):
+                self._note_declined(error)
             return _refused(error, call)
         if isinstance(error, InvalidReplyError):
             _LOG.error("the handler's reply can't be sent: %s", error)
@@ -190,12 +190,10 @@ class Runtime:
         detail = f"The handler of '{self.name}' raised an error; its log has the rest."
         return answers.problem(ProblemType.HANDLER_FAILED, detail, call.request_id, metrics.FAILED)
 
-    def _declined(self, error: RejectError | RetryError, call: Call) -> Answer:
-        """The answer to a call that the author's handler won't serve, or not now."""
+    def _note_declined(self, error: RejectError | RetryError) -> None:
         if self.on_failure is not None:
             self.on_failure(error)
         _LOG.warning("the handler declined: %s", error)
-        return _refused(error, call)
 
     def _answer_to_cancelled(self, error: asyncio.CancelledError, call: Call) -> Answer | None:
         if not (call.timed_out or self.draining):
