@@ -208,6 +208,13 @@ class EventsSettings(ListeningSettings):
         "nats://127.0.0.1:4222", alias="TORPOR_NATS_URL", description="NATS servers, where events are kept."
     )
     nats_token: str = Field("", alias="TORPOR_NATS_TOKEN", description="What NATS knows the platform by.")
+    nats_copies: int = Field(
+        1,
+        alias="TORPOR_NATS_COPIES",
+        ge=1,
+        le=5,
+        description="On how many NATS servers of a cluster each stream is kept.",
+    )
     gateway: str = Field(
         "",
         alias="TORPOR_GATEWAY",
@@ -256,6 +263,13 @@ class ApiSettings(ListeningSettings):
     )
     nats_url: str = Field("", alias="TORPOR_NATS_URL", description="NATS servers, where blobs are kept.")
     nats_token: str = Field("", alias="TORPOR_NATS_TOKEN", description="What NATS knows the platform by.")
+    nats_copies: int = Field(
+        1,
+        alias="TORPOR_NATS_COPIES",
+        ge=1,
+        le=5,
+        description="On how many NATS servers of a cluster each stream is kept.",
+    )
 
 
 # What a function's process needs of the machine, and nothing else of the platform's environment.

@@ -65,6 +65,7 @@ http://torpor-gateway.{{ .Release.Namespace }}.svc
 {{/* What a part that speaks with NATS reads. An external NATS may ask for no token. */}}
 {{- define "torpor.natsEnvironment" -}}
 - {name: TORPOR_NATS_URL, value: {{ include "torpor.natsUrl" . | quote }}}
+- {name: TORPOR_NATS_COPIES, value: {{ .Values.nats.replicas | quote }}}
 {{- if or .Values.nats.enabled .Values.nats.tokenSecret.name }}
 - name: TORPOR_NATS_TOKEN
   valueFrom: {secretKeyRef: {name: {{ include "torpor.natsSecret" . }}, key: {{ .Values.nats.tokenSecret.key }}}}

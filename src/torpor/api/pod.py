@@ -47,7 +47,9 @@ class ApiPod:
         """
         settings, clock = self._settings, SystemClock()
         kubeconfig = settings.kubeconfig or None
-        kept = LateBlobs(settings.nats_url, settings.nats_token, blobs_url(settings), clock)
+        kept = LateBlobs(
+            settings.nats_url, settings.nats_token, blobs_url(settings), clock, settings.nats_copies
+        )
         async with contextlib.AsyncExitStack() as stack:
             kube = await stack.enter_async_context(closing(await connect(kubeconfig=kubeconfig)))
             connecting = connect(kubeconfig=kubeconfig, connections=_LOG_CONNECTIONS)

@@ -40,13 +40,13 @@ _HEADERS = tuple((name.encode(), value.encode()) for name, value in ANSWER_HEADE
 
 
 class NatsBlobs:
-    """The blobs in one bucket; ``url`` is where :func:`app` serves them."""
+    """The blobs in one bucket, on ``copies`` servers; ``url`` is where :func:`app` serves them."""
 
-    def __init__(self, api: Api, clock: Clock, url: str, bucket: str = BUCKET) -> None:
+    def __init__(self, api: Api, clock: Clock, url: str, bucket: str = BUCKET, copies: int = 1) -> None:
         self._api = api
         self._clock = clock
         self._url = url.rstrip("/")
-        self._store = ObjectStore(api, bucket)
+        self._store = ObjectStore(api, bucket, copies)
 
     @classmethod
     async def connect(
@@ -57,6 +57,7 @@ class NatsBlobs:
         *,
         token: str | None = None,
         bucket: str = BUCKET,
+        copies: int = 1,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> NatsBlobs:
         """Connect to NATS; the connection is kept up for ever.
@@ -66,7 +67,7 @@ class NatsBlobs:
         api = await Api.connect(
             nats_url, token=token, name="torpor-blobs", clock=clock, patience_seconds=patience_seconds
         )
-        return cls(api, clock, url, bucket)
+        return cls(api, clock, url, bucket, copies)
 
     @property
     def connected(self) -> bool:

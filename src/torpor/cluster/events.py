@@ -92,7 +92,9 @@ class EventsPod:
         async with serving(
             self._agent, self._listen("agent", settings.health_port), grace_seconds=_CONTROL_SECONDS
         ):
-            log = await connect(settings.nats_url, settings.nats_token, self._clock, ending)
+            log = await connect(
+                settings.nats_url, settings.nats_token, self._clock, ending, copies=settings.nats_copies
+            )
             if log is None:
                 return
             log.on_reconnect(self._doubt)

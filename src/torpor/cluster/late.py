@@ -21,9 +21,10 @@ _AGAIN_SECONDS = 1.0
 class LateBlobs:
     """The blobs in the NATS at ``nats_url``, from the moment on that it answers; ``url`` leads to them."""
 
-    def __init__(self, nats_url: str, token: str, url: str, clock: Clock) -> None:
+    def __init__(self, nats_url: str, token: str, url: str, clock: Clock, copies: int = 1) -> None:
         self._nats_url = nats_url
         self._token = token
+        self._copies = copies
         self._url = url
         self._clock = clock
         self._blobs: NatsBlobs | None = None
@@ -35,7 +36,7 @@ class LateBlobs:
         while self._blobs is None:
             try:
                 self._blobs = await NatsBlobs.connect(
-                    self._nats_url, self._clock, self._url, token=self._token or None
+                    self._nats_url, self._clock, self._url, token=self._token or None, copies=self._copies
                 )
             except EventLogError as error:
                 _LOG.warning("blobs wait for NATS: %s", error)

@@ -8,6 +8,8 @@ How the contract is kept:
   that holds a duplicate is refused whole by the server: its records are then written each for itself, which
   is not atomic, but that happens only where an append is repeated, and a further repetition writes the rest.
 - A guard is the last sequence that is expected on another subject of the stream, or below it.
+- A copy of a stream may be behind the others, and any of them answers reads. So a reader that finds no more
+  asks the one that leads what the newest record under the key is, and goes on until it has that one.
 - An acknowledgement is sent and not waited for. One that is lost with the connection or the server means
   that the record is delivered again, as it is after any crash.
 - What is written survives the end of the server's process in any way, since it is in the files. Whether it
@@ -59,6 +61,7 @@ _POSTS_AT_ONCE = 500
 _READ_AT_ONCE = 256
 _TAIL_AT_ONCE = 256
 _TAIL_IDLE_SECONDS = 60.0
+_NO_MESSAGE = 10037
 _STORE_FAILED = 10077
 _WRONG_LAST_SEQUENCE = 10071
 _GUARD_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
@@ -71,8 +74,9 @@ _FULL = ("maximum bytes", "maximum messages", "insufficient", "resources exceede
 class JetStreamLog:
     """Keeps :class:`torpor.events.log.EventLog`."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, copies: int = 1) -> None:
         self._api = api
+        self._copies = copies
         self._batches = asyncio.Semaphore(_BATCHES_AT_ONCE)
 
     @classmethod
@@ -83,15 +87,17 @@ class JetStreamLog:
         token: str | None = None,
         name: str = "torpor",
         clock: Clock | None = None,
+        copies: int = 1,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> JetStreamLog:
-        """Connect to the server at ``url`` (``nats://host:port``); the connection is kept up for ever.
+        """Connect to the server at ``url`` (``nats://host:port``, or several with commas between).
 
-        ``patience_seconds`` is how long a call outlasts an outage before it raises
+        The connection is kept up for ever.
+        ``copies`` is on how many servers of a cluster each stream is: 1, 3 or 5. ``patience_seconds`` is how long a call outlasts an outage before it raises
         :class:`~torpor.errors.EventLogError`.
         """
         api = await Api.connect(url, token=token, name=name, clock=clock, patience_seconds=patience_seconds)
-        return cls(api)
+        return cls(api, copies)
 
     @property
     def connected(self) -> bool:
@@ -111,7 +117,7 @@ class JetStreamLog:
     async def ensure_stream(self, spec: StreamSpec) -> bool:
         """Create the stream or bring it to ``spec``; whether it is new."""
         name = quoted(spec.name)
-        config = _stream_config(spec)
+        config = _stream_config(spec, self._copies)
         try:
             await self._api.call(f"STREAM.UPDATE.{name}", config)
         except ApiRefusedError as refused:
@@ -257,14 +263,34 @@ class JetStreamLog:
 
     async def read(self, stream: str, key: str) -> AsyncIterator[Stored]:
         """The records now under ``key``, oldest first."""
+        newest = await self._newest(stream, key)
         sequence = 1
+        deadline = self._api.deadline()
         while True:
             page, left = await self._page(stream, key, sequence)
             for stored in page:
                 yield stored
-            if not left or not page:
+            if page:
+                sequence = page[-1].sequence + 1
+                deadline = self._api.deadline()
+            if left and page:
+                continue
+            if sequence > newest or sequence > (newest := await self._newest(stream, key)):
                 return
-            sequence = page[-1].sequence + 1
+            await self._api.pause(deadline, UnansweredError(f"a copy of stream {stream!r} is behind"))
+
+    async def _newest(self, stream: str, key: str) -> int:
+        """The sequence of the newest record under ``key``, where a reader can't take its own word for it."""
+        if self._copies == 1:
+            return 0
+        request = {"last_by_subj": codec.subject(stream, key)}
+        try:
+            found = await self._api.call(f"STREAM.MSG.GET.{quoted(stream)}", request)
+        except ApiRefusedError as refused:
+            if refused.code != _NO_MESSAGE:
+                raise
+            return 0
+        return int(found["message"]["seq"])
 
     async def _page(self, stream: str, key: str, sequence: int) -> tuple[list[Stored], bool]:
         """Some of the records from ``sequence`` on, and whether there are more."""
@@ -376,7 +402,10 @@ class JetStreamLog:
             infos = page.get("consumers") or []
             found.extend(infos)
             if not infos or len(found) >= int(page["total"]):
-                return found
+                break
+        if not found:
+            await self._require(stream)  # of a stream that is not there, a cluster of servers says just that
+        return found
 
     async def _unless_missing(self, verb: str, *, quiet: bool = False) -> None:
         try:
@@ -396,7 +425,7 @@ _READ_BYTES = 8 * 1024 * 1024
 _START_FIELDS = ("deliver_policy", "opt_start_seq", "opt_start_time")
 
 
-def _stream_config(spec: StreamSpec) -> dict[str, Any]:
+def _stream_config(spec: StreamSpec, copies: int) -> dict[str, Any]:
     window = spec.duplicate_window_seconds
     if spec.max_age_seconds is not None:
         window = min(window, spec.max_age_seconds)  # what is gone can't be recognised
@@ -413,7 +442,7 @@ def _stream_config(spec: StreamSpec) -> dict[str, Any]:
         "discard_new_per_subject": spec.once_per_key,
         "allow_direct": True,
         "allow_atomic": True,
-        "num_replicas": 1,
+        "num_replicas": copies,
     }
 
 

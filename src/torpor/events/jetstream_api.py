@@ -81,13 +81,16 @@ class Api:
     async def connect(
         cls, url: str, *, token: str | None, name: str, clock: Clock | None, patience_seconds: float
     ) -> Api:
-        """Connect; raises :class:`~torpor.errors.EventLogError` when no server is there in time."""
+        """Connect; raises :class:`~torpor.errors.EventLogError` when no server is there in time.
+
+        ``url`` may name several servers of one cluster, with commas between.
+        """
         client = Client()
         api = cls(client, clock or SystemClock(), patience_seconds)
         try:
             async with asyncio.timeout(patience_seconds):
                 await client.connect(
-                    url,
+                    [server.strip() for server in url.split(",")],
                     name=name,
                     token=token,
                     allow_reconnect=True,
@@ -103,7 +106,7 @@ class Api:
                 )
                 await client.subscribe(f"{api._inbox}.*", cb=api._on_answer)
         except (Error, OSError, TimeoutError) as error:
-            with contextlib.suppress(Error, OSError):
+            with contextlib.suppress(Error, OSError, AssertionError):  # the last one if it never began
                 await client.close()
             raise EventLogError(f"there is no NATS at {url}: {_text(error)}") from error
         except asyncio.CancelledError:

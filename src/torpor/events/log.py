@@ -70,7 +70,7 @@ class Guard:
     """Lets an append happen only while the newest record under ``key`` has that ``sequence``.
 
     So who appends a record under ``key`` shuts out all that were there before: what they append from then on
-    is refused, and what they appended earlier can be read.
+    is refused, and what they appended earlier can be read. A duplicate may be told to be one instead.
     """
 
     key: str

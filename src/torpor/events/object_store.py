@@ -91,10 +91,11 @@ class Writer:
 
 
 class ObjectStore:
-    """One bucket. Every method raises :class:`~torpor.errors.EventLogError`."""
+    """One bucket, on as many servers of a cluster as ``copies`` says. Every method raises :class:`~torpor.errors.EventLogError`."""
 
-    def __init__(self, api: Api, bucket: str) -> None:
+    def __init__(self, api: Api, bucket: str, copies: int = 1) -> None:
         self._api = api
+        self._copies = copies
         self._bucket = bucket
         self._stream = f"OBJ_{bucket}"
 
@@ -116,10 +117,10 @@ class ObjectStore:
             "discard": "new",
             "allow_rollup_hdrs": True,
             "allow_direct": True,
-            "num_replicas": 1,
+            "num_replicas": self._copies,
         }
         try:
-            await self._api.call(f"STREAM.INFO.{self._stream}")
+            await self._api.call(f"STREAM.UPDATE.{self._stream}", config)
         except ApiRefusedError as refused:
             if refused.code != STREAM_NOT_FOUND:
                 raise

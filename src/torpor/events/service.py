@@ -116,9 +116,11 @@ class Service:
         await self._log.close()
 
 
-async def connect(url: str, token: str, clock: Clock, ending: asyncio.Event) -> JetStreamLog | None:
+async def connect(
+    url: str, token: str, clock: Clock, ending: asyncio.Event, *, copies: int = 1
+) -> JetStreamLog | None:
     """Connect to the event log, however long that takes; ``None`` once ``ending`` is set."""
-    connecting = asyncio.ensure_future(_connect(url, token, clock))
+    connecting = asyncio.ensure_future(_connect(url, token, clock, copies))
     await first_of(asyncio.shield(connecting), ending.wait())
     if connecting.done():
         return connecting.result()
@@ -126,11 +128,13 @@ async def connect(url: str, token: str, clock: Clock, ending: asyncio.Event) -> 
     return None
 
 
-async def _connect(url: str, token: str, clock: Clock) -> JetStreamLog:
+async def _connect(url: str, token: str, clock: Clock, copies: int) -> JetStreamLog:
     pause_seconds = _FIRST_PAUSE_SECONDS
     while True:
         try:
-            return await JetStreamLog.connect(url, token=token, name="torpor-events", clock=clock)
+            return await JetStreamLog.connect(
+                url, token=token, name="torpor-events", clock=clock, copies=copies
+            )
         except EventLogError as error:
             _LOG.warning("waiting for the event log", extra={"error": str(error)})
             await clock.sleep(pause_seconds)

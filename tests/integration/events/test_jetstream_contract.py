@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torpor.events.nats_server import NatsServer
 
 
-class _RealTime:
+class RealTime:
     def now(self) -> float:
         return time.time()
 
@@ -35,7 +35,7 @@ class _RealTime:
 def test_contract(case: Callable[[Rig], Awaitable[None]], nats: NatsServer) -> None:
     async def run() -> None:
         log = await JetStreamLog.connect(nats.url, token=nats.token)
-        rig = Rig(log, _RealTime(), 0.5)
+        rig = Rig(log, RealTime(), 0.5)
         try:
             await case(rig)
         finally:

@@ -1,0 +1,113 @@
+"""JetStream on three servers keeps the contract as one server does, and goes on when any of them is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+pytest.register_assert_rewrite("torpor.testing.contracts.event_log")
+
+from tests.integration.events.nats_cluster import NatsCluster  # noqa: E402
+from tests.integration.events.test_jetstream_contract import RealTime  # noqa: E402
+from torpor.binding import WireEvent  # noqa: E402
+from torpor.events.log import ConsumerSpec, Record, StreamSpec  # noqa: E402
+from torpor.testing.contracts.event_log import CASES  # noqa: E402
+from torpor.testing.contracts.rig import Rig  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from torpor.events.log import Stored
+
+RECORDS = 2_000
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
+    with contextlib.closing(NatsCluster(tmp_path_factory.mktemp("nats"))) as servers:
+        yield servers
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_contract(case: Callable[[Rig], Awaitable[None]], cluster: NatsCluster) -> None:
+    async def run() -> None:
+        log = await cluster.connect()
+        rig = Rig(log, RealTime(), 0.5)
+        try:
+            await case(rig)
+        finally:
+            for name in await log.streams():
+                if name.startswith(rig.stream):
+                    await log.remove_stream(name)
+            await log.close()
+
+    asyncio.run(run())
+
+
+def _record(number: int) -> Record:
+    attributes = {"specversion": "1.0", "id": str(number), "source": "/s", "type": "t"}
+    return Record(f"r.{number}", str(number), WireEvent(attributes, b"%d" % number))
+
+
+def test_a_copy_that_is_behind_is_waited_for(cluster: NatsCluster) -> None:
+    async def run() -> None:
+        log = await cluster.connect()
+        await log.ensure_stream(StreamSpec("behind"))
+        page = log._page
+        behind = [0, 1]  # what a copy has of the records, the first times that it is asked
+
+        async def late(stream: str, key: str, sequence: int) -> tuple[list[Stored], bool]:
+            found, left = await page(stream, key, sequence)
+            return (found[: behind.pop(0)], False) if behind else (found, left)
+
+        log._page = late  # type: ignore[method-assign]
+        try:
+            await log.append("behind", [_record(number) for number in range(3)])
+            assert [one.event.id async for one in log.read("behind", ">")] == ["0", "1", "2"]
+            assert behind == []
+            assert [one.event.id async for one in log.read("behind", "r.7")] == []
+        finally:
+            await log.remove_stream("behind")
+            await log.close()
+
+    asyncio.run(run())
+
+
+def test_nothing_is_lost_while_each_server_is_killed_once(cluster: NatsCluster) -> None:
+    async def run() -> None:
+        log = await cluster.connect()
+        await log.ensure_stream(StreamSpec("killed"))
+        consumer = await log.consumer(ConsumerSpec("killed", "c"))
+        seen: set[str] = set()
+
+        async def write() -> None:
+            for start in range(0, RECORDS, 20):
+                await log.append("killed", [_record(number) for number in range(start, start + 20)])
+
+        async def read() -> None:
+            while len(seen) < RECORDS:
+                for delivery in await consumer.fetch(100):
+                    seen.add(delivery.record.event.id)
+                    await delivery.ack()
+
+        async def disturb() -> None:
+            for _ in range(len(cluster)):
+                leader = await cluster.leader(log, "killed")
+                cluster.kill(leader)
+                cluster.start(leader)
+                await cluster.until_whole(log, "killed")
+
+        try:
+            async with asyncio.timeout(120):
+                await asyncio.gather(write(), read(), disturb())
+            stored = [one.event.id async for one in log.read("killed", ">")]
+            assert sorted(stored, key=int) == [str(number) for number in range(RECORDS)]
+        finally:
+            await consumer.close()
+            await log.remove_stream("killed")
+            await log.close()
+
+    asyncio.run(run())
