@@ -92,8 +92,8 @@ class JetStreamLog:
     ) -> JetStreamLog:
         """Connect to the server at ``url`` (``nats://host:port``, or several with commas between).
 
-        The connection is kept up for ever.
-        ``copies`` is on how many servers of a cluster each stream is: 1, 3 or 5. ``patience_seconds`` is how long a call outlasts an outage before it raises
+        The connection is kept up for ever. ``copies`` is on how many servers of a cluster each stream is: 1,
+        3 or 5. ``patience_seconds`` is how long a call outlasts an outage before it raises
         :class:`~torpor.errors.EventLogError`.
         """
         api = await Api.connect(url, token=token, name=name, clock=clock, patience_seconds=patience_seconds)

@@ -91,7 +91,10 @@ class Writer:
 
 
 class ObjectStore:
-    """One bucket, on as many servers of a cluster as ``copies`` says. Every method raises :class:`~torpor.errors.EventLogError`."""
+    """One bucket, on as many servers of a cluster as ``copies`` says.
+
+    Every method raises :class:`~torpor.errors.EventLogError`.
+    """
 
     def __init__(self, api: Api, bucket: str, copies: int = 1) -> None:
         self._api = api
