@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageChops
 from ruamel.yaml import YAML
 
-from tests.cluster import manifests
+from tests.cluster.killer import kill
 from tests.cluster.platform import NAMESPACE, Platform, is_ready, names, until
 from tests.cluster.settings import ROOT
 from torpor.events.jetstream import JetStreamLog
@@ -30,21 +30,6 @@ EXAMPLE = ROOT / "functions" / "images"
 PHOTO = EXAMPLE / "photo" / "retina.jpg"
 PICTURES, TILES, SIDE = 5, 64, 2048
 LIMIT_SECONDS = 420.0
-# A process in another pod is ended from outside it: the first process of a container can't be from within.
-KILL = """
-import os, pathlib, signal, sys
-uid, program = sys.argv[1:]
-found = 0
-for process in pathlib.Path("/proc").iterdir():
-    try:
-        groups = (process / "cgroup").read_text()
-        if (uid in groups or uid.replace("-", "_") in groups) and program in (process / "comm").read_text():
-            os.kill(int(process.name), signal.SIGKILL)
-            found += 1
-    except (OSError, ValueError):
-        pass
-sys.exit(found == 0)
-"""
 
 
 @dataclass
@@ -150,18 +135,7 @@ class _Example:
     def kill_nats(self) -> None:
         """Its process alone: what it has stored is in a volume that lives as long as its pod."""
         [pod] = self.platform.parts("nats")
-        image = self.platform.parts("events")[0]["spec"]["containers"][0]["image"]
-        killer = manifests.client(image, KILL, pod["metadata"]["uid"], "nats-server")
-        killer["spec"]["hostPID"] = True
-        killer["spec"]["containers"][0] |= {
-            "securityContext": {"runAsUser": 0, "privileged": True},
-            "command": ["/opt/platform/bin/python", "-c", KILL, pod["metadata"]["uid"], "nats-server"],
-        }
-        killer["metadata"]["name"] = f"killer-{time.monotonic_ns()}"
-        self.cluster.apply([killer], "default")
-        where = (f"pod/{killer['metadata']['name']}", "-n", "default")
-        self.cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s", *where)
-        self.cluster.kubectl("delete", *where, "--wait=false")
+        kill(self.platform, pod, "nats-server")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cluster.killer import kill
 from tests.cluster.platform import GATEWAY, NAMESPACE, Platform, is_ready, names, until
 from tests.cluster.traffic import CONCURRENCY, Traffic, traffic
 
@@ -120,12 +121,25 @@ def test_instances_go(
     load.check()
 
 
+def restarts(platform: Platform, namespace: str, name: str) -> int:
+    """How often the container of an instance was started again."""
+    pods = platform.instances(namespace, "greeter")
+    return sum(
+        container["restartCount"]
+        for pod in pods
+        if pod["metadata"]["name"] == name
+        for container in pod["status"]["containerStatuses"]
+    )
+
+
 def test_what_a_kill_costs(platform: Platform, namespace: str, greeter_image: str, load: Traffic) -> None:
     """An instance that is killed takes with it what it was at, and nothing that comes after."""
     declare(platform, namespace, greeter_image, scaling=STEADY)
     warm(platform, load, namespace)
-    name = platform.instances(namespace, "greeter")[0]["metadata"]["name"]
-    platform.cluster.kubectl("delete", "pod", name, "-n", namespace, "--grace-period=0", "--force")
+    pod = platform.instances(namespace, "greeter")[0]
+    name = pod["metadata"]["name"]
+    kill(platform, pod, "torpor")
+    until(lambda: restarts(platform, namespace, name) > 0, "its start anew")
     going_on()
     outcome = load.pause()
     print(f"\n{outcome.lost} of {outcome.sent} requests were lost with an instance that was killed")
