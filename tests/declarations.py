@@ -134,7 +134,16 @@ TRIGGER_FAULTS = [
     Wrong("delivery: {retry: 101}", "6: spec.delivery.retry: is 101, at most 100 was expected"),
     Wrong("delivery: {backoffPolicy: square}", "6: spec.delivery.backoffPolicy: is 'square', 'linear' or 'exponential' was expected"),
     Wrong("delivery: {timeout: PT5S}", "6: spec.delivery.timeout: is 'PT5S', a duration such as 500ms, 10s, 2m or 1h was expected"),
-    Wrong("delivery: {deadLetterSink: x}", "6: spec.delivery.deadLetterSink: is not a field here, one of backoffDelay, backoffPolicy, retry, timeout was expected"),
+    Wrong("delivery: {deadLetterSink: x}", "6: spec.delivery.deadLetterSink: is 'x', a mapping of fields was expected"),
+    Wrong("delivery: {deadLetter: x}", "6: spec.delivery.deadLetter: is not a field here, did you mean 'deadLetterSink'?"),
+    Wrong("delivery: {deadLetterSink: {}}", "6: spec.delivery.deadLetterSink: is empty, function or broker was expected"),
+    Wrong("delivery: {deadLetterSink: {function: f, broker: b}}", "6: spec.delivery.deadLetterSink.broker: stands beside 'function', one of them was expected"),
+    Wrong("delivery: {deadLetterSink: {broker: default}}", "6: spec.delivery.deadLetterSink.broker: is 'default', the trigger's own broker, another one was expected"),
+    Wrong("delivery: {jitterPercentage: 101}", "6: spec.delivery.jitterPercentage: is 101, at most 100 was expected"),
+    Wrong("delivery: {retryAfterMax: 2h}", "6: spec.delivery.retryAfterMax: is '2h', 0s to 1h was expected"),
+    Wrong("rateLimit: {}", "6: spec.rateLimit.events: is missing, it has to be given"),
+    Wrong("rateLimit: {events: 0}", "6: spec.rateLimit.events: is 0, at least 1 was expected"),
+    Wrong("rateLimit: {events: 5, per: 10ms}", "6: spec.rateLimit.per: is '10ms', 100ms to 24h was expected"),
     Wrong("join: {by: subject}", "6: spec.join.by: is 'subject', 'fanoutid' was expected"),
     Wrong("join: {onTimeout: drop}", "6: spec.join.onTimeout: is 'drop', 'deadLetter' or 'partial' was expected"),
     Wrong("join:", "6: spec.join: is empty, a value was expected: give it one, or leave it out"),
@@ -195,6 +204,8 @@ RIGHT_TRIGGERS = [
     "{subscriber: {function: f}, broker: b, parallelism: 1000, filters: []}",
     "{subscriber: {function: f}, filters: [{not: {any: [{exact: {type: a}}, {not: {prefix: {type: b, source: /c}}}]}}]}",
     "{subscriber: {function: f}, join: {timeout: 168h, onTimeout: partial}, delivery: {retry: 0, timeout: 1ms, backoffPolicy: linear}}",
+    "{subscriber: {function: f}, rateLimit: {events: 100000}, delivery: {retryAfterMax: 0s, deadLetterSink: {function: f}}}",
+    "{subscriber: {function: f}, broker: b, delivery: {deadLetterSink: {broker: default}}, rateLimit: {events: 1, per: 24h}}",
 ]
 """Specs of triggers."""
 
@@ -226,7 +237,9 @@ WHOLE_TRIGGER: dict[str, Any] = json.loads("""{
       {"exact": {"type": "a"}}, {"prefix": {"type": "a"}}, {"suffix": {"type": "a"}}, {"all": [{"exact": {"type": "a"}}]},
       {"any": [{"not": {"any": [{"exact": {"type": "a"}}]}}]}
     ],
-    "delivery": {"retry": 3, "backoffPolicy": "linear", "backoffDelay": "1s", "timeout": "1s"},
+    "delivery": {"retry": 3, "backoffPolicy": "linear", "backoffDelay": "1s", "timeout": "1s", "jitterPercentage": 5,
+      "retryAfterMax": "1m", "deadLetterSink": {"function": "f"}},
+    "rateLimit": {"events": 5, "per": "1s"},
     "join": {"by": "fanoutid", "timeout": "1m", "onTimeout": "partial"}
   }
 }""")

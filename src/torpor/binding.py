@@ -284,7 +284,7 @@ def _attribute_text(name: str, value: Any) -> str:
         if isinstance(value, int) and -(2**31) <= value < 2**31:
             return str(value)
     raise MalformedEventError(
-        f"attribute '{name}' is {orjson.dumps(value)[:60].decode()}, a text was expected"
+        f"attribute '{name}' is {orjson.dumps(value)[:60].decode('utf-8', 'ignore')}, a text was expected"
     )
 
 

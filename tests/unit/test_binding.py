@@ -225,6 +225,10 @@ def test_an_attribute_given_twice_is_refused() -> None:
         ('{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":7}', "not base64"),
         ('{"specversion":"1.0","id":"1","source":"s","type":"t","x":1.5}', "'x' is 1.5, a text"),
         ('{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}', "'x' is {}, a text"),
+        (
+            '{"specversion":"1.0","id":"1","source":"s","type":"t","x":["%s"]}' % ("a" * 57 + "ü"),
+            "a text was",
+        ),
     ],
 )
 def test_malformed_documents_are_explained(document: Any, reason: Any) -> None:

@@ -17,7 +17,7 @@ from torpor.controller.podstarts import PodStarts
 from torpor.controller.queue import WorkQueue
 from torpor.controller.status import is_ready
 from torpor.controller.telemetry import ControllerMetrics, InstanceFigures, Sight
-from torpor.controller.triggers import TriggerReconciler
+from torpor.controller.triggers import TriggerReconciler, functions_of, has_sink_broker
 from torpor.controller.world import World, function_key
 from torpor.providers.kubernetes import resources
 from torpor.providers.kubernetes.leader import Leader
@@ -81,14 +81,20 @@ class Controller:
         def changed(key: str) -> None:
             functions.add(key)
             for name, trigger in world.triggers.items.items():
-                spec = trigger.get("spec", {})
-                if f"{name.partition('/')[0]}/{spec.get('subscriber', {}).get('function')}" == key:
+                if key in functions_of(trigger):
                     triggers.add(name)
             if key not in world.functions.items:
                 metrics.starts.forget(key)
 
+        def trigger_changed(key: str) -> None:
+            triggers.add(key)
+            # The broker that it reads may be where others put dead letters, and came or went with it.
+            for name, trigger in world.triggers.items.items():
+                if name != key and has_sink_broker(trigger):
+                    triggers.add(name)
+
         pods = PodStarts(metrics.starts.observe)
-        world = World(kube, clock, changed, triggers.add, on_pod=lambda pod: pods.see(pod, clock.monotonic()))
+        world = World(kube, clock, changed, trigger_changed, lambda pod: pods.see(pod, clock.monotonic()))
         loads = GatewayLoads(kube, client, clock, self._platform.namespace)
         fleet = ClusterFleet(functions.add, world.ready)
         autoscaler = Autoscaler(clock=clock, observe=loads.observe, fleet=fleet)

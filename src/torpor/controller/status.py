@@ -203,12 +203,12 @@ def refused_status(
 
 
 def trigger_status(
-    generation: int, missing: str | None, before: Mapping[str, Any], now: str
+    generation: int, trouble: Trouble | None, before: Mapping[str, Any], now: str
 ) -> dict[str, Any]:
-    """The status of a trigger; ``missing`` is the key of its function if there is none."""
+    """The status of a trigger; ``trouble`` is what keeps its events, or dead letters, from going anywhere."""
     one = (READY, "True", "Declared", "its events go to its function")
-    if missing is not None:
-        one = (READY, "False", "SubscriberMissing", f"there is no function {missing!r} to deliver to")
+    if trouble is not None:
+        one = (READY, "False", trouble.reason, trouble.message)
     return {
         "observedGeneration": generation,
         "conditions": [_condition(one, generation, before, now)],

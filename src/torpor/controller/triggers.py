@@ -6,16 +6,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from torpor.controller.manifests import covers
-from torpor.controller.status import refused_status, trigger_status
+from torpor.controller.status import Trouble, refused_status, trigger_status
 from torpor.errors import ClusterMissingError, DeclarationError
 from torpor.providers.kubernetes import resources
 from torpor.spec.objects import trigger_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torpor.clock import Clock
     from torpor.controller.events import Recorder
     from torpor.controller.world import World
     from torpor.providers.kubernetes.kube import Kube
+    from torpor.providers.kubernetes.resources import Object
+    from torpor.spec.models import Trigger
 
 
 class TriggerReconciler:
@@ -35,12 +39,11 @@ class TriggerReconciler:
         before, generation = item.get("status", {}), item["metadata"].get("generation", 0)
         now = datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         try:
-            target = trigger_of(item).function_key
+            trigger = trigger_of(item)
         except DeclarationError as error:
             status = refused_status(generation, "Invalid", error.faults, before, now)
         else:
-            missing = None if target in self._world.functions.items else target
-            status = trigger_status(generation, missing, before, now)
+            status = trigger_status(generation, self._trouble(trigger), before, now)
         if covers(before, status):
             return None
         metadata = {name: item["metadata"][name] for name in ("name", "namespace", "uid")}
@@ -54,3 +57,35 @@ class TriggerReconciler:
         self._world.triggers.wrote(written)
         await self._recorder.changed(item, before, status)
         return None
+
+    def _trouble(self, trigger: Trigger) -> Trouble | None:
+        """What keeps its events, or dead letters, from going anywhere."""
+        functions, sink = self._world.functions.items, trigger.sink_function_key
+        if trigger.function_key not in functions:
+            text = f"there is no function {trigger.function_key!r} to deliver to"
+            return Trouble("SubscriberMissing", text)
+        if sink is not None and sink not in functions:
+            return Trouble("SinkMissing", f"there is no function {sink!r} for its dead letters")
+        broker = trigger.sink_broker_key
+        if broker is not None and broker not in map(_broker_of, self._world.triggers.items.values()):
+            return Trouble("SinkMissing", f"no trigger reads the broker {broker!r} of its dead letters")
+        return None
+
+
+def functions_of(item: Object) -> Iterator[str]:
+    """Keys of the functions that a Trigger, however wrong, names."""
+    spec, namespace = item.get("spec") or {}, item["metadata"]["namespace"]
+    sink = (spec.get("delivery") or {}).get("deadLetterSink") or {}
+    for name in ((spec.get("subscriber") or {}).get("function"), sink.get("function")):
+        if name is not None:
+            yield f"{namespace}/{name}"
+
+
+def has_sink_broker(item: Object) -> bool:
+    """Whether a Trigger's dead letters go into a broker, which is there by the triggers that read it."""
+    sink = ((item.get("spec") or {}).get("delivery") or {}).get("deadLetterSink") or {}
+    return "broker" in sink
+
+
+def _broker_of(item: Object) -> str:
+    return f"{item['metadata']['namespace']}/{(item.get('spec') or {}).get('broker', 'default')}"

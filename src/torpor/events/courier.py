@@ -21,7 +21,16 @@ from torpor.errors import (
 )
 from torpor.events import names
 from torpor.events.dead_letters import dead_letters
-from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, decide, parse_retry_after
+from torpor.events.delivery import (
+    Answer,
+    DeadLetter,
+    Delivered,
+    NoAnswer,
+    Retry,
+    Schedule,
+    decide,
+    parse_retry_after,
+)
 from torpor.events.log import Delivery, EventLog, Record
 from torpor.events.replies import hops, replies
 
@@ -37,21 +46,33 @@ if TYPE_CHECKING:
     from torpor.spec.models import Trigger
 
 _LOG = logging.getLogger("torpor.events")
+_PREFER = (b"prefer", b"reply")
+"""Knative's data plane contract: that a reply is welcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A trigger, ready to be worked with. ``timeout_seconds`` bounds one delivery."""
+    """A trigger, ready to be worked with. ``timeout_seconds`` bounds one delivery.
+
+    With ``sink`` it is the way of the trigger's dead letters to their sink: who does not take one there
+    leaves it where it is.
+    """
 
     trigger: Trigger
     matcher: Matcher
-    delays_seconds: tuple[float, ...]
+    schedule: Schedule
     timeout_seconds: float
+    sink: bool = False
 
     @property
     def key(self) -> str:
         """The trigger's key."""
         return self.trigger.key
+
+    @property
+    def slot(self) -> str:
+        """What tells it from all others, the way to the trigger's sink among them."""
+        return f"{self.key} sink" if self.sink else self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +100,19 @@ class Courier:
         False when it was given back to be tried again. Raises :class:`~torpor.errors.EventLogError` or
         :class:`~torpor.errors.BlobError` when the effect could not be made durable.
         """
-        counts = self._stats.of(route.key)
+        counts = self._stats.of_sink(route.key) if route.sink else self._stats.of(route.key)
         if delivery.attempt > 1:
             counts.redelivered += 1
         response, outcome = await self._attempt(route, message, delivery.attempt)
-        decision = decide(route.delays_seconds, delivery.attempt, outcome)
+        first = message.events[0]
+        decision = decide(route.schedule, delivery.attempt, outcome, f"{first.source} {first.id}")
         if isinstance(decision, Delivered) and response is not None:
             decision = await self._publish(route, message, response) or decision
         if isinstance(decision, Delivered):
             counts.delivered += 1
             return True
         counts.failed += 1
-        about = {"trigger": route.key, "event": message.events[0].id, "attempt": delivery.attempt}
+        about = {"trigger": route.key, "event": first.id, "attempt": delivery.attempt}
         if isinstance(decision, Retry):
             _LOG.info(
                 "a delivery failed and is tried again",
@@ -98,6 +120,10 @@ class Courier:
             )
             await delivery.retry(decision.delay_seconds)
             return False
+        if route.sink:
+            counts.dead_lettered += 1
+            _LOG.warning("a sink does not take a dead letter", extra={**about, "reason": decision.reason})
+            return True
         _LOG.warning("an event becomes a dead letter", extra={**about, "reason": decision.reason})
         await self.bury(route, message.events, delivery.attempt, decision, response.body if response else b"")
         return True
@@ -121,7 +147,7 @@ class Courier:
     async def _attempt(
         self, route: Route, message: Message, attempt: int
     ) -> tuple[Response | None, Answer | NoAnswer]:
-        headers = [*message.headers, (b"torpor-attempt", b"%d" % attempt)]
+        headers = [*message.headers, _PREFER, (b"torpor-attempt", b"%d" % attempt)]
         try:
             response = await self._sender.send(
                 route.trigger.function_key, headers, message.body, route.timeout_seconds
@@ -155,12 +181,19 @@ class Courier:
 async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> None:
     """Append ``events`` to a broker's stream, all or none; one that is there already is left out.
 
-    A full stream is made room in by removing what every trigger has had.
     Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     records = [
         Record(names.token(event.type), names.identity(event.source, event.id), event) for event in events
     ]
+    await store(log, stats, broker_key, records)
+
+
+async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[Record]) -> None:
+    """Append ``records`` to a broker's stream as :func:`publish` does.
+
+    A full stream is made room in by removing what every trigger has had.
+    """
     stream = names.broker_stream(broker_key)
     try:
         new = await log.append(stream, records)

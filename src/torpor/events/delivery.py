@@ -2,11 +2,13 @@
 
 Source: Knative's event delivery contract (data plane: 2xx is success; no answer, 408, 404, 409, 429 and 5xx
 are tried again; any other status is final) and ``Retry-After`` of RFC 9110, section 10.2.3. The waits are a
-list that is made once: what walks it and what tests check is the same list.
+list that is made once: what walks it and what tests check is the same list. Jitter only makes a wait longer,
+so that neither the schedule nor a receiver is given less than it asks for.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from torpor.spec.models import Delivery
 
 MAX_DELAY_SECONDS = 3600.0
-"""Longest wait before a retry, whatever the policy or the receiver says."""
+"""Longest wait before a retry, whatever the policy or the receiver says; jitter comes on top."""
 _AGAIN = frozenset({404, 408, 409, 429})
 
 
@@ -55,6 +57,26 @@ class DeadLetter:
     code: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When deliveries are tried again: ``delays_seconds`` has one entry for each retry.
+
+    ``jitter`` is the part, 0 to 1, by which a wait may be longer, and ``retry_after_max_seconds`` what a
+    receiver's ``Retry-After`` counts for at most.
+    """
+
+    delays_seconds: tuple[float, ...]
+    jitter: float = 0.0
+    retry_after_max_seconds: float = MAX_DELAY_SECONDS
+
+
+def schedule(delivery: Delivery) -> Schedule:
+    """The schedule that is declared."""
+    return Schedule(
+        delays_seconds(delivery), delivery.jitter_percentage / 100, delivery.retry_after_max_seconds
+    )
+
+
 def delays_seconds(delivery: Delivery) -> tuple[float, ...]:
     """How long to wait before each retry, in order: as many as there are retries."""
     base = delivery.backoff_delay_seconds
@@ -66,11 +88,12 @@ def delays_seconds(delivery: Delivery) -> tuple[float, ...]:
 
 
 def decide(
-    delays: tuple[float, ...], attempt: int, outcome: Answer | NoAnswer
+    schedule: Schedule, attempt: int, outcome: Answer | NoAnswer, identity: str = ""
 ) -> Delivered | Retry | DeadLetter:
     """What follows from ``outcome`` of the ``attempt``-th delivery (the first is 1).
 
-    A receiver may ask for a longer wait than the schedule's, never for a shorter one.
+    A receiver may ask for a longer wait than the schedule's, never for a shorter one. ``identity`` tells the
+    event from others: with the attempt it gives the jitter, which so is the same whoever reckons it.
     """
     if isinstance(outcome, Answer):
         if 200 <= outcome.status < 300:
@@ -81,9 +104,16 @@ def decide(
         asked = outcome.retry_after_seconds or 0.0
     else:
         reason, code, asked = outcome.reason, None, 0.0
-    if attempt > len(delays):
+    if attempt > len(schedule.delays_seconds):
         return DeadLetter(f"{reason}, at attempt {attempt}, the last", code)
-    return Retry(min(max(delays[attempt - 1], asked), MAX_DELAY_SECONDS), reason)
+    wait = max(schedule.delays_seconds[attempt - 1], min(asked, schedule.retry_after_max_seconds))
+    return Retry(wait * (1 + schedule.jitter * _spread(identity, attempt)), reason)
+
+
+def _spread(identity: str, attempt: int) -> float:
+    """A number from 0 to 1 that looks like chance, and is the same each time."""
+    digest = hashlib.sha256(f"{attempt}:{identity}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8]) / 2**64
 
 
 def _is_retried(status: int) -> bool:

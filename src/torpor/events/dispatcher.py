@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.clock import cancel
@@ -12,15 +12,17 @@ from torpor.errors import TorporError
 from torpor.events import names
 from torpor.events.claims import Claims
 from torpor.events.courier import Courier, Route
-from torpor.events.delivery import delays_seconds
+from torpor.events.delivery import schedule
 from torpor.events.filters import Matcher
 from torpor.events.joins import JoinSubscription, endings_spec, streams
 from torpor.events.log import EventLog, StreamSpec
+from torpor.events.sinks import SinkSubscription
 from torpor.events.stats import Stats, TriggerCounts
 from torpor.events.subscription import AtWork, Subscription, Watched, consumer_spec
+from torpor.spec.models import Subscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from torpor.clock import Clock
     from torpor.events.sender import Sender
@@ -49,8 +51,8 @@ class Retention:
 class Declared:
     """What the dispatcher works from: whole, each time it changes.
 
-    ``timeouts_seconds`` are the functions' own, by key. Brokers are those named here and those of the
-    triggers.
+    ``timeouts_seconds`` are the functions' own, by key. Brokers are those named here, those that triggers
+    read, and those that their dead letters are put into.
     """
 
     triggers: Sequence[Trigger] = ()
@@ -59,7 +61,8 @@ class Declared:
 
     def all_brokers(self) -> set[str]:
         """The keys of all brokers."""
-        return {*self.brokers, *(trigger.broker_key for trigger in self.triggers)}
+        sinks = (trigger.sink_broker_key for trigger in self.triggers)
+        return {*self.brokers, *(each.broker_key for each in self.triggers), *filter(None, sinks)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,11 @@ class Stray(NamedTuple):
 
 
 class Dispatcher:
-    """Keeps a subscription for each trigger.
+    """Keeps a subscription for each trigger, and one for the way of its dead letters to their sink.
 
     ``shared`` says that other processes work on the same log. Then a trigger that can have but one worker,
-    since it joins or since its parallelism is 1, is worked on only while this process leads (:meth:`lead`),
-    and what belongs to no trigger is removed only when asked for (:meth:`remove`): another process may know
-    more.
+    such as one that joins, is worked on only while this process leads (:meth:`lead`), and what belongs to no
+    trigger is removed only when asked for (:meth:`remove`): another process may know more.
     """
 
     def __init__(
@@ -128,7 +130,9 @@ class Dispatcher:
         when some of it failed; the rest was done then, and it is to be called again.
         """
         async with self._applying:
-            self._wanted = {trigger.key: self._route(trigger, declared) for trigger in declared.triggers}
+            self._wanted = {
+                route.slot: route for each in declared.triggers for route in self._routes(each, declared)
+            }
             there = set(await self._log.streams())
             await self._halt(key for key, it in self._subscriptions.items() if self._is_outdated(it, there))
             brokers = declared.all_brokers()
@@ -171,15 +175,20 @@ class Dispatcher:
     async def states(self) -> dict[str, TriggerState]:
         """Each trigger's state, by key."""
         subscriptions = dict(self._subscriptions)
-        found = await asyncio.gather(*(self._state(key, each) for key, each in subscriptions.items()))
-        return dict(zip(subscriptions, found, strict=True))
+        found = await asyncio.gather(*(self._state(each) for each in subscriptions.values()))
+        states = dict(zip(subscriptions, found, strict=True))
+        return {
+            slot: _with_sink(state, states.get(f"{slot} sink"))
+            for slot, state in states.items()
+            if not subscriptions[slot].route.sink
+        }
 
-    async def _state(self, key: str, subscription: AtWork) -> TriggerState:
+    async def _state(self, subscription: AtWork) -> TriggerState:
         try:
             pending, problem = await subscription.pending(), ""
         except TorporError as error:
             pending, problem = 0, str(error)
-        return TriggerState(self.stats.of(key), pending, problem)
+        return TriggerState(self.stats.of(subscription.route.key), pending, problem)
 
     def brokers(self) -> set[str]:
         """The keys of the brokers that there are."""
@@ -203,14 +212,14 @@ class Dispatcher:
         return isinstance(subscription, Watched) != self._works_on(subscription.route)
 
     def _works_on(self, route: Route) -> bool:
-        return self._leads or not (route.trigger.spec.join or route.trigger.spec.parallelism == 1)
+        return self._leads or route.sink or not route.trigger.spec.one_worker
 
     def _is_outdated(self, subscription: AtWork, streams: set[str]) -> bool:
         route = subscription.route
-        wanted = self._wanted.get(route.key)
+        wanted = self._wanted.get(route.slot)
         if wanted is None or not _same(route, wanted) or not self._is_mine(subscription):
             return True
-        needed = {names.broker_stream(route.trigger.broker_key)}
+        needed = {_source(route)}
         if route.trigger.spec.join is not None:
             needed.add(names.groups_stream(route.key))
         return not needed <= streams
@@ -232,25 +241,31 @@ class Dispatcher:
     async def _start_missing(self, fresh: Collection[str] = ()) -> None:
         """Begin what is wanted and not at work; the streams of the brokers ``fresh`` were made just now."""
         failure: TorporError | None = None
-        for key, route in self._wanted.items():
-            if key in self._subscriptions:
+        failed: set[str] = set()
+        for slot, route in self._wanted.items():
+            # Before its sink is there, a trigger would make dead letters that pass the sink by.
+            if slot in self._subscriptions or route.key in failed:
                 continue
             subscription = self._subscribe(route, fresh=route.trigger.broker_key in fresh)
             try:
                 await subscription.start()
             except TorporError as error:
-                _LOG.warning("a trigger can't be worked on yet", extra={"trigger": key, "error": str(error)})
+                about = {"trigger": route.key, "error": str(error)}
+                _LOG.warning("a trigger can't be worked on yet", extra=about)
                 await subscription.stop(0.0)
                 failure = error
+                failed.add(route.key)
             except BaseException:
                 await subscription.stop(0.0)
                 raise
             else:
-                self._subscriptions[key] = subscription
+                self._subscriptions[slot] = subscription
         if failure is not None:
             raise failure
 
     def _subscribe(self, route: Route, *, fresh: bool) -> AtWork:
+        if route.sink:
+            return SinkSubscription(route, self._log, self._clock, self._courier, self.stats)
         joins = route.trigger.spec.join is not None
         if not self._works_on(route):
             consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route)] if joins else ())]
@@ -274,14 +289,24 @@ class Dispatcher:
         if self._subscriptions.get(subscription.route.key) is subscription:
             self.superseded.set()
 
-    def _route(self, trigger: Trigger, declared: Declared) -> Route:
+    def _routes(self, trigger: Trigger, declared: Declared) -> Iterator[Route]:
+        """The ways that events go by a trigger: to its sink, if it has one, and to its function."""
+        sink = trigger.spec.delivery.dead_letter_sink
+        if sink is not None:
+            to = trigger.spec.subscriber if sink.function is None else Subscriber(function=sink.function)
+            spec = trigger.spec.model_copy(update={"subscriber": to})
+            yield self._route(trigger.model_copy(update={"spec": spec}), declared, sink=True)
+        yield self._route(trigger, declared)
+
+    def _route(self, trigger: Trigger, declared: Declared, *, sink: bool = False) -> Route:
         own = (declared.timeouts_seconds or {}).get(trigger.function_key, _DEFAULT_TIMEOUT_SECONDS)
         timeout = trigger.spec.delivery.timeout_seconds
         return Route(
             trigger=trigger,
             matcher=Matcher(trigger.spec.filters),
-            delays_seconds=delays_seconds(trigger.spec.delivery),
+            schedule=schedule(trigger.spec.delivery),
             timeout_seconds=own + HOLD_SECONDS if timeout is None else timeout,
+            sink=sink,
         )
 
     async def _ensure_broker(self, key: str) -> bool:
@@ -294,16 +319,20 @@ class Dispatcher:
     async def _strays(self) -> set[Stray]:
         """What belongs to triggers that are not declared, or that read another broker now."""
         readers = {
-            (names.broker_stream(route.trigger.broker_key), names.trigger_consumer(key))
-            for key, route in self._wanted.items()
+            (_source(each), (names.sink_consumer if each.sink else names.trigger_consumer)(each.key))
+            for each in self._wanted.values()
         }
-        groups = {names.groups_stream(key) for key, route in self._wanted.items() if route.trigger.spec.join}
+        joining = (each for each in self._wanted.values() if each.trigger.spec.join is not None)
+        groups = {names.groups_stream(each.key) for each in joining}
         found: set[Stray] = set()
         for stream in await self._log.streams():
             if stream.startswith(f"{names.GROUPS}."):
                 found |= {Stray(stream)} if stream not in groups else set()
             elif stream.startswith(f"{names.BROKER}."):
                 found |= {Stray(stream, each) for each in await self._log.consumers(stream)} - readers
+            elif stream.startswith(f"{names.DEAD}."):
+                consumers = await self._log.consumers(stream)
+                found |= {Stray(stream, each) for each in consumers if each.startswith(names.SINK)} - readers
         return found
 
     async def _remove(self, strays: Iterable[Stray]) -> None:
@@ -326,6 +355,19 @@ class Dispatcher:
                 await self._log.trim(names.broker_stream(key), before)
             except TorporError as error:
                 _LOG.warning("old events could not be removed", extra={"broker": key, "error": str(error)})
+
+
+def _source(route: Route) -> str:
+    """The stream that a route's events come from."""
+    of = names.dead_stream if route.sink else names.broker_stream
+    return of(route.trigger.broker_key)
+
+
+def _with_sink(state: TriggerState, sink: TriggerState | None) -> TriggerState:
+    """The state of a trigger, whose problem is that of its sink where it has none of its own."""
+    if sink is None or state.problem or not sink.problem:
+        return state
+    return replace(state, problem=f"its dead letters do not reach their sink: {sink.problem}")
 
 
 def _same(old: Route, new: Route) -> bool:

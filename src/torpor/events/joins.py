@@ -38,6 +38,7 @@ from torpor.events.log import ConsumerSpec, Delivery, EventLog, Guard, Record, S
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
 from torpor.events.subscription import ACK_WAIT_SECONDS, consumer_spec, filters_revision, trace_headers
+from torpor.events.throttle import Throttle
 from torpor.events.waiting import sleep_or
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class JoinSubscription:
         self._timer: asyncio.Task[None] | None = None
         self._parts = Pump(log, clock, consumer_spec(route, fresh=fresh), self._take, _OBSERVERS)
         self._endings = Pump(log, clock, endings_spec(route), self._deliver, route.trigger.spec.parallelism)
+        self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._passing = Passing(filters_revision(route), self._parts.revision) if shared else None
 
     @property
@@ -138,6 +140,7 @@ class JoinSubscription:
         if self._timer is not None:
             await cancel(self._timer)
         await asyncio.gather(self._parts.halt(), self._endings.halt())
+        self._throttle.end()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop; what is not done after ``grace_seconds`` is taken up again later."""
@@ -319,6 +322,9 @@ class JoinSubscription:
             (b"torpor-joined", encode_value(group)),
             *trace_headers(events[0]),
         ]
+        if not await self._throttle.turn():
+            await delivery.retry(0.0)
+            return False
         message = Message(headers, encode_batch(events), events)
         return await self._courier.deliver(self.route, message, delivery)
 

@@ -22,6 +22,8 @@ DEFAULT_BROKER = "default/default"
 BROKER = "broker"
 DEAD = "dead"
 GROUPS = "groups"
+SINK = "sink."
+"""How the names of consumers begin that bring dead letters to a sink."""
 DONE = "joined"
 """The stream that remembers, for a time, which groups were delivered."""
 
@@ -67,6 +69,11 @@ def groups_stream(trigger_key: str) -> str:
 def trigger_consumer(trigger_key: str) -> str:
     """Durable consumer of a trigger."""
     return f"trigger.{trigger_key.replace('/', '.')}"
+
+
+def sink_consumer(trigger_key: str) -> str:
+    """Durable consumer of a trigger's dead letters that brings them to their sink."""
+    return f"{SINK}{trigger_key.replace('/', '.')}"
 
 
 def identity(source: str, event_id: str) -> str:

@@ -35,6 +35,9 @@ class Stats(Collector):
     """By broker key: events taken in durably, duplicates left out."""
     triggers: dict[str, TriggerCounts] = field(default_factory=dict)
     """By trigger key."""
+    sinks: dict[str, TriggerCounts] = field(default_factory=dict)
+    """By trigger key, the deliveries of its dead letters to their sink; those that it did not take count as
+    dead-lettered."""
     refused: dict[str, int] = field(default_factory=dict)
     """By kind of problem: requests that the ingress refused."""
 
@@ -50,13 +53,25 @@ class Stats(Collector):
         """The counters of a trigger, to count on."""
         return self.triggers.setdefault(trigger_key, TriggerCounts())
 
+    def of_sink(self, trigger_key: str) -> TriggerCounts:
+        """The counters of the sink of a trigger's dead letters, to count on."""
+        return self.sinks.setdefault(trigger_key, TriggerCounts())
+
     def forget_all_but(self, trigger_keys: Collection[str]) -> None:
         """Drop the counters of triggers that are not declared any more."""
         self.triggers = {key: counts for key, counts in self.triggers.items() if key in trigger_keys}
+        self.sinks = {key: counts for key, counts in self.sinks.items() if key in trigger_keys}
 
     def dump(self) -> bytes:
         """All counters, for :meth:`load`."""
-        return orjson.dumps({"published": self.published, "triggers": self.triggers, "refused": self.refused})
+        return orjson.dumps(
+            {
+                "published": self.published,
+                "triggers": self.triggers,
+                "sinks": self.sinks,
+                "refused": self.refused,
+            }
+        )
 
     def load(self, dumped: bytes) -> None:
         """Go on counting from what :meth:`dump` gave.
@@ -67,11 +82,8 @@ class Stats(Collector):
         if not isinstance(document, dict):
             raise TypeError("the counters are no JSON object")
         published, refused = _numbers(document.get("published")), _numbers(document.get("refused"))
-        triggers = document.get("triggers")
-        if not isinstance(triggers, dict):
-            raise TypeError("the triggers' counters are no JSON object")
-        self.triggers = {key: TriggerCounts(**_numbers(counts)) for key, counts in triggers.items()}
-        self.published, self.refused = published, refused
+        triggers, sinks = _counts(document.get("triggers")), _counts(document.get("sinks", {}))
+        self.published, self.refused, self.triggers, self.sinks = published, refused, triggers, sinks
 
     def collect(self) -> Iterator[Metric]:
         """The counters as Prometheus metrics."""
@@ -88,10 +100,22 @@ class Stats(Collector):
             refused.add_metric([key], value)
         yield refused
         for name, text in _COUNTERS.items():
-            family = CounterMetricFamily(f"torpor_events_{name}", f"{text}.", labels=["namespace", "trigger"])
-            for key, counts in self.triggers.items():
-                family.add_metric(key.split("/"), getattr(counts, name))
-            yield family
+            yield _family(f"torpor_events_{name}", text, name, self.triggers)
+        for name, text in _SINK_COUNTERS.items():
+            yield _family(f"torpor_events_sink_{name}", text, name, self.sinks)
+
+
+def _family(name: str, text: str, field_name: str, counts: dict[str, TriggerCounts]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, f"{text}.", labels=["namespace", "trigger"])
+    for key, each in counts.items():
+        family.add_metric(key.split("/"), getattr(each, field_name))
+    return family
+
+
+def _counts(value: object) -> dict[str, TriggerCounts]:
+    if not isinstance(value, dict):
+        raise TypeError("the triggers' counters are no JSON object")
+    return {key: TriggerCounts(**_numbers(counts)) for key, counts in value.items()}
 
 
 def _numbers(value: object) -> dict[str, int]:
@@ -105,4 +129,9 @@ _COUNTERS = {
     "redelivered": "Deliveries that were not the first of their event",
     "failed": "Deliveries that did not succeed",
     "dead_lettered": "Events that became dead letters",
+}
+_SINK_COUNTERS = {
+    "delivered": "Dead letters that a trigger's sink took",
+    "failed": "Deliveries of dead letters to a sink that did not succeed",
+    "dead_lettered": "Dead letters that a sink did not take, and that stay in the list alone",
 }

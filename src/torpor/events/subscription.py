@@ -11,6 +11,7 @@ from torpor.events.courier import Courier, Message, Route
 from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog, StreamSpec
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
+from torpor.events.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,6 +92,7 @@ class Subscription:
         self._courier = courier
         spec = consumer_spec(route, fresh=fresh)
         self._pump = Pump(log, clock, spec, self._handle, route.trigger.spec.parallelism)
+        self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._passing = Passing(filters_revision(route), self._pump.revision) if shared else None
 
     @property
@@ -107,11 +109,13 @@ class Subscription:
         return await self._pump.pending()
 
     async def halt(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more; what waits for its turn is for others."""
         await self._pump.halt()
+        self._throttle.end()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop; what is not done after ``grace_seconds`` is delivered again later."""
+        await self.halt()
         await self._pump.stop(grace_seconds)
 
     async def _handle(self, delivery: Delivery) -> None:
@@ -119,9 +123,9 @@ class Subscription:
         if not self.route.matcher.matches(event.attributes):
             await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
             return
-        headers, body = encode_binary(event)
-        message = Message([*headers, *trace_headers(event)], body, [event])
-        if await self._courier.deliver(self.route, message, delivery):
+        if not await self._throttle.turn():
+            await delivery.retry(0.0)
+        elif await self._courier.deliver(self.route, message_of(event), delivery):
             await delivery.ack()
 
 
@@ -158,6 +162,12 @@ class Watched:
     async def stop(self, grace_seconds: float) -> None:  # noqa: ARG002 - nothing is under way
         """Let go of the consumers."""
         await self.halt()
+
+
+def message_of(event: WireEvent) -> Message:
+    """What is sent for one event: the binary mode, and its trace context as the call's own."""
+    headers, body = encode_binary(event)
+    return Message([*headers, *trace_headers(event)], body, [event])
 
 
 def trace_headers(event: WireEvent) -> Headers:

@@ -58,14 +58,36 @@ def check_subscribers(
 ) -> Iterator[Fault]:
     """Faults of triggers that name none of ``functions``, and no name that is ``claimed`` by a wrong one."""
     for trigger in triggers:
-        name, namespace = trigger.spec.subscriber.function, trigger.metadata.namespace
-        if trigger.function_key in functions or name in claimed:
+        for key, where in (
+            (trigger.function_key, ("spec", "subscriber", "function")),
+            (trigger.sink_function_key, ("spec", "delivery", "deadLetterSink", "function")),
+        ):
+            if key is None or key in functions or key.partition("/")[2] in claimed:
+                continue
+            yield origin_of(trigger).fault(where, _unknown("function", key, functions, "a declared function"))
+
+
+def check_sinks(
+    triggers: Collection[Trigger], claimed: Collection[str], origin_of: Callable[[Trigger], Origin]
+) -> Iterator[Fault]:
+    """Faults of triggers that put dead letters into a broker that nobody reads.
+
+    ``claimed`` are the names of wrong declarations: one of them may be what reads it.
+    """
+    read = {trigger.broker_key for trigger in triggers}
+    for trigger in triggers:
+        key = trigger.sink_broker_key
+        if key is None or claimed or key in read:
             continue
-        known = [f.metadata.name for f in functions.values() if f.metadata.namespace == namespace]
-        near = did_you_mean(name, known)
-        expected = f"did you mean '{near}'?" if near else "the name of a declared function was expected"
-        message = f"there is no function '{name}' in namespace '{namespace}', {expected}"
-        yield origin_of(trigger).fault(("spec", "subscriber", "function"), message)
+        message = _unknown("broker", key, read - {trigger.broker_key}, "another one that a trigger reads")
+        yield origin_of(trigger).fault(("spec", "delivery", "deadLetterSink", "broker"), message)
+
+
+def _unknown(kind: str, key: str, known: Iterable[str], expected: str) -> str:
+    namespace, name = key.split("/")
+    near = did_you_mean(name, [one.partition("/")[2] for one in known if one.startswith(f"{namespace}/")])
+    text = f"did you mean '{near}'?" if near else f"the name of {expected} was expected"
+    return f"there is no {kind} '{name}' in namespace '{namespace}', {text}"
 
 
 def check_routes(functions: Iterable[Function], origin_of: Callable[[Function], Origin]) -> Iterator[Fault]:

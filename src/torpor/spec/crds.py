@@ -36,7 +36,10 @@ _DEFAULTS = {
 }
 _REQUIRED = {"Function": ["spec"]}
 # What rules say in other words than the schema would, and of the very field.
-_RULED = {"ValueFrom": ("minProperties", "maxProperties")}
+_RULED = {
+    "ValueFrom": ("minProperties", "maxProperties"),
+    "DeadLetterSink": ("minProperties", "maxProperties"),
+}
 _LONGEST_DURATION = 15
 _LONGEST_TEXT = 1000
 CHECKED_KEYS_DEPTH = 2
@@ -160,6 +163,24 @@ _OBJECT_RULES: dict[str, list[dict[str, str]]] = {
             "\"stands beside 'secretKeyRef', one of them was expected\"",
             ".configMapKeyRef",
         ),
+    ],
+    "DeadLetterSink": [
+        _rule("has(self.function) || has(self.broker)", '"is empty, function or broker was expected"'),
+        _rule(
+            "!(has(self.function) && has(self.broker))",
+            "\"stands beside 'function', one of them was expected\"",
+            ".broker",
+        ),
+    ],
+    "TriggerSpec": [
+        _rule(
+            "!has(self.delivery) || !has(self.delivery.deadLetterSink) || "
+            "!has(self.delivery.deadLetterSink.broker) || "
+            "self.delivery.deadLetterSink.broker != (has(self.broker) ? self.broker : 'default')",
+            _shown("self.delivery.deadLetterSink.broker")
+            + ", the trigger's own broker, another one was expected\"",
+            ".delivery.deadLetterSink.broker",
+        )
     ],
 }
 # Rules for a field's value, or for each entry of its list, by model and field.

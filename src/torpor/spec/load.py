@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from torpor.errors import DeclarationError
-from torpor.spec.consistency import check_files, check_local, check_routes, check_subscribers
+from torpor.spec.consistency import check_files, check_local, check_routes, check_sinks, check_subscribers
 from torpor.spec.discovery import (
     MAX_CODE_BYTES,
     MODULE,
@@ -210,6 +210,7 @@ class _Loader:
             self.faults += check_subscribers(
                 declared.triggers.values(), declared.functions, self.claimed, declared.origin
             )
+            self.faults += check_sinks(declared.triggers.values(), self.claimed, declared.origin)
 
 
 def _claimed_name(document: Document) -> str:

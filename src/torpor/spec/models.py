@@ -370,6 +370,26 @@ class Subscriber(_Model):
     """Name of a function in the trigger's namespace."""
 
 
+class DeadLetterSink(_Model):
+    """Where dead letters go, beside the list of them: to a function or into a broker."""
+
+    function: Name | None = None
+    """Name of a function in the trigger's namespace that gets them, by the trigger's own schedule."""
+    broker: Name | None = Field(None, validate_default=True)
+    """Name of another broker in the trigger's namespace that they are put into."""
+
+    @field_validator("broker")
+    @classmethod
+    def _one(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "function" not in info.data:  # it is wrong itself
+            return value
+        if value is not None and info.data["function"] is not None:
+            raise fault("stands beside 'function', one of them was expected")
+        if value is None and info.data["function"] is None:
+            raise fault("is empty, function or broker was expected", whole=True)
+        return value
+
+
 class Delivery(_Model):
     """How delivery is tried again, after Knative's contract; in the end the event becomes a dead letter."""
 
@@ -381,6 +401,21 @@ class Delivery(_Model):
     """The wait that the policy starts from."""
     timeout_seconds: Annotated[float, *duration(0.001, _HOUR)] | None = Field(None, alias="timeout")
     """How long one delivery may take; by default the function's `timeoutSeconds`."""
+    jitter_percentage: Whole = Field(10, ge=0, le=100)
+    """How much longer than it should be a wait is at most; how much follows from event and attempt."""
+    retry_after_max_seconds: Annotated[float, *duration(0, _HOUR)] = Field(_HOUR, alias="retryAfterMax")
+    """The most that a `Retry-After` of the function counts for; `0s` has it ignored."""
+    dead_letter_sink: DeadLetterSink | None = None
+    """Where dead letters go, beside the list of them."""
+
+
+class RateLimit(_Model):
+    """At most so many deliveries in a time, first ones and retries together, spread evenly over it."""
+
+    events: Whole = Field(ge=1, le=100_000)
+    """How many; a tenth of them, ten at most, may go at once after a rest."""
+    per_seconds: Annotated[float, *duration(0.1, _DAY)] = Field(1.0, alias="per")
+    """In how much time."""
 
 
 class Join(_Model):
@@ -412,6 +447,8 @@ class TriggerSpec(_Model):
     """How delivery is tried again."""
     parallelism: Whole = Field(32, ge=1, le=1000)
     """Most events under way to the function at once."""
+    rate_limit: RateLimit | None = None
+    """How often the function is called at most; without it, as often as events come."""
     join: Join | None = None
     """Joins the parts of a fan-out before they are delivered."""
 
@@ -423,6 +460,20 @@ class TriggerSpec(_Model):
                 text = f"is nested {depth} levels deep, at most {MAX_FILTER_DEPTH} were expected"
                 raise fault(text, inner=(index,))
         return value
+
+    @field_validator("delivery")
+    @classmethod
+    def _goes_elsewhere(cls, value: Delivery, info: ValidationInfo) -> Delivery:
+        sink = value.dead_letter_sink
+        if sink is not None and sink.broker is not None and sink.broker == info.data.get("broker"):
+            text = f"is '{sink.broker}', the trigger's own broker, another one was expected"
+            raise fault(text, inner=("deadLetterSink", "broker"))
+        return value
+
+    @property
+    def one_worker(self) -> bool:
+        """Whether no two processes may deliver for it at the same time."""
+        return self.join is not None or self.rate_limit is not None or self.parallelism == 1
 
 
 class Trigger(_Resource):
@@ -442,6 +493,18 @@ class Trigger(_Resource):
     def broker_key(self) -> str:
         """Key of the broker that it reads."""
         return f"{self.metadata.namespace}/{self.spec.broker}"
+
+    @property
+    def sink_function_key(self) -> str | None:
+        """Key of the function that gets its dead letters, if one does."""
+        sink = self.spec.delivery.dead_letter_sink
+        return None if sink is None or sink.function is None else f"{self.metadata.namespace}/{sink.function}"
+
+    @property
+    def sink_broker_key(self) -> str | None:
+        """Key of the broker that its dead letters are put into, if there is one."""
+        sink = self.spec.delivery.dead_letter_sink
+        return None if sink is None or sink.broker is None else f"{self.metadata.namespace}/{sink.broker}"
 
 
 KINDS: dict[str, type[Function | Trigger]] = {"Function": Function, "Trigger": Trigger}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 from pydantic import Field, TypeAdapter
 
-from torpor.spec.models import EnvVar, Filter, Function, Trigger, ValueFrom
+from torpor.spec.models import DeadLetterSink, EnvVar, Filter, Function, Trigger, ValueFrom
 from torpor.spec.values import format_duration
 from torpor.spec.written import main
 
@@ -45,7 +45,7 @@ def schema() -> dict[str, Any]:
         definition["required"] = ["apiVersion", "kind", *definition["required"]]
         for name in ("apiVersion", "kind"):
             del definition["properties"][name]["default"]
-    for model in (Filter, ValueFrom):
+    for model in (DeadLetterSink, Filter, ValueFrom):
         definitions[model.__name__] |= {"minProperties": 1, "maxProperties": 1}
     definitions[EnvVar.__name__]["oneOf"] = [{"required": ["value"]}, {"required": ["valueFrom"]}]
     return {"$schema": _DIALECT, "$id": _ID, "title": "A declaration for Torpor", **document}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.unit.controller.bench import KEY, PLATFORM, REVISION_1, function
 from torpor.controller.controller import Controller
@@ -27,9 +27,10 @@ def ready(server: ApiServer, resource: resources.Resource, key: str) -> tuple[st
     return one["status"], one["reason"]
 
 
-def trigger(name: str, subscriber: str) -> Object:
+def trigger(name: str, subscriber: str, sink: dict[str, str] | None = None) -> Object:
     metadata = {"name": name, "namespace": "default"}
-    return {"metadata": metadata, "spec": {"subscriber": {"function": subscriber}}}
+    spec: dict[str, Any] = {"subscriber": {"function": subscriber}}
+    return {"metadata": metadata, "spec": spec | ({"delivery": {"deadLetterSink": sink}} if sink else {})}
 
 
 def test_functions_and_triggers_are_followed() -> None:
@@ -72,6 +73,36 @@ def test_a_wrong_trigger_is_told() -> None:
         task = asyncio.create_task(Controller(server.kube(), MovableClock(), PLATFORM, "a").run())
         await turns()
         assert ready(server, resources.TRIGGERS, "default/t") == ("False", "Invalid")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(case())
+
+
+def test_a_sink_that_is_missing_is_told() -> None:
+    async def case() -> None:
+        server = ApiServer()
+        server.put(resources.FUNCTIONS, function())
+        server.put(resources.TRIGGERS, trigger("t", "f", {"function": "g"}))
+        server.put(resources.TRIGGERS, trigger("u", "f", {"broker": "morgue"}))
+        task = asyncio.create_task(Controller(server.kube(), MovableClock(), PLATFORM, "a").run())
+        await turns()
+        for key in ("default/t", "default/u"):
+            assert ready(server, resources.TRIGGERS, key) == ("False", "SinkMissing")
+        other = function()
+        other["metadata"] = {"name": "g", "namespace": "default"}
+        server.put(resources.FUNCTIONS, other)
+        reader = trigger("v", "f")
+        reader["spec"]["broker"] = "morgue"
+        server.put(resources.TRIGGERS, reader)
+        await turns()
+        for key in ("default/t", "default/u"):
+            assert ready(server, resources.TRIGGERS, key) == ("True", "Declared")
+        server.remove(resources.FUNCTIONS, "default/g")
+        server.remove(resources.TRIGGERS, "default/v")
+        await turns()
+        for key in ("default/t", "default/u"):
+            assert ready(server, resources.TRIGGERS, key) == ("False", "SinkMissing")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from torpor.cluster.telemetry import GatewayMetrics
 from torpor.controller.queue import WorkQueue
 from torpor.controller.telemetry import ControllerMetrics, InstanceFigures, Sight
 from torpor.errors import ClusterConflictError, ClusterError
+from torpor.events.stats import Stats
 from torpor.scaling.load import Load
 from torpor.spec.status import PartStatus
 from torpor.testing.clock import MovableClock
@@ -28,6 +29,16 @@ class _Gateway:
 
     def status(self) -> PartStatus:
         return PartStatus(name="gateway", healthy=True, detail="", restarts=2)
+
+
+def events() -> CollectorRegistry:
+    stats, registry = Stats(), CollectorRegistry()
+    stats.count_published("default/default", 1)
+    stats.count_refused("malformed-event")
+    for counts in (stats.of("default/t"), stats.of_sink("default/t")):
+        counts.delivered += 1
+    registry.register(stats)
+    return registry
 
 
 def controller() -> ControllerMetrics:
@@ -115,7 +126,7 @@ def test_the_documentation_has_every_metric_and_no_other() -> None:
     documented = set(re.findall(r"^\| `(torpor_\w+)`", DOCS.read_text("utf-8"), re.MULTILINE))
     told = {
         line.split()[2]
-        for metrics in (controller(), gateway())
+        for metrics in (controller(), gateway(), events())
         for line in generate_latest(metrics).decode().splitlines()
         if line.startswith("# TYPE")
     }

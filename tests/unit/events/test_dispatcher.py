@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.events.world import BROKEN, CrashingLog, World, answer, event, trigger, world
+from tests.unit.events.world import BROKEN, CrashingLog, World, answer, event, linear, trigger, world
 from torpor.binding import decode
 from torpor.events.dispatcher import HOLD_SECONDS, Declared, Dispatcher, Retention
 from torpor.events.log import Record, StreamSpec
@@ -54,8 +54,8 @@ def test_each_trigger_gets_every_event_that_matches() -> None:
     ("delivery", "times"),
     [
         # linear: 1, 2 and 3 s; exponential: 0.5 s times 2, 4, 8
-        (Delivery(retry=3, backoff_policy="linear", backoff_delay_seconds=1.0), [0.0, 1.0, 3.0, 6.0]),
-        (Delivery(retry=3, backoff_policy="exponential", backoff_delay_seconds=0.5), [0.0, 1.0, 3.0, 7.0]),
+        (linear(), [0.0, 1.0, 3.0, 6.0]),
+        (linear(backoff_policy="exponential", backoff_delay_seconds=0.5), [0.0, 1.0, 3.0, 7.0]),
         (Delivery(retry=0), [0.0]),
     ],
 )

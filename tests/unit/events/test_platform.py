@@ -52,7 +52,7 @@ YAML = """
     spec:
       filters: [{any: [{exact: {type: number}}, {exact: {type: part}}]}]
       subscriber: {function: double}
-      delivery: {retry: 2, backoffPolicy: linear, backoffDelay: 10s}
+      delivery: {retry: 2, backoffPolicy: linear, backoffDelay: 10s, jitterPercentage: 0}
     ---
     apiVersion: torpor.dev/v1alpha1
     kind: Function

@@ -57,7 +57,7 @@ class _Pair:
 
 
 @asynccontextmanager
-async def _pair(*triggers: Trigger) -> AsyncIterator[_Pair]:
+async def pair(*triggers: Trigger) -> AsyncIterator[_Pair]:
     made = _Pair()
     await made.declare(*triggers)
     try:
@@ -69,7 +69,7 @@ async def _pair(*triggers: Trigger) -> AsyncIterator[_Pair]:
 @pytest.mark.parametrize("leads", [False, True])
 def test_only_who_leads_joins_and_delivers_one_by_one(leads: bool) -> None:
     async def run() -> None:
-        async with _pair(PLAIN, SERIAL, JOINS) as it:
+        async with pair(PLAIN, SERIAL, JOINS) as it:
             if leads:
                 await it.two.lead(True)
             await it.publish(event("1", "a"), event("2", "b"), part("g", 0, 2), part("g", 1, 2))
@@ -85,7 +85,7 @@ def test_only_who_leads_joins_and_delivers_one_by_one(leads: bool) -> None:
 
 def test_what_came_without_a_leader_is_not_lost() -> None:
     async def run() -> None:
-        async with _pair(JOINS) as it:
+        async with pair(JOINS) as it:
             await it.publish(part("g", 0, 2))
             await it.one.lead(True)
             await it.settle()
@@ -101,7 +101,7 @@ def test_what_came_without_a_leader_is_not_lost() -> None:
 
 def test_who_was_superseded_writes_nothing_and_is_told() -> None:
     async def run() -> None:
-        async with _pair(JOINS) as it:
+        async with pair(JOINS) as it:
             await it.one.lead(True)
             await it.publish(*(part("g", index, 200) for index in range(20)))
             await it.two.lead(True)
@@ -120,7 +120,7 @@ def test_who_was_superseded_writes_nothing_and_is_told() -> None:
 
 def test_what_is_under_way_goes_on_when_the_lead_is_given_up() -> None:
     async def run() -> None:
-        async with _pair(SERIAL) as it:
+        async with pair(SERIAL) as it:
             it.functions.gate = asyncio.Event()
             await it.one.lead(True)
             await it.publish(event("1", "b"))
@@ -137,7 +137,7 @@ def test_what_is_under_way_goes_on_when_the_lead_is_given_up() -> None:
 
 def test_one_that_does_not_know_a_trigger_removes_nothing_of_it() -> None:
     async def run() -> None:
-        async with _pair(PLAIN) as it:
+        async with pair(PLAIN) as it:
             it.functions.behave = lambda *_: answer()
             await it.two.apply(Declared([PLAIN, JOINS], [BROKER]))
             await it.one.apply(Declared([], [BROKER]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torpor.binding import WireEvent, decode, encode_batch
 from torpor.errors import BrokenError, EventLogError
@@ -14,7 +14,16 @@ from torpor.events.courier import publish
 from torpor.events.dispatcher import Declared, Dispatcher
 from torpor.events.memory import MemoryLog
 from torpor.events.sender import Response
-from torpor.spec.models import Delivery, Filter, Join, Metadata, Subscriber, Trigger, TriggerSpec
+from torpor.spec.models import (
+    Delivery,
+    Filter,
+    Join,
+    Metadata,
+    RateLimit,
+    Subscriber,
+    Trigger,
+    TriggerSpec,
+)
 from torpor.testing.clock import MovableClock
 
 if TYPE_CHECKING:
@@ -40,6 +49,18 @@ def part(group: str, index: int, size: int, **attributes: str) -> WireEvent:
     )
 
 
+def linear(**more: Any) -> Delivery:
+    """Retries after 1, 2 and 3 seconds."""
+    given = {
+        "retry": 3,
+        "backoff_policy": "linear",
+        "backoff_delay_seconds": 1.0,
+        "jitter_percentage": 0,
+        **more,
+    }
+    return Delivery(**given)
+
+
 def trigger(
     name: str = "t",
     *types: str,
@@ -47,15 +68,19 @@ def trigger(
     join: Join | None = None,
     parallelism: int = 32,
     function: str = "f",
+    rate_limit: RateLimit | None = None,
+    broker: str = "default",
 ) -> Trigger:
     filters = (Filter(any=tuple(Filter(exact={"type": each}) for each in types)),) if types else ()
     return Trigger(
         metadata=Metadata(name=name),
         spec=TriggerSpec(
+            broker=broker,
             filters=filters,
             subscriber=Subscriber(function=function),
-            delivery=delivery or Delivery(retry=3, backoff_policy="linear", backoff_delay_seconds=1.0),
+            delivery=delivery or linear(),
             parallelism=parallelism,
+            rate_limit=rate_limit,
             join=join,
         ),
     )
@@ -151,8 +176,8 @@ class World:
     async def events(self, event_type: str) -> list[WireEvent]:
         return [each for each in await self.stream(names.broker_stream(BROKER)) if each.type == event_type]
 
-    async def dead(self) -> list[WireEvent]:
-        return await self.stream(names.dead_stream(BROKER))
+    async def dead(self, broker: str = BROKER) -> list[WireEvent]:
+        return await self.stream(names.dead_stream(broker))
 
     async def pending(self) -> int:
         return sum(state.pending for state in (await self.dispatcher.states()).values())

@@ -29,6 +29,10 @@ def trigger(name: str, subscriber: str) -> str:
     return f"{head}spec:\n  subscriber: {{function: {subscriber}}}\n"
 
 
+def sinking(name: str, subscriber: str, sink: str, broker: str = "default") -> str:
+    return f"{trigger(name, subscriber)}  delivery: {{deadLetterSink: {{{sink}}}}}\n  broker: {broker}\n"
+
+
 def write(folder: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         path = folder / name
@@ -228,6 +232,18 @@ def test_what_only_a_cluster_can_run_is_a_fault_on_this_machine(tmp_path: Path) 
         (
             {"resize/main.py": HANDLER, "t.yaml": trigger("t", "zip")},
             ["t.yaml:5: spec.subscriber.function: there is no function 'zip' in namespace 'default', the name of a declared function was expected"],
+        ),
+        (
+            {"resize/main.py": HANDLER, "t.yaml": sinking("t", "resize", "function: resiez")},
+            ["t.yaml:6: spec.delivery.deadLetterSink.function: there is no function 'resiez' in namespace 'default', did you mean 'resize'?"],
+        ),
+        (
+            {"resize/main.py": HANDLER, "t.yaml": sinking("t", "resize", "broker: morgues"), "u.yaml": sinking("u", "resize", "broker: default", "morgue")},
+            ["t.yaml:6: spec.delivery.deadLetterSink.broker: there is no broker 'morgues' in namespace 'default', did you mean 'morgue'?"],
+        ),
+        (
+            {"resize/main.py": HANDLER, "t.yaml": sinking("t", "resize", "broker: morgue")},
+            ["t.yaml:6: spec.delivery.deadLetterSink.broker: there is no broker 'morgue' in namespace 'default', the name of another one that a trigger reads was expected"],
         ),
         (
             {"f.yaml": function("f", "{zone: x}"), "t.yaml": trigger("t", "f")},

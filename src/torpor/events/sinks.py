@@ -1,0 +1,101 @@
+"""Brings a trigger's dead letters to where it wants them: to a function, or into another broker.
+
+The list that people see is the stream of dead letters, and it keeps them all. A durable consumer reads it
+for the sink. One that the sink does not take, in the end, stays in the list and nothing more comes of it; and
+what came out of one sink goes into no other broker. So nothing goes round in circles.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from torpor.binding import WireEvent
+from torpor.errors import RecordTooLargeError
+from torpor.events import names
+from torpor.events.courier import Courier, Route, store
+from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record
+from torpor.events.pump import Pump
+from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING, message_of
+
+if TYPE_CHECKING:
+    from torpor.clock import Clock
+    from torpor.events.stats import Stats
+
+_LOG = logging.getLogger("torpor.events")
+_SUNK = "torporsink"
+"""Extension of an event that a sink put into a broker: the key of the trigger whose dead letter it was."""
+
+
+def sink_spec(route: Route) -> ConsumerSpec:
+    """The durable consumer of a trigger's dead letters from now on."""
+    return ConsumerSpec(
+        stream=names.dead_stream(route.trigger.broker_key),
+        name=names.sink_consumer(route.key),
+        keys=(f"{names.token(route.key)}.>",),
+        ack_wait_seconds=ACK_WAIT_SECONDS,
+        max_in_flight=MAX_WAITING + route.trigger.spec.parallelism,
+        start="next",
+    )
+
+
+class SinkSubscription:
+    """Keeps :class:`torpor.events.subscription.AtWork` for the way of dead letters to their sink."""
+
+    def __init__(self, route: Route, log: EventLog, clock: Clock, courier: Courier, stats: Stats) -> None:
+        self.route = route
+        self._log = log
+        self._courier = courier
+        self._stats = stats
+        self._pump = Pump(log, clock, sink_spec(route), self._handle, route.trigger.spec.parallelism)
+
+    @property
+    def busy(self) -> int:
+        """How many dead letters are under way."""
+        return self._pump.busy
+
+    async def start(self) -> None:
+        """Begin; when this returns, no dead letter passes the sink by."""
+        await self._pump.start()
+
+    async def pending(self) -> int:
+        """How many dead letters wait for the sink, or are under way to it."""
+        return await self._pump.pending()
+
+    async def halt(self) -> None:
+        """Begin nothing more."""
+        await self._pump.halt()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop; what is not done after ``grace_seconds`` is delivered again later."""
+        await self._pump.stop(grace_seconds)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        event, broker = delivery.record.event, self.route.trigger.sink_broker_key
+        if broker is not None:
+            await self._put(event, broker)
+        elif not await self._courier.deliver(self.route, message_of(event), delivery):
+            return
+        await delivery.ack()
+
+    async def _put(self, event: WireEvent, broker: str) -> None:
+        """Have the dead letter in the broker ``broker``, once."""
+        counts = self._stats.of_sink(self.route.key)
+        if _SUNK in event.attributes:
+            self._leave(event, "it came out of a sink before")
+            return
+        sunk = WireEvent({**event.attributes, _SUNK: self.route.key}, event.data)
+        # Several triggers may have made dead letters of one event: each of them counts.
+        identity = f"{names.token(self.route.key)}:{names.identity(event.source, event.id)}"
+        try:
+            record = Record(names.token(event.type), identity, sunk)
+            await store(self._log, self._stats, broker, [record])
+        except RecordTooLargeError as error:
+            self._leave(event, str(error))
+        else:
+            counts.delivered += 1
+
+    def _leave(self, event: WireEvent, reason: str) -> None:
+        self._stats.of_sink(self.route.key).dead_lettered += 1
+        about = {"trigger": self.route.key, "event": event.id, "reason": reason}
+        _LOG.warning("a dead letter goes into no broker", extra=about)
