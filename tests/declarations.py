@@ -33,7 +33,8 @@ class Wrong(NamedTuple):
     """``LINE: FIELD: MESSAGE`` of the one fault."""
     server: str | None = ""
     """What an API server says where it has another name for the field than the fault; ``None`` where it never
-    sees the fault: it has no files, and JSON neither infinity nor a field twice.
+    sees the fault: it has no files, JSON neither infinity nor a field twice, and of paths and expressions
+    the controller says whether they are right.
     """
 
     @property
@@ -124,8 +125,9 @@ TRIGGER_FAULTS = [
     Wrong("filters: [{exact: {type: a}, suffix: {type: b}}]", "6: spec.filters[0].suffix: stands beside 'exact', one dialect a filter was expected: make it two filters"),
     Wrong("filters: [{exact: {}}]", "6: spec.filters[0].exact: has 0 entries, at least 1 was expected"),
     Wrong("filters: [{exact: {type: ''}}]", "6: spec.filters[0].exact.type: is empty, a text of one or more characters was expected"),
-    Wrong("filters: [{exact: {Type: a}}]", "6: spec.filters[0].exact.Type: is 'Type', an event attribute's name in lower-case letters and digits was expected", "spec.filters[0].exact: Invalid value: has the key 'Type'"),
-    Wrong("filters: [{exact: {data: a}}]", "6: spec.filters[0].exact.data: is 'data', an event attribute's name in lower-case letters and digits was expected", "spec.filters[0].exact: Invalid value: has the key 'data'"),
+    Wrong("filters: [{exact: {Type: a}}]", "6: spec.filters[0].exact.Type: is 'Type', an event attribute's name in lower-case letters and digits was expected, or a path into its data such as data.order.id", "spec.filters[0].exact: Invalid value: has the key 'Type'"),
+    Wrong("filters: [{exact: {data: a}}]", "6: spec.filters[0].exact.data: is 'data', an event attribute's name in lower-case letters and digits was expected, or a path into its data such as data.order.id", "spec.filters[0].exact: Invalid value: has the key 'data'"),
+    Wrong("filters: [{exact: {data..a: b}}]", "6: spec.filters[0].exact.data..a: is 'data..a', a path such as data.order.items.0.id was expected: at most 256 characters and 16 names, with a backslash before a dot or backslash in a name", None),
     Wrong("filters: [{exact: [a]}]", "6: spec.filters[0].exact: is ['a'], a mapping of names to values was expected"),
     Wrong("filters: [{sql: type = 'a'}]", "6: spec.filters[0].sql: is not a field here, one of all, any, exact, not, prefix, suffix was expected"),
     Wrong("filters: [{any: [{not: {prefx: {type: a}}}]}]", "6: spec.filters[0].any[0].not.prefx: is not a field here, did you mean 'prefix'?"),
@@ -151,9 +153,9 @@ TRIGGER_FAULTS = [
     Wrong("broker: My_Broker", "6: spec.broker: is 'My_Broker', lower-case letters, digits and inner '-' were expected"),
     Wrong("filters: [{not: {exact: {a: b}, prefix: {a: b}}}]", "6: spec.filters[0].not.prefix: stands beside 'exact', one dialect a filter was expected: make it two filters"),
     Wrong("filters: [{any: [{not: {all: [{exact: {a: b}, prefix: {a: b}}]}}]}]", "6: spec.filters[0].any[0].not.all[0].prefix: stands beside 'exact', one dialect a filter was expected: make it two filters", "spec.filters[0].any[0].not.all[0]: Too many"),
-    Wrong("filters: [{any: [{exact: {Type: a}}]}]", "6: spec.filters[0].any[0].exact.Type: is 'Type', an event attribute's name in lower-case letters and digits was expected", "spec.filters[0].any[0].exact: Invalid value: has the key 'Type'"),
-    Wrong("filters: [{any: [{not: {exact: {Type: a}}}]}]", "6: spec.filters[0].any[0].not.exact.Type: is 'Type', an event attribute's name in lower-case letters and digits was expected", "spec.filters: have, at depth 3, the keys 'Type'"),
-    Wrong("filters: [{any: [{not: {all: [{suffix: {data: a}}]}}]}]", "6: spec.filters[0].any[0].not.all[0].suffix.data: is 'data', an event attribute's name in lower-case letters and digits was expected", "spec.filters: have, at depth 4, the keys 'data'"),
+    Wrong("filters: [{any: [{exact: {Type: a}}]}]", "6: spec.filters[0].any[0].exact.Type: is 'Type', an event attribute's name in lower-case letters and digits was expected, or a path into its data such as data.order.id", "spec.filters[0].any[0].exact: Invalid value: has the key 'Type'"),
+    Wrong("filters: [{any: [{not: {exact: {Type: a}}}]}]", "6: spec.filters[0].any[0].not.exact.Type: is 'Type', an event attribute's name in lower-case letters and digits was expected, or a path into its data such as data.order.id", "spec.filters: have, at depth 3, the keys 'Type'"),
+    Wrong("filters: [{any: [{not: {all: [{suffix: {data: a}}]}}]}]", "6: spec.filters[0].any[0].not.all[0].suffix.data: is 'data', an event attribute's name in lower-case letters and digits was expected, or a path into its data such as data.order.id", "spec.filters: have, at depth 4, the keys 'data'"),
     Wrong("filters: [{not: {not: {not: {not: {exact: {type: a}}}}}}]", "6: spec.filters[0]: is nested 5 levels deep, at most 4 were expected", "spec.filters[0].not.not.not.not"),
     Wrong("filters: [{exact: {type: 3}}]", "6: spec.filters[0].exact.type: is 3, a text was expected: quote it"),
     Wrong("filters: [{prefix: {%s}}]" % ", ".join(f"a{n}: b" for n in range(65)), "6: spec.filters[0].prefix: has 65 entries, at most 64 were expected"),

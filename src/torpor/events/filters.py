@@ -1,30 +1,39 @@
-"""Whether an event is for a trigger. Pure.
+"""Whether an event is for a trigger, and why. Pure.
 
 Source: CloudEvents Subscriptions API 1.0, section 3.2.4 (filter dialects), as Knative's triggers have it: all
-filters of a trigger must match. An attribute that the event does not have matches nothing; texts are compared
-as they are.
+filters of a trigger must match. What the event does not have matches nothing; texts are compared as they are.
+Keys that lead into the data are Torpor's own (:mod:`torpor.spec.datapaths`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from torpor.events.facts import EventFacts, Facts
+from torpor.spec.datapaths import is_path, segments
+from torpor.spec.values import shown
+
 if TYPE_CHECKING:
+    from torpor.binding import WireEvent
     from torpor.spec.models import Filter
 
-Attributes = Mapping[str, str]
-_Test = Callable[[Attributes], bool]
+_Test = Callable[[Facts], bool]
 _MOST_TYPES = 64
+_MOST_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether an event matches, and in words which condition decided."""
+    """Whether an event matches, in words why, and by which attribute that was decided.
+
+    ``attribute`` may be a path into the data; it is empty where none was looked at.
+    """
 
     matches: bool
     reason: str
+    attribute: str
 
 
 class Matcher:
@@ -33,20 +42,25 @@ class Matcher:
     def __init__(self, filters: Sequence[Filter]) -> None:
         self._filters = tuple(filters)
         self._tests = tuple(_compile(item) for item in filters)
+        keys = {key for item in filters for key in _keys(item)}
+        self._paths = {key: segments(key) for key in keys if is_path(key)}
 
-    def matches(self, attributes: Attributes) -> bool:
+    def matches(self, event: WireEvent) -> bool:
         """Whether all filters match; true when there are none."""
-        return all(test(attributes) for test in self._tests)
+        facts: Facts = EventFacts(event, self._paths) if self._paths else event.attributes
+        return all(test(facts) for test in self._tests)
 
-    def judge(self, attributes: Attributes) -> Verdict:
+    def verdict(self, event: WireEvent) -> Verdict:
         """The same with its reason, for people who ask where an event went."""
+        facts = EventFacts(event, self._paths)
+        matching = []
         for index, item in enumerate(self._filters):
-            verdict = _judge(item, attributes)
+            verdict = _judge(item, facts, wanted=True)
             if not verdict.matches:
-                return Verdict(False, f"filter {index + 1}: {verdict.reason}")
-        if not self._filters:
-            return Verdict(True, "there are no filters")
-        return Verdict(True, f"all {len(self._filters)} filters match")
+                place = f"filter {index + 1}: " if len(self._filters) > 1 else ""
+                return replace(verdict, reason=place + verdict.reason)
+            matching.append(verdict)
+        return _joined(True, matching) if matching else Verdict(True, "there are no filters", "")
 
     def types(self) -> frozenset[str] | None:
         """The only event types that can match, where the filters name them; ``None`` when any type might.
@@ -57,64 +71,95 @@ class Matcher:
         return types if types and len(types) <= _MOST_TYPES else None
 
 
+def _keys(item: Filter) -> Iterator[str]:
+    for texts in (item.exact, item.prefix, item.suffix):
+        yield from texts or ()
+    for inner in (*(item.all or ()), *(item.any or ()), *((item.not_,) if item.not_ else ())):
+        yield from _keys(inner)
+
+
+# --- whether ---
+
+
 def _compile(item: Filter) -> _Test:
     if item.exact is not None:
         wanted = tuple(item.exact.items())
-        return lambda attributes: all(attributes.get(name) == value for name, value in wanted)
+        return lambda facts: all(facts.get(name) == value for name, value in wanted)
     if item.prefix is not None:
-        starts = tuple(item.prefix.items())
-        return lambda attributes: all(
-            name in attributes and attributes[name].startswith(value) for name, value in starts
-        )
+        return _compile_texts(item.prefix, str.startswith)
     if item.suffix is not None:
-        ends = tuple(item.suffix.items())
-        return lambda attributes: all(
-            name in attributes and attributes[name].endswith(value) for name, value in ends
-        )
+        return _compile_texts(item.suffix, str.endswith)
     if item.all is not None:
         every = tuple(_compile(inner) for inner in item.all)
-        return lambda attributes: all(test(attributes) for test in every)
+        return lambda facts: all(test(facts) for test in every)
     if item.any is not None:
         some = tuple(_compile(inner) for inner in item.any)
-        return lambda attributes: any(test(attributes) for test in some)
+        return lambda facts: any(test(facts) for test in some)
     if item.not_ is not None:
         inner = _compile(item.not_)
-        return lambda attributes: not inner(attributes)
+        return lambda facts: not inner(facts)
     raise ValueError("a filter has no dialect")  # the model refuses it
 
 
-def _judge(item: Filter, attributes: Attributes) -> Verdict:
-    if item.exact is not None:
-        return _judge_texts(item.exact, attributes, "is", str.__eq__)
-    if item.prefix is not None:
-        return _judge_texts(item.prefix, attributes, "starts with", str.startswith)
-    if item.suffix is not None:
-        return _judge_texts(item.suffix, attributes, "ends with", str.endswith)
+def _compile_texts(texts: Mapping[str, str], fits: Callable[[str, str], bool]) -> _Test:
+    wanted = tuple(texts.items())
+    return lambda facts: all(
+        (text := facts.get(name)) is not None and fits(text, value) for name, value in wanted
+    )
+
+
+# --- why ---
+
+
+def _judge(item: Filter, facts: EventFacts, *, wanted: bool) -> Verdict:
+    """Whether ``item`` is as ``wanted``: below a ``not``, it is wanted not to match."""
     if item.not_ is not None:
-        inner = _judge(item.not_, attributes)
-        return Verdict(not inner.matches, f"not ({inner.reason})")
-    if item.all is not None:
-        verdicts = [_judge(each, attributes) for each in item.all]
-        decisive = [verdict for verdict in verdicts if not verdict.matches]
-    else:
-        verdicts = [_judge(each, attributes) for each in item.any or ()]
-        decisive = [verdict for verdict in verdicts if verdict.matches]
-    matches = (item.all is not None) != bool(decisive)
-    shown = decisive[:1] or verdicts
-    return Verdict(matches, "; ".join(verdict.reason for verdict in shown))
+        return _judge(item.not_, facts, wanted=not wanted)
+    if item.all is not None or item.any is not None:
+        inner = (_judge(each, facts, wanted=wanted) for each in item.all or item.any or ())
+        return _combine(inner, every=(item.all is not None) == wanted)
+    return _combine(_judge_texts(item, facts, wanted), every=wanted)
 
 
-def _judge_texts(
-    wanted: Mapping[str, str], attributes: Attributes, how: str, test: Callable[[str, str], bool]
-) -> Verdict:
-    for name, value in wanted.items():
-        if name not in attributes:
-            return Verdict(False, f"attribute '{name}' is missing")
-        if not test(attributes[name], value):
-            return Verdict(
-                False, f"attribute '{name}' is {attributes[name]!r}, which is not: {how} {value!r}"
-            )
-    return Verdict(True, ", ".join(f"attribute '{name}' {how} {value!r}" for name, value in wanted.items()))
+def _combine(verdicts: Iterable[Verdict], *, every: bool) -> Verdict:
+    """The verdict on several conditions, ``every`` one of which must match, or else any."""
+    seen = []
+    for verdict in verdicts:
+        if verdict.matches != every:
+            return verdict
+        seen.append(verdict)
+    return _joined(every, seen)
+
+
+def _joined(matches: bool, verdicts: Sequence[Verdict]) -> Verdict:
+    reasons = [verdict.reason for verdict in verdicts]
+    if len(reasons) > _MOST_REASONS:
+        reasons[_MOST_REASONS:] = [f"and {len(reasons) - _MOST_REASONS} more"]
+    return Verdict(matches, "; ".join(reasons), verdicts[0].attribute)
+
+
+def _judge_texts(item: Filter, facts: EventFacts, wanted: bool) -> Iterator[Verdict]:
+    texts, fits, words = _dialect(item)
+    for name, value in texts.items():
+        text = facts.get(name)
+        matches = (text is not None and fits(text, value)) == wanted
+        reason = facts.absence(name) if text is None else f"{name} is {shown(text)}"
+        if not matches:
+            but = "" if wanted else "anything but "
+            reason += f", {but}{words}{shown(value)} was expected"
+        yield Verdict(matches, reason, name)
+
+
+def _dialect(item: Filter) -> tuple[Mapping[str, str], Callable[[str, str], bool], str]:
+    """The texts that ``item`` wants, how they are compared, and the words for that."""
+    if item.exact is not None:
+        return item.exact, str.__eq__, ""
+    if item.prefix is not None:
+        return item.prefix, str.startswith, "a text that starts with "
+    return item.suffix or {}, str.endswith, "a text that ends with "
+
+
+# --- which types ---
 
 
 def _types(item: Filter) -> frozenset[str] | None:

@@ -151,7 +151,7 @@ class JoinSubscription:
 
     async def _take(self, delivery: Delivery) -> None:
         event = delivery.record.event
-        if not self.route.matcher.matches(event.attributes):
+        if not self.route.matcher.matches(event):
             await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
             return
         part = part_of(event.attributes)

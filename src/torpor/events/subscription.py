@@ -120,7 +120,7 @@ class Subscription:
 
     async def _handle(self, delivery: Delivery) -> None:
         event = delivery.record.event
-        if not self.route.matcher.matches(event.attributes):
+        if not self.route.matcher.matches(event):
             await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
             return
         if not await self._throttle.turn():

@@ -62,10 +62,14 @@ _QUANTITY_IS_POSITIVE = _rule(
     "!isQuantity(self) || quantity(self).isGreaterThan(quantity('0'))",
     _shown("self") + ', more than 0 was expected"',
 )
+WRONG_KEY = "!{0}.startsWith('data.') && ({0} == 'data' || !{0}.matches('^[a-z0-9]+$'))"
+"""Whether a key of a filter is wrong. Paths into data are not looked at: that costs too much."""
+EXPECTED_KEY = "an event attribute's name in lower-case letters and digits"
+EXPECTED_PATH = "or a path into its data such as data.order.id"
 _ATTRIBUTES = _rule(
-    "self.all(name, name.matches('^[a-z0-9]+$') && name != 'data')",
-    "\"has the key '\" + self.filter(name, !name.matches('^[a-z0-9]+$') || name == 'data')[0] + "
-    "\"', an event attribute's name in lower-case letters and digits was expected\"",
+    f"self.all(name, !({WRONG_KEY.format('name')}))",
+    f'"has the key \'" + self.filter(name, {WRONG_KEY.format("name")})[0] + '
+    f'"\', {EXPECTED_KEY} was expected, {EXPECTED_PATH}"',
 )
 _reserved = ", ".join(RESERVED_PATHS)
 _PATH = [

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.alias_generators import to_camel
 
 from torpor.spec.values import (
-    AttributeName,
     FilePath,
+    FilterKey,
     HandlerName,
     HostName,
     ImageName,
@@ -326,11 +326,11 @@ class Filter(_Model):
     Source: CloudEvents Subscriptions API 1.0, section 3.2.4.
     """
 
-    exact: dict[AttributeName, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
+    exact: dict[FilterKey, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
     """Attributes that are there and have exactly these values."""
-    prefix: dict[AttributeName, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
+    prefix: dict[FilterKey, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
     """Attributes that are there and start with these texts."""
-    suffix: dict[AttributeName, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
+    suffix: dict[FilterKey, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
     """Attributes that are there and end with these texts."""
     all: tuple[Filter, ...] | None = Field(None, strict=False, min_length=1, max_length=64)
     """Filters that all match."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from torpor.spec.crds import CHECKED_KEYS_DEPTH, yaml_file
+from torpor.spec.crds import CHECKED_KEYS_DEPTH, EXPECTED_KEY, EXPECTED_PATH, WRONG_KEY, yaml_file
 from torpor.spec.models import MAX_FILTER_DEPTH
 from torpor.spec.written import main
 
@@ -17,7 +17,7 @@ _API: Final = "admissionregistration.k8s.io/v1"
 _NAME: Final = "filters.torpor.dev"
 _INNER = "(has(one.all) ? one.all : []) + (has(one.any) ? one.any : []) + (has(one.not) ? [one.not] : [])"
 _WRONG = " + ".join(
-    f"(has(one.{dialect}) ? one.{dialect}.filter(key, !key.matches('^[a-z0-9]+$') || key == 'data') : [])"
+    f"(has(one.{dialect}) ? one.{dialect}.filter(key, {WRONG_KEY.format('key')}) : [])"
     for dialect in ("exact", "prefix", "suffix")
 )
 
@@ -72,7 +72,7 @@ def objects() -> list[dict[str, Any]]:
             "expression": f"variables.wrong{depth} == ''",
             "messageExpression": (
                 f'"spec.filters: have, at depth {depth}, the keys " + variables.wrong{depth} + '
-                '", event attributes\' names in lower-case letters and digits were expected"'
+                f'", {EXPECTED_KEY} was expected, {EXPECTED_PATH}"'
             ),
             "reason": "Invalid",
         }

@@ -14,6 +14,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from torpor.spec import datapaths
+
 FROM_FILE = {"torpor": "file"}
 """The validation context of what a person wrote: there a duration needs its unit, as text."""
 
@@ -245,11 +247,22 @@ def _host(value: str) -> str:
     return value
 
 
-def _attribute(value: str) -> str:
-    if not _ATTRIBUTE.match(value) or value == "data":
+def _filter_key(value: str) -> str:
+    if not datapaths.is_path(value):
+        if not _ATTRIBUTE.match(value) or value == "data":
+            raise fault(
+                f"is {shown(value)}, an event attribute's name in lower-case letters and digits was "
+                "expected, or a path into its data such as data.order.id"
+            )
+        return value
+    try:
+        datapaths.segments(value)
+    except ValueError:
         raise fault(
-            f"is {shown(value)}, an event attribute's name in lower-case letters and digits was expected"
-        )
+            f"is {shown(value)}, a path such as data.order.items.0.id was expected: at most "
+            f"{datapaths.MAX_LENGTH} characters and {datapaths.MAX_SEGMENTS} names, with a backslash before "
+            "a dot or backslash in a name"
+        ) from None
     return value
 
 
@@ -273,4 +286,4 @@ ObjectName = Annotated[str, AfterValidator(_object_name), _matching(_go(_OBJECT_
 ObjectKey = Annotated[str, AfterValidator(_object_key), _matching(_go(_OBJECT_KEY), 253)]
 PathPrefix = Annotated[str, AfterValidator(_path), _matching("^/", _PATH_LENGTH)]
 HostName = Annotated[str, AfterValidator(_host), _matching("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", 253)]
-AttributeName = Annotated[str, AfterValidator(_attribute), _matching("^[a-z0-9]+$")]
+FilterKey = Annotated[str, AfterValidator(_filter_key), _matching(f"^([a-z0-9]+|{datapaths.PATTERN})$")]

@@ -2,66 +2,227 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torpor.events.filters import Matcher
+from torpor.binding import WireEvent
+from torpor.events import facts
+from torpor.events.facts import MAX_DATA_BYTES
+from torpor.events.filters import Matcher, Verdict
 from torpor.spec.models import Filter
 
-EVENT = {"type": "com.example.made", "source": "/shop/7", "subject": "order"}
+EVENT = WireEvent({"type": "com.example.made", "source": "/shop/7", "subject": "order"}, None)
 YES, NO = Filter(exact={"subject": "order"}), Filter(exact={"subject": "other"})
+ORDER = (
+    b'{"order": {"country": "de", "n": 3, "price": 1.50, "paid": true, "note": null, '
+    b'"items": [{"sku": "a.b"}]}, "a.b": 1}'
+)
 
 
 @pytest.mark.parametrize(
-    ("item", "matches", "reason"),
+    ("item", "matches", "reason", "attribute"),
     [
-        (YES, True, "all 1 filters match"),
-        (NO, False, "filter 1: attribute 'subject' is 'order', which is not: is 'other'"),
-        (Filter(exact={"type": "com.example.made", "source": "/shop/7"}), True, "all 1 filters match"),
+        (YES, True, "subject is 'order'", "subject"),
+        (NO, False, "subject is 'order', 'other' was expected", "subject"),
+        (
+            Filter(exact={"type": "com.example.made", "source": "/shop/7"}),
+            True,
+            "type is 'com.example.made'; source is '/shop/7'",
+            "type",
+        ),
         (
             Filter(exact={"type": "com.example.made", "source": "/shop"}),
             False,
-            "filter 1: attribute 'source' is '/shop/7', which is not: is '/shop'",
+            "source is '/shop/7', '/shop' was expected",
+            "source",
         ),
-        (Filter(exact={"absent": "x"}), False, "filter 1: attribute 'absent' is missing"),
-        (Filter(prefix={"type": "com.example."}), True, "all 1 filters match"),
-        (Filter(prefix={"type": "example"}), False, None),
-        (Filter(prefix={"absent": "x"}), False, "filter 1: attribute 'absent' is missing"),
-        (Filter(suffix={"type": ".made"}), True, None),
+        (Filter(exact={"absent": "x"}), False, "absent is missing, 'x' was expected", "absent"),
+        (Filter(prefix={"type": "com.example."}), True, "type is 'com.example.made'", "type"),
+        (
+            Filter(prefix={"type": "example"}),
+            False,
+            "type is 'com.example.made', a text that starts with 'example' was expected",
+            "type",
+        ),
+        (
+            Filter(prefix={"absent": "x"}),
+            False,
+            "absent is missing, a text that starts with 'x' was expected",
+            "absent",
+        ),
+        (Filter(suffix={"type": ".made"}), True, "type is 'com.example.made'", "type"),
         (
             Filter(suffix={"type": ".sold"}),
             False,
-            "filter 1: attribute 'type' is 'com.example.made', which is not: ends with '.sold'",
+            "type is 'com.example.made', a text that ends with '.sold' was expected",
+            "type",
         ),
-        (Filter(not_=NO), True, None),
-        (Filter(not_=YES), False, "filter 1: not (attribute 'subject' is 'order')"),
-        (Filter(not_=Filter(exact={"absent": "x"})), True, None),
-        (Filter(all=(YES, YES)), True, None),
-        (Filter(all=(YES, NO)), False, None),
-        (Filter(any=(NO, YES)), True, None),
-        (Filter(any=(NO, NO)), False, None),
-        (Filter(all=(Filter(any=(NO, YES)), Filter(not_=NO))), True, None),
-        (Filter(exact={"type": "COM.EXAMPLE.MADE"}), False, None),
+        (Filter(not_=NO), True, "subject is 'order'", "subject"),
+        (Filter(not_=YES), False, "subject is 'order', anything but 'order' was expected", "subject"),
+        (Filter(not_=Filter(not_=NO)), False, "subject is 'order', 'other' was expected", "subject"),
+        (Filter(not_=Filter(exact={"absent": "x"})), True, "absent is missing", "absent"),
+        (Filter(all=(YES, YES)), True, "subject is 'order'; subject is 'order'", "subject"),
+        (Filter(all=(YES, NO)), False, "subject is 'order', 'other' was expected", "subject"),
+        (Filter(any=(NO, YES)), True, "subject is 'order'", "subject"),
+        (
+            Filter(any=(NO, Filter(exact={"type": "x"}))),
+            False,
+            "subject is 'order', 'other' was expected; type is 'com.example.made', 'x' was expected",
+            "subject",
+        ),
+        (
+            Filter(any=(NO,) * 5),
+            False,
+            "; ".join(["subject is 'order', 'other' was expected"] * 3) + "; and 2 more",
+            "subject",
+        ),
+        # None of several: neither is as it should not be.
+        (Filter(not_=Filter(any=(NO, NO))), True, "subject is 'order'; subject is 'order'", "subject"),
+        (
+            Filter(not_=Filter(any=(NO, YES))),
+            False,
+            "subject is 'order', anything but 'order' was expected",
+            "subject",
+        ),
+        (Filter(not_=Filter(all=(YES, NO))), True, "subject is 'order'", "subject"),
+        (
+            Filter(all=(Filter(any=(NO, YES)), Filter(not_=NO))),
+            True,
+            "subject is 'order'; subject is 'order'",
+            "subject",
+        ),
+        (
+            Filter(exact={"type": "COM.EXAMPLE.MADE"}),
+            False,
+            "type is 'com.example.made', 'COM.EXAMPLE.MADE' was expected",
+            "type",
+        ),
     ],
 )
-def test_verdict(item: Filter, matches: bool, reason: str | None) -> None:
+def test_verdict(item: Filter, matches: bool, reason: str, attribute: str) -> None:
     matcher = Matcher([item])
-    verdict = matcher.judge(EVENT)
     assert matcher.matches(EVENT) is matches
-    assert verdict.matches is matches
-    assert reason is None or verdict.reason == reason
+    assert matcher.verdict(EVENT) == Verdict(matches, reason, attribute)
 
 
 def test_all_filters_of_a_trigger_must_match() -> None:
     assert Matcher([YES, YES]).matches(EVENT)
     assert not Matcher([YES, NO]).matches(EVENT)
-    assert Matcher([YES, NO]).judge(EVENT).reason.startswith("filter 2: ")
+    assert Matcher([YES, NO]).verdict(EVENT).reason == "filter 2: subject is 'order', 'other' was expected"
 
 
 def test_without_filters_every_event_matches() -> None:
-    assert Matcher([]).matches({})
-    assert Matcher([]).judge({}).reason == "there are no filters"
+    assert Matcher([]).matches(EVENT)
+    assert Matcher([]).verdict(EVENT) == Verdict(True, "there are no filters", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("data.order.country", "de"),
+        ("data.order.n", "3"),
+        ("data.order.price", "1.5"),
+        ("data.order.paid", "true"),
+        ("data.order.note", "null"),
+        ("data.order.items.0.sku", "a.b"),
+        (r"data.a\.b", "1"),
+        ("type", "order"),
+    ],
+)
+def test_filters_look_into_json_data(key: str, text: str) -> None:
+    for content_type in ({}, {"datacontenttype": "application/vnd.order+json; charset=utf-8"}):
+        event = WireEvent({"type": "order", **content_type}, ORDER)
+        dialects = {"exact": text, "prefix": text[:1], "suffix": text[-1:]}
+        for item in [Filter.model_validate({name: {key: value}}) for name, value in dialects.items()]:
+            assert Matcher([item]).matches(event)
+            assert Matcher([item]).verdict(event) == Verdict(True, f"{key} is {text!r}", key)
+        assert not Matcher([Filter(exact={key: f"{text}x"})]).matches(event)
+
+
+@pytest.mark.parametrize(
+    ("key", "attributes", "data", "reason"),
+    [
+        ("data.order.city", {}, ORDER, "data.order.city is missing"),
+        ("data.order", {}, ORDER, "data.order is an object"),
+        ("data.order.items", {}, ORDER, "data.order.items is a list"),
+        ("data.order.items.1.sku", {}, ORDER, "data.order.items.1.sku is missing"),
+        ("data.order.items.00.sku", {}, ORDER, "data.order.items.00.sku is missing"),
+        ("data.order.country.x", {}, ORDER, "data.order.country.x is missing"),
+        ("data.x", {}, b"7", "data.x is missing"),
+        ("data.x", {}, b'{"x": 1', "data.x is not looked for: the data is not valid JSON"),
+        (
+            "data.x",
+            {"datacontenttype": "text/plain"},
+            b'{"x": 1}',
+            "data.x is not looked for: the data is text/plain, not JSON",
+        ),
+        (
+            "data.x",
+            {"dataref": "torpor:a"},
+            None,
+            "data.x is not looked for: the data is elsewhere (dataref)",
+        ),
+        ("data.x", {}, None, "data.x is not looked for: there is no data"),
+        (
+            "data.x",
+            {},
+            b'{"x": 1}' + b" " * MAX_DATA_BYTES,
+            "data.x is not looked for: the data has 1,048,584 bytes, at most 1,048,576 are looked into",
+        ),
+    ],
+)
+def test_what_is_not_in_the_data_matches_nothing(
+    key: str, attributes: dict[str, str], data: bytes | None, reason: str
+) -> None:
+    event = WireEvent({"type": "order", **attributes}, data)
+    matcher = Matcher([Filter(exact={key: "1"})])
+    assert not matcher.matches(event)
+    assert matcher.verdict(event) == Verdict(False, f"{reason}, '1' was expected", key)
+    assert Matcher([Filter(not_=Filter(exact={key: "1"}))]).verdict(event) == Verdict(True, reason, key)
+
+
+def test_data_is_parsed_once_and_only_if_a_filter_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+
+    def loads(data: bytes) -> object:
+        parsed.append(data)
+        return orjson.loads(data)
+
+    monkeypatch.setattr(facts, "_parse", loads)
+    texts = {"data.order.n": "3", "data.a": "x"}
+    needing = [Filter(exact={"type": "order"}), *(Filter(exact={key: value}) for key, value in texts.items())]
+    assert not Matcher(needing).matches(WireEvent({"type": "order"}, ORDER))
+    assert parsed == [ORDER]
+    assert not Matcher(needing).matches(WireEvent({"type": "other"}, ORDER))
+    assert Matcher(needing[:1]).matches(WireEvent({"type": "order"}, ORDER))
+    assert parsed == [ORDER]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        *(
+            (0, "0"),
+            (-7, "-7"),
+            (2**63, "9223372036854775808"),
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1.0, "1"),
+            (-1.5, "-1.5"),
+        ),
+        # RFC 8785, appendix B.
+        *((5e-324, "5e-324"), (1.7976931348623157e308, "1.7976931348623157e+308")),
+        *((9007199254740992.0, "9007199254740992"), (295147905179352830000.0, "295147905179352830000")),
+        *((1e23, "1e+23"), (9.999999999999997e22, "9.999999999999997e+22"), (1e21, "1e+21")),
+        *((999999999999999900000.0, "999999999999999900000"), (0.000001, "0.000001"), (1e-7, "1e-7")),
+        *((333333333.3333333, "333333333.3333333"), (-0.0000033333333333333333, "-0.0000033333333333333333")),
+        *((123.456, "123.456"), ("x", "x"), (True, "true"), (None, "null"), ([1], None), ({}, None)),
+    ],
+)
+def test_text_of_values(value: object, text: str | None) -> None:
+    assert facts.text_of(value) == text
 
 
 @pytest.mark.parametrize(
@@ -86,7 +247,8 @@ def test_types_that_can_match(filters: list[Filter], types: set[str] | None) -> 
 
 _texts = st.sampled_from(["a", "ab", "b", "ba"])
 _names = st.sampled_from(["type", "source", "x"])
-_wanted = st.dictionaries(_names, _texts, min_size=1, max_size=2)
+_keys = st.one_of(_names, st.just("data.a"))
+_wanted = st.dictionaries(_keys, _texts, min_size=1, max_size=2)
 _flat = st.one_of(
     _wanted.map(lambda wanted: Filter(exact=wanted)),
     _wanted.map(lambda wanted: Filter(prefix=wanted)),
@@ -103,11 +265,13 @@ _filters = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(_filters, max_size=3), st.dictionaries(_names, _texts))
 def test_verdict_and_match_agree(filters: list[Filter], attributes: dict[str, str]) -> None:
     matcher = Matcher(filters)
-    matches = matcher.matches(attributes)
-    assert matcher.judge(attributes).matches is matches
+    event = WireEvent(attributes, b'{"a": "ab"}')
+    matches = matcher.matches(event)
+    assert matcher.verdict(event).matches is matches
     types = matcher.types()
     if matches and types is not None:
         assert attributes["type"] in types

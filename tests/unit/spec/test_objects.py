@@ -44,6 +44,6 @@ def test_every_fault_names_its_field() -> None:
     with pytest.raises(DeclarationError) as caught:
         trigger_of({**HEAD, "kind": "Trigger", "spec": spec})
     assert caught.value.faults == [
-        "spec.filters[0].any[0].exact.Type: is 'Type', an event attribute's name in lower-case letters and digits was expected",
+        "spec.filters[0].any[0].exact.Type: is 'Type', an event attribute's name in lower-case letters and digits was expected, or a path into its data such as data.order.id",
         "spec.parallelism: is 0, at least 1 was expected",
     ]  # fmt: skip
