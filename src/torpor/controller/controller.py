@@ -14,6 +14,7 @@ from torpor.controller.functions import FunctionReconciler
 from torpor.controller.instances import parked_since
 from torpor.controller.loads import GatewayLoads
 from torpor.controller.podstarts import PodStarts
+from torpor.controller.pulls import follow_pulls
 from torpor.controller.queue import WorkQueue
 from torpor.controller.status import is_ready
 from torpor.controller.telemetry import ControllerMetrics, InstanceFigures, Sight
@@ -107,6 +108,7 @@ class Controller:
         async with asyncio.TaskGroup() as group:
             for mirror in (*world.mirrors, loads.mirror):
                 group.create_task(mirror.run())
+            group.create_task(follow_pulls(kube, clock, pods.pulled))
             # Nothing is decided from half of what there is.
             await world.synced()
             await loads.mirror.synced.wait()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Phase = Literal[
     "decide", "pod", "boot", "ready", "first_byte", "total",  # what a gateway sees
-    "schedule", "sandbox", "start",  # what the controller sees
+    "schedule", "sandbox", "pull", "start",  # what the controller sees
 ]  # fmt: skip
 
 

@@ -353,7 +353,7 @@ class ApiServer:
         return {"kind": "Status", "status": "Success"}
 
     def _list(self, collection: _Collection, namespace: str | None, call: Call) -> Object:
-        selects = _selector(call.query.get("labelSelector", ""))
+        selects = _selector(call.query.get("labelSelector", ""), call.query.get("fieldSelector", ""))
         items = [
             copy.deepcopy(stored.item)
             for key, stored in sorted(collection.objects.items())
@@ -526,13 +526,13 @@ def _seen(
     return orjson.dumps({"type": "MODIFIED" if known else "ADDED", "object": item})
 
 
-def _selector(text: str, field: str = "") -> Callable[[Object], bool]:
-    """By labels, and by ``metadata.name=NAME``."""
+def _selector(text: str, fields: str = "") -> Callable[[Object], bool]:
+    """By labels, and by fields that equal a value (``a.b=value``)."""
     terms = [term.strip() for term in text.split(",") if term.strip()]
-    only = field.removeprefix("metadata.name=")
+    wanted = [term.split("=", 1) for term in fields.split(",") if term]
 
     def selects(item: Object) -> bool:
-        if only and item["metadata"]["name"] != only:
+        if any(_at(item, path) != value for path, value in wanted):
             return False
         labels: dict[str, str] = item["metadata"].get("labels") or {}
         for term in terms:
@@ -548,6 +548,12 @@ def _selector(text: str, field: str = "") -> Callable[[Object], bool]:
         return True
 
     return selects
+
+
+def _at(item: Any, path: str) -> Any:
+    for name in path.split("."):
+        item = (item or {}).get(name)
+    return item
 
 
 def _place(collection: _Collection) -> tuple[str, ...]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import generate_latest
+
 from tests.unit.controller.bench import KEY, PLATFORM, REVISION_1, function
+from torpor.controller import names
 from torpor.controller.controller import Controller
 from torpor.providers.kubernetes import resources
 from torpor.testing.clock import MovableClock
@@ -103,6 +107,53 @@ def test_a_sink_that_is_missing_is_told() -> None:
         await turns()
         for key in ("default/t", "default/u"):
             assert ready(server, resources.TRIGGERS, key) == ("False", "SinkMissing")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(case())
+
+
+def test_the_phases_of_a_pods_start_are_told_with_the_pull_apart() -> None:
+    async def case() -> None:
+        server, clock = ApiServer(), MovableClock()
+        controller = Controller(server.kube(), clock, PLATFORM, "a")
+        task = asyncio.create_task(controller.run())
+        server.put(resources.FUNCTIONS, function())
+        await turns()
+        labels = {names.FUNCTION: "f", names.REVISION: REVISION_1, names.MANAGED: "torpor"}
+        pod: Object = {"metadata": {"name": "p", "namespace": "default", "uid": "u", "labels": labels}}
+        container = {"name": names.CONTAINER, "state": {"running": {}}}
+        server.put(resources.PODS, {**pod, "spec": {"containers": []}})
+        await turns()
+        await clock.advance(0.5, turns)
+        pod["spec"] = {"nodeName": "n", "containers": []}
+        server.put(resources.PODS, pod)
+        await turns()
+        await clock.advance(3.0, turns)
+        server.put(resources.PODS, {**pod, "status": {"containerStatuses": [container]}})
+        about = {"kind": "Pod", "uid": "u", "fieldPath": "spec.containers{function}"}
+        server.put(
+            resources.CORE_EVENTS,
+            {
+                "metadata": {"name": "p.1", "namespace": "default"},
+                "involvedObject": about,
+                "reason": "Pulled",
+                "message": 'Successfully pulled image "f" in 2s (2s including waiting)',
+            },
+        )
+        await turns()
+        told = generate_latest(controller.metrics).decode()
+        sums = re.findall(r'torpor_cold_start_seconds_sum\{function="default/f",phase="(\w+)"\} (\S+)', told)
+        assert {phase: float(seconds) for phase, seconds in sums} == {
+            "schedule": 0.5,
+            "sandbox": 1.0,
+            "pull": 2.0,
+            "start": 0.0,
+        }
+        server.remove(resources.PODS, "default/p")
+        server.remove(resources.FUNCTIONS, KEY)
+        await turns()
+        assert "default/f" not in generate_latest(controller.metrics).decode()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -116,10 +116,12 @@ class Kube:
         except ClusterMissingError:
             return None
 
-    async def list(self, resource: Resource, namespace: str | None = None, *, labels: str = "") -> Listed:
-        """All objects, of one namespace or of all, that ``labels`` (a selector) selects."""
+    async def list(
+        self, resource: Resource, namespace: str | None = None, *, labels: str = "", fields: str = ""
+    ) -> Listed:
+        """All objects, of one namespace or of all, that ``labels`` and ``fields`` (selectors) select."""
         items: list[Object] = []
-        query = {"limit": str(PAGE)} | ({"labelSelector": labels} if labels else {})
+        query = {"limit": str(PAGE)} | _selecting(labels, fields)
         while True:
             page = await self._send(Call("GET", resource.path(namespace), query))
             # An object in a list does not say what it is.
@@ -137,13 +139,14 @@ class Kube:
         namespace: str | None = None,
         *,
         labels: str = "",
+        fields: str = "",
         name: str = "",
         since: str,
         timeout_seconds: float = 300.0,
     ) -> AsyncIterator[Event]:
         """Changes after the version ``since``, bookmarks among them, until the server or the time ends it.
 
-        With ``name`` only those of that object, which is all that some may see.
+        Of what ``labels`` and ``fields`` select; with ``name`` that object's, which is all that some may see.
         To go on, watch again since the last event's version; ``ClusterGoneError`` says to list anew.
         """
         query = {
@@ -151,9 +154,7 @@ class Kube:
             "resourceVersion": since,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(max(1, round(timeout_seconds))),
-        } | ({"labelSelector": labels} if labels else {})
-        if name:
-            query["fieldSelector"] = f"metadata.name={name}"
+        } | _selecting(labels, f"metadata.name={name}" if name else fields)
         call = Call("GET", resource.path(namespace), query, timeout_seconds=timeout_seconds + 15.0)
         async with self._transport.stream(call) as (status, lines):
             if status != 200:
@@ -332,6 +333,11 @@ class Kube:
             raise _error(status, body)
         document: Object = orjson.loads(body)
         return document
+
+
+def _selecting(labels: str, fields: str) -> dict[str, str]:
+    selectors = {"labelSelector": labels, "fieldSelector": fields}
+    return {name: selector for name, selector in selectors.items() if selector}
 
 
 def _error(status: int, body: bytes) -> ClusterError:

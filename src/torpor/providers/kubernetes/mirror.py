@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torpor.clock import Clock
-    from torpor.providers.kubernetes.kube import Kube
+    from torpor.providers.kubernetes.kube import Event, Kube, Listed
     from torpor.providers.kubernetes.resources import Object, Resource
 
 _LOG = logging.getLogger("torpor.kubernetes")
@@ -72,32 +72,17 @@ class Mirror:
 
     async def run(self) -> None:
         """Go on for ever."""
-        pause_seconds = _FIRST_PAUSE_SECONDS
-        version: str | None = None
-        while True:
-            try:
-                if version is None:
-                    version = await self._list()
-                async for event in self._kube.watch(
-                    self._resource,
-                    self._namespace,
-                    labels=self._labels,
-                    since=version,
-                    timeout_seconds=WATCH_SECONDS,
-                ):
-                    version = event.version
-                    pause_seconds = _FIRST_PAUSE_SECONDS
-                    if event.change != "BOOKMARK":
-                        self._take(event.item, gone=event.change == "DELETED")
-            except ClusterGoneError:
-                version = None
-            except ClusterError as error:
-                _LOG.warning("%s can't be watched, trying again: %s", self._resource.plural, error)
-                await self._clock.sleep(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+        await follow(
+            self._kube,
+            self._resource,
+            self._clock,
+            self._list,
+            self._take,
+            namespace=self._namespace,
+            labels=self._labels,
+        )
 
-    async def _list(self) -> str:
-        listed = await self._kube.list(self._resource, self._namespace, labels=self._labels)
+    def _list(self, listed: Listed) -> None:
         before = self._items
         self._items, self._groups = {}, {}
         for item in listed.items:
@@ -107,11 +92,11 @@ class Mirror:
             now = self._items.get(name)
             if now != before.get(name):
                 self._on_change(now or before[name])
-        return listed.version
 
-    def _take(self, item: Object, *, gone: bool) -> None:
+    def _take(self, event: Event) -> None:
+        item = event.item
         name = key(item)
-        if gone:
+        if event.change == "DELETED":
             self._drop(name)
         else:
             known = self._items.get(name)
@@ -135,6 +120,49 @@ class Mirror:
         del self._groups[group][name]
         if not self._groups[group]:
             del self._groups[group]
+
+
+async def follow(
+    kube: Kube,
+    resource: Resource,
+    clock: Clock,
+    on_list: Callable[[Listed], None],
+    on_event: Callable[[Event], None],
+    *,
+    namespace: str | None = None,
+    labels: str = "",
+    fields: str = "",
+) -> None:
+    """Tell of all objects that are selected, and then of each change of one, for ever.
+
+    After a gap, all are told of anew. While the API server is away, nothing is.
+    """
+    pause_seconds = _FIRST_PAUSE_SECONDS
+    version: str | None = None
+    while True:
+        try:
+            if version is None:
+                listed = await kube.list(resource, namespace, labels=labels, fields=fields)
+                version = listed.version
+                on_list(listed)
+            async for event in kube.watch(
+                resource,
+                namespace,
+                labels=labels,
+                fields=fields,
+                since=version,
+                timeout_seconds=WATCH_SECONDS,
+            ):
+                version = event.version
+                pause_seconds = _FIRST_PAUSE_SECONDS
+                if event.change != "BOOKMARK":
+                    on_event(event)
+        except ClusterGoneError:
+            version = None
+        except ClusterError as error:
+            _LOG.warning("%s can't be watched, trying again: %s", resource.plural, error)
+            await clock.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
 
 def _slim(item: Object) -> Object:

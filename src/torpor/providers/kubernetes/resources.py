@@ -44,6 +44,8 @@ DISRUPTION_BUDGETS: Final = Resource("policy/v1", "PodDisruptionBudget", "poddis
 ENDPOINT_SLICES: Final = Resource("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 LEASES: Final = Resource("coordination.k8s.io/v1", "Lease", "leases")
 EVENTS: Final = Resource("events.k8s.io/v1", "Event", "events")
+CORE_EVENTS: Final = Resource("v1", "Event", "events")
+"""The same objects by their older name, which alone finds them by the field of a pod that they are about."""
 DEFINITIONS: Final = Resource(
     "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )

@@ -16,7 +16,15 @@ import pytest
 
 from torpor.clock import SystemClock
 from torpor.errors import ClusterConflictError, ClusterMissingError
-from torpor.providers.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, FUNCTIONS, LEASES, PODS, key
+from torpor.providers.kubernetes.resources import (
+    CONFIG_MAPS,
+    CORE_EVENTS,
+    DEPLOYMENTS,
+    FUNCTIONS,
+    LEASES,
+    PODS,
+    key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -77,6 +85,11 @@ class KubeRig:
             },
         }
 
+    def event(self, name: str, field: str, reason: str) -> Object:
+        """An event about one field of a pod."""
+        about = {"kind": "Pod", "namespace": _NAMESPACE, "name": self.name("p"), "fieldPath": field}
+        return {"metadata": self.metadata(name), "involvedObject": about, "reason": reason, "type": "Normal"}
+
     def metadata(self, name: str) -> Object:
         """Metadata of an object of this case."""
         return {"name": self.name(name), "namespace": _NAMESPACE, "labels": {"contract": self.prefix}}
@@ -93,7 +106,7 @@ class KubeRig:
 
     async def clean(self) -> None:
         """Take away all that the case has made."""
-        for resource in (CONFIG_MAPS, FUNCTIONS, DEPLOYMENTS, LEASES):
+        for resource in (CONFIG_MAPS, FUNCTIONS, DEPLOYMENTS, LEASES, CORE_EVENTS):
             for item in (await self.kube.list(resource, _NAMESPACE, labels=self.labels)).items:
                 if item["metadata"].get("finalizers"):
                     body = {"metadata": {"finalizers": None}}
@@ -372,6 +385,23 @@ async def a_watch_of_one_object_sees_no_other(rig: KubeRig) -> None:
             if len(found) == 2:
                 break
     assert found == [("ADDED", rig.name("b")), ("DELETED", rig.name("b"))]
+
+
+@_case
+async def fields_select_events_by_what_they_are_about(rig: KubeRig) -> None:
+    """Of a reason, and of one container's: that is how a pull of an image is found among all events."""
+    fields = "reason=Pulled,involvedObject.kind=Pod,involvedObject.fieldPath=spec.containers{c}"
+    since = (await rig.kube.list(CORE_EVENTS, _NAMESPACE, fields=fields)).version
+    await rig.kube.create(CORE_EVENTS, rig.event("other", "spec.containers{d}", "Pulled"))
+    await rig.kube.create(CORE_EVENTS, rig.event("early", "spec.containers{c}", "Pulling"))
+    await rig.kube.create(CORE_EVENTS, rig.event("right", "spec.containers{c}", "Pulled"))
+    listed = await rig.kube.list(CORE_EVENTS, _NAMESPACE, labels=rig.labels, fields=fields)
+    assert [item["metadata"]["name"] for item in listed.items] == [rig.name("right")]
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        async for event in rig.kube.watch(CORE_EVENTS, _NAMESPACE, fields=fields, since=since):
+            if event.item["metadata"].get("labels") == {"contract": rig.prefix}:
+                assert event.item["metadata"]["name"] == rig.name("right")
+                return
 
 
 @_case
