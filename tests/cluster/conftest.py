@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import uuid
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ from tests.cluster.settings import ROOT, ClusterError, Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+# What a shell starts in the background ignores Ctrl-C, and so does all that is started from here: undo that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _say(text: str) -> None:

@@ -117,6 +117,17 @@ class Platform:
         head = {"apiVersion": "torpor.dev/v1alpha1", "kind": "Function", "metadata": {"name": name}}
         self.cluster.apply([{**head, "spec": {"image": image, **spec}}], namespace)
 
+    def serve(self, namespace: str, name: str, image: str, path: str = "", **spec: Any) -> None:
+        """Apply a function, and wait until every gateway gets an answer from ``path`` of it."""
+        self.declare(namespace, name, image, **spec)
+        for pod in self.parts("gateway"):
+            gateway = pod["metadata"]["name"]
+            proxy = f"/api/v1/namespaces/{NAMESPACE}/pods/{gateway}:8080/proxy"
+            until(
+                lambda: self.answers(f"{proxy}/function/{name}.{namespace}/{path}"),  # noqa: B023
+                f"an answer by {gateway}",
+            )
+
     def evict(self, pod: dict[str, Any]) -> None:
         """What ``kubectl drain`` does to each pod of a node: ask until a disruption budget allows it."""
         until(lambda: self._evicted(pod), f"the eviction of {pod['metadata']['name']}")

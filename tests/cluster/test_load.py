@@ -42,11 +42,7 @@ def load(platform: Platform, namespace: str, greeter_image: str) -> Iterator[Tra
 
 def declare(platform: Platform, namespace: str, image: str, **spec: Any) -> None:
     """Declare the function anew, and wait until every gateway knows it."""
-    platform.declare(namespace, "greeter", image, **spec)
-    for pod in platform.parts("gateway"):
-        name = pod["metadata"]["name"]
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8080/proxy/function/greeter.{namespace}/?name=Ada"
-        until(lambda: platform.answers(path), f"an answer by {name}")  # noqa: B023
+    platform.serve(namespace, "greeter", image, "?name=Ada", **spec)
 
 
 def warm(platform: Platform, load: Traffic, namespace: str) -> None:

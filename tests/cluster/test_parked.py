@@ -56,7 +56,7 @@ def test_cycles_from_active_to_parked_and_back(
     platform: Platform, namespace: str, greeter_image: str, load: Traffic
 ) -> None:
     resources = {"requests": {"cpu": CPU}}
-    platform.declare(namespace, "greeter", greeter_image, scaling=PARKED, resources=resources)
+    platform.serve(namespace, "greeter", greeter_image, scaling=PARKED, resources=resources)
     load.go()
     time.sleep(BURST_SECONDS)
     load.check()
@@ -79,7 +79,7 @@ def test_cycles_from_active_to_parked_and_back(
 
 def test_after_a_while_it_goes(platform: Platform, namespace: str, greeter_image: str, load: Traffic) -> None:
     scaling = {**PARKED, "parkedFor": "3s"}
-    platform.declare(namespace, "greeter", greeter_image, scaling=scaling)
+    platform.serve(namespace, "greeter", greeter_image, scaling=scaling)
     for _ in range(2):
         load.go()
         until(lambda: sum(map(is_ready, platform.instances(namespace, "greeter"))) == 1, "a pod at work")
@@ -96,7 +96,7 @@ def test_the_scheduler_gives_its_room_away_and_it_waits_to_grow(
     name = node["metadata"]["labels"]["kubernetes.io/hostname"]
     amount = f"{round(600 * free_cpu(platform, node))}m"
     resources = {"requests": {"cpu": amount}}
-    platform.declare(namespace, "greeter", greeter_image, scaling=PARKED, resources=resources)
+    platform.serve(namespace, "greeter", greeter_image, scaling=PARKED, resources=resources)
     load.go()
     time.sleep(BURST_SECONDS)
     load.check()
