@@ -1,4 +1,4 @@
-"""Kills processes in pods as the kernel does: from outside, since from within a container's first can't be."""
+"""Kills processes in pods as the kernel does: from outside, as from within a container's first can't be."""
 
 from __future__ import annotations
 
