@@ -15,11 +15,7 @@ from pydantic import BaseModel
 
 from torpor import Context, RejectError, RetryError, function
 
-HOST = os.environ.get("SMTP_HOST", "127.0.0.1")
-PORT = int(os.environ.get("SMTP_PORT", "2525"))
 SENDER = os.environ.get("SENDER", "news@example.com")
-INTERNATIONAL = os.environ.get("INTERNATIONAL", "no") == "yes"
-"""Whether addresses may have letters beyond ASCII (RFC 6531); the server has to know them as well."""
 TIMEOUT_SECONDS = 20
 
 
@@ -67,7 +63,7 @@ def mailer(mail: Mail, ctx: Context) -> Sent:
     """Hand one mail to the server."""
     message = written(mail, ctx.attributes["id"])
     try:
-        with smtplib.SMTP(HOST, PORT, timeout=TIMEOUT_SECONDS) as server:
+        with smtplib.SMTP(*server_address(), timeout=TIMEOUT_SECONDS) as server:
             server.send_message(message)
     except smtplib.SMTPRecipientsRefused as error:
         declined(*error.recipients[mail.to.address])
@@ -79,9 +75,15 @@ def mailer(mail: Mail, ctx: Context) -> Sent:
     return Sent(address=mail.to.address, message_id=message["Message-ID"])
 
 
+def server_address() -> tuple[str, int]:
+    """Where the mail server is."""
+    return os.environ.get("SMTP_HOST", "127.0.0.1"), int(os.environ.get("SMTP_PORT", "2525"))
+
+
 def written(mail: Mail, event_id: str) -> EmailMessage:
     """The message; its id is the event's, so that who gets it twice can tell."""
-    if not INTERNATIONAL and not mail.to.address.isascii():
+    # RFC 6531; not every mail server knows it.
+    if not mail.to.address.isascii() and os.environ.get("INTERNATIONAL") != "yes":
         raise RejectError(f"{mail.to.address} has letters beyond ASCII: set INTERNATIONAL to 'yes'")
     message = EmailMessage()
     message["Message-ID"] = f"<{hashlib.sha256(event_id.encode()).hexdigest()}@{SENDER.partition('@')[2]}>"

@@ -200,15 +200,6 @@ class MemoryLog:
         """The names of the durable consumers."""
         return sorted(self._stream(stream).consumers)
 
-    def deliverable(self) -> int:
-        """How many deliveries could be handed out now; zero when all that is left waits for time."""
-        count = 0
-        for stream in self._streams.values():
-            self._expire(stream)
-            for durable in stream.consumers.values():
-                count += len(self._ready(stream, durable, durable.spec.max_in_flight, peek=True))
-        return count
-
     def durable(self, stream: str, name: str) -> tuple[_Stream, _Durable]:
         """The state of a consumer; for :class:`MemoryConsumer`."""
         target = self._stream(stream)
@@ -229,7 +220,7 @@ class MemoryLog:
             deliveries.append(MemoryDelivery(self, durable, target.records[sequence], attempt))
         return deliveries
 
-    def _ready(self, stream: _Stream, durable: _Durable, limit: int, *, peek: bool = False) -> list[int]:
+    def _ready(self, stream: _Stream, durable: _Durable, limit: int) -> list[int]:
         """The next sequences to hand out: expired leases and due retries before what is new."""
         now = self._clock.monotonic()
         expired = [sequence for sequence, (_, until) in durable.leases.items() if until <= now]
@@ -246,16 +237,15 @@ class MemoryLog:
                 fresh.append(position)
             position += 1
         chosen = [*again[:limit], *fresh]
-        if not peek:
-            durable.next_sequence = position if room else durable.next_sequence
-            gone = {sequence for sequence in (*expired, *due) if sequence not in stream.records}
-            taken = gone.union(chosen)
-            for sequence in taken:
-                durable.leases.pop(sequence, None)
-            for sequence in gone:
-                durable.attempts.pop(sequence, None)
-            durable.delayed = [item for item in durable.delayed if item[1] not in taken]
-            heapq.heapify(durable.delayed)
+        durable.next_sequence = position if room else durable.next_sequence
+        gone = {sequence for sequence in (*expired, *due) if sequence not in stream.records}
+        taken = gone.union(chosen)
+        for sequence in taken:
+            durable.leases.pop(sequence, None)
+        for sequence in gone:
+            durable.attempts.pop(sequence, None)
+        durable.delayed = [item for item in durable.delayed if item[1] not in taken]
+        heapq.heapify(durable.delayed)
         return chosen
 
     def next_due(self, stream: str, name: str) -> float | None:

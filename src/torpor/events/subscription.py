@@ -97,8 +97,8 @@ class Subscription:
 
     @property
     def busy(self) -> int:
-        """How many deliveries are under way."""
-        return self._pump.busy
+        """How many deliveries are under way; one that waits for its turn is not yet."""
+        return self._pump.busy - self._throttle.waiting
 
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""

@@ -21,6 +21,8 @@ class Throttle:
         self._pace = None if limit is None else pace(limit)
         self._due = 0.0 if self._pace is None else self._pace.start(clock.monotonic())
         self._ended = asyncio.Event()
+        self.waiting = 0
+        """How many deliveries wait for their turn."""
 
     async def turn(self) -> bool:
         """Return when a delivery may be made: ``True``. ``False`` if none is to be made any more."""
@@ -30,7 +32,11 @@ class Throttle:
             now = self._clock.monotonic()
             at, self._due = self._pace.book(self._due, now)
             if at > now:
-                await sleep_or(self._clock, at - now, self._ended.wait())
+                self.waiting += 1
+                try:
+                    await sleep_or(self._clock, at - now, self._ended.wait())
+                finally:
+                    self.waiting -= 1
         return not self._ended.is_set()
 
     def end(self) -> None:

@@ -186,7 +186,7 @@ class Platform:
             raise AssertionError(f"the platform is busy for {_PATIENCE_SECONDS:g} s: {calls}") from None
 
     def _busy(self) -> bool:
-        return bool(self._sender.under_way or self._dispatcher.busy or self._log.deliverable())
+        return bool(self._sender.under_way or self._dispatcher.busy)
 
 
 class _AppSender:
