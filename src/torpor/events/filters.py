@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from torpor.cesql.expression import Expression
 from torpor.events.facts import EventFacts, Facts
 from torpor.spec.datapaths import is_path, segments
 from torpor.spec.values import shown
@@ -82,13 +83,8 @@ def _keys(item: Filter) -> Iterator[str]:
 
 
 def _compile(item: Filter) -> _Test:
-    if item.exact is not None:
-        wanted = tuple(item.exact.items())
-        return lambda facts: all(facts.get(name) == value for name, value in wanted)
-    if item.prefix is not None:
-        return _compile_texts(item.prefix, str.startswith)
-    if item.suffix is not None:
-        return _compile_texts(item.suffix, str.endswith)
+    if item.sql is not None:
+        return Expression(item.sql).matches
     if item.all is not None:
         every = tuple(_compile(inner) for inner in item.all)
         return lambda facts: all(test(facts) for test in every)
@@ -98,7 +94,11 @@ def _compile(item: Filter) -> _Test:
     if item.not_ is not None:
         inner = _compile(item.not_)
         return lambda facts: not inner(facts)
-    raise ValueError("a filter has no dialect")  # the model refuses it
+    if item.exact is not None:
+        wanted = tuple(item.exact.items())
+        return lambda facts: all(facts.get(name) == value for name, value in wanted)
+    texts, fits, _ = _dialect(item)
+    return _compile_texts(texts, fits)
 
 
 def _compile_texts(texts: Mapping[str, str], fits: Callable[[str, str], bool]) -> _Test:
@@ -118,6 +118,8 @@ def _judge(item: Filter, facts: EventFacts, *, wanted: bool) -> Verdict:
     if item.all is not None or item.any is not None:
         inner = (_judge(each, facts, wanted=wanted) for each in item.all or item.any or ())
         return _combine(inner, every=(item.all is not None) == wanted)
+    if item.sql is not None:
+        return _judge_expression(Expression(item.sql), facts, wanted)
     return _combine(_judge_texts(item, facts, wanted), every=wanted)
 
 
@@ -136,6 +138,11 @@ def _joined(matches: bool, verdicts: Sequence[Verdict]) -> Verdict:
     if len(reasons) > _MOST_REASONS:
         reasons[_MOST_REASONS:] = [f"and {len(reasons) - _MOST_REASONS} more"]
     return Verdict(matches, "; ".join(reasons), verdicts[0].attribute)
+
+
+def _judge_expression(expression: Expression, facts: EventFacts, wanted: bool) -> Verdict:
+    reason, attribute = expression.reason(facts)
+    return Verdict(expression.matches(facts) == wanted, reason, attribute)
 
 
 def _judge_texts(item: Filter, facts: EventFacts, wanted: bool) -> Iterator[Verdict]:
@@ -165,6 +172,8 @@ def _dialect(item: Filter) -> tuple[Mapping[str, str], Callable[[str, str], bool
 def _types(item: Filter) -> frozenset[str] | None:
     if item.exact is not None:
         return frozenset([item.exact["type"]]) if "type" in item.exact else None
+    if item.sql is not None:
+        return Expression(item.sql).types()
     if item.all is not None:
         return _meet([_types(each) for each in item.all])
     if item.any is not None:
