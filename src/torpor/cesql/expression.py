@@ -90,7 +90,7 @@ def _unknown(node: Call, place: str) -> str:
         given = len(node.arguments)
         some = f"{given} argument{'' if given == 1 else 's'}"
         return f"calls {node.function} with {some} {place}, {counts} were expected"
-    near = difflib.get_close_matches(node.function[:40], FUNCTIONS, n=1)
+    near = difflib.get_close_matches(node.function[:40], FUNCTIONS, n=1, cutoff=0.7)
     expected = f"did you mean '{near[0]}'?" if near else f"one of {', '.join(FUNCTIONS)} was expected"
     return f"calls {node.function[:40]} {place}, which is no function, {expected}"
 

@@ -165,7 +165,7 @@ def _accepted(accepted: set[str]) -> list[str]:
     if accepted >= _OPERANDS:
         words += ["an attribute", "a value", "a function", "'('"]
         accepted = accepted - _OPERANDS - {"OPEN"}
-    if accepted >= _OPERATORS:
+    if "AND" in accepted:  # where it may stand, others may: some were seen to be impossible just now
         words.append("an operator")
         accepted = accepted - _OPERATORS - {"OPEN"}
     return words + [_WORDS[name] for name in _WORDS if name in accepted]
