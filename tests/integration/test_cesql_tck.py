@@ -1,8 +1,8 @@
 """CloudEvents SQL passes the conformance tests that are published for it (the TCK of its specification).
 
-They come from the Go module of the CloudEvents project that has them, at one version whose checksum is written
-down here. One case, `NOT 10`, is there as the specification's section 3.7 has it, by which every whole
-number is true or false; the folder beside the specification wants a *CastError* of it.
+They come from the Go module of the CloudEvents project that has them, at one version whose checksum is
+written down here. One case, `NOT 10`, is there as the specification's section 3.7 has it, by which every
+whole number is true or false; the folder beside the specification wants a *CastError* of it.
 """
 
 from __future__ import annotations

@@ -42,14 +42,14 @@ class Matcher:
 
     def __init__(self, filters: Sequence[Filter]) -> None:
         self._filters = tuple(filters)
-        self._tests = tuple(_compile(item) for item in filters)
+        self._test = _every([_compile(item) for item in filters])
         keys = {key for item in filters for key in _keys(item)}
         self._paths = {key: segments(key) for key in keys if is_path(key)}
 
     def matches(self, event: WireEvent) -> bool:
         """Whether all filters match; true when there are none."""
         facts: Facts = EventFacts(event, self._paths) if self._paths else event.attributes
-        return all(test(facts) for test in self._tests)
+        return self._test(facts)
 
     def verdict(self, event: WireEvent) -> Verdict:
         """The same with its reason, for people who ask where an event went."""
@@ -86,26 +86,44 @@ def _compile(item: Filter) -> _Test:
     if item.sql is not None:
         return Expression(item.sql).matches
     if item.all is not None:
-        every = tuple(_compile(inner) for inner in item.all)
-        return lambda facts: all(test(facts) for test in every)
+        return _every([_compile(inner) for inner in item.all])
     if item.any is not None:
-        some = tuple(_compile(inner) for inner in item.any)
-        return lambda facts: any(test(facts) for test in some)
+        return _some([_compile(inner) for inner in item.any])
     if item.not_ is not None:
         inner = _compile(item.not_)
         return lambda facts: not inner(facts)
-    if item.exact is not None:
-        wanted = tuple(item.exact.items())
-        return lambda facts: all(facts.get(name) == value for name, value in wanted)
     texts, fits, _ = _dialect(item)
-    return _compile_texts(texts, fits)
+    return _every([_text(name, value, None if item.exact else fits) for name, value in texts.items()])
 
 
-def _compile_texts(texts: Mapping[str, str], fits: Callable[[str, str], bool]) -> _Test:
-    wanted = tuple(texts.items())
-    return lambda facts: all(
-        (text := facts.get(name)) is not None and fits(text, value) for name, value in wanted
-    )
+def _every(tests: Sequence[_Test]) -> _Test:
+    if len(tests) == 1:
+        return tests[0]
+
+    def test(facts: Facts) -> bool:
+        for each in tests:  # noqa: SIM110 - a generator would take several times as long
+            if not each(facts):
+                return False
+        return True
+
+    return test
+
+
+def _some(tests: Sequence[_Test]) -> _Test:
+    def test(facts: Facts) -> bool:
+        for each in tests:  # noqa: SIM110
+            if each(facts):
+                return True
+        return False
+
+    return test
+
+
+def _text(name: str, value: str, fits: Callable[[str, str], bool] | None) -> _Test:
+    """Whether the text of ``name`` is ``value``, or else ``fits`` it."""
+    if fits is None:
+        return lambda facts: facts.get(name) == value
+    return lambda facts: (text := facts.get(name)) is not None and fits(text, value)
 
 
 # --- why ---

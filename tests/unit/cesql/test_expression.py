@@ -214,7 +214,7 @@ def test_depth_is_bounded_and_parentheses_are_none() -> None:
     assert sys.getrecursionlimit() == limit
 
 
-FUNCTIONS = "ABS, BOOL, CONCAT, CONCAT_WS, INT, LEFT, LENGTH, LOWER, RIGHT, STRING, SUBSTRING, TRIM, UPPER was expected"
+NAMES = "ABS, BOOL, CONCAT, CONCAT_WS, INT, LEFT, LENGTH, LOWER, RIGHT, STRING, SUBSTRING, TRIM, UPPER"
 ELSEWHERE = "a filter of another dialect, such as exact: {data.order.id: a}, was expected"
 
 
@@ -225,7 +225,7 @@ ELSEWHERE = "a filter of another dialect, such as exact: {data.order.id: a}, was
         (
             "type = frobnicate()",
             8,
-            "calls FROBNICATE at character 8, which is no function, one of " + FUNCTIONS,
+            "calls FROBNICATE at character 8, which is no function, one of " + NAMES + " was expected",
         ),
         ("SUBSTRING(type)", 1, "calls SUBSTRING with 1 argument at character 1, 2 or 3 were expected"),
         ("CONCAT_WS()", 1, "calls CONCAT_WS with 0 arguments at character 1, 1 or more were expected"),
