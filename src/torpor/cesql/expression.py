@@ -13,7 +13,7 @@ from torpor.cesql.compiler import compiled
 from torpor.cesql.functions import FUNCTIONS, find
 from torpor.cesql.nodes import Attribute, Binary, Call, Exists, In, Literal, Node, Unary, walk
 from torpor.cesql.parser import parse
-from torpor.cesql.values import Attributes, Problem, Problems, Value, cast
+from torpor.cesql.values import Attributes, Closure, Problem, Problems, Value, cast
 from torpor.errors import ExpressionError
 
 if TYPE_CHECKING:
@@ -38,10 +38,13 @@ class Expression:
         self.text = text
         self._root = parse(text)
         self._closure = compiled(self._root)
+        self._parts: dict[int, Closure] = {}
 
     def evaluate(self, attributes: Attributes) -> Result:
         """The value for an event with ``attributes``, and what went wrong first. Never raises."""
-        return _evaluate(self._root, attributes)
+        problems: Problems = []
+        value = self._closure(attributes, problems)
+        return Result(value, tuple(problems))
 
     def matches(self, attributes: Attributes) -> bool:
         """Whether an event with ``attributes`` passes. Never raises."""
@@ -50,8 +53,8 @@ class Expression:
 
     def reason(self, attributes: Attributes) -> tuple[str, str]:
         """The part that decides about an event, in words, and the attribute in it; there may be none."""
-        node = _decisive(self._root, attributes)
-        result = _evaluate(node, attributes)
+        node = self._decisive(self._root, attributes)
+        result = self._part(node, attributes)
         words = self.text[node.start : node.end]
         words = repr(words if len(words) <= _LONGEST_SHOWN else f"{words[: _LONGEST_SHOWN - 3]}...")
         if result.problems:
@@ -65,6 +68,36 @@ class Expression:
     def types(self) -> frozenset[str] | None:
         """The only event types that can pass; ``None`` when any type might."""
         return _types(self._root)
+
+    def _decisive(self, node: Node, attributes: Attributes) -> Node:
+        """The smallest part of ``node`` that by itself makes it what it is."""
+        while True:
+            if isinstance(node, Unary) and node.operator == "NOT":
+                node = node.operand
+            elif isinstance(node, Binary) and node.operator in ("AND", "OR"):
+                deciding = self._deciding(node, attributes)
+                if deciding is None:
+                    return node
+                node = deciding
+            else:
+                return node
+
+    def _deciding(self, node: Binary, attributes: Attributes) -> Node | None:
+        """Which operand decides by itself; ``None`` where it takes both."""
+        for operand in (node.left, node.right):
+            result = self._part(operand, attributes)
+            if result.problems or cast(result.value, bool, []) is (node.operator == "OR"):
+                return operand
+        return None
+
+    def _part(self, node: Node, attributes: Attributes) -> Result:
+        """What ``node``, a part of the expression, gives by itself; it is compiled when first asked for."""
+        closure = self._parts.get(id(node))
+        if closure is None:
+            closure = self._parts[id(node)] = compiled(node)
+        problems: Problems = []
+        value = closure(attributes, problems)
+        return Result(value, tuple(problems))
 
     def check(self) -> None:
         """Find what parses and yet never works: functions that are not there, and the event's data.
@@ -95,36 +128,7 @@ def _unknown(node: Call, place: str) -> str:
     return f"calls {node.function[:40]} {place}, which is no function, {expected}"
 
 
-def _evaluate(node: Node, attributes: Attributes) -> Result:
-    problems: Problems = []
-    value = compiled(node)(attributes, problems)
-    return Result(value, tuple(problems))
-
-
 # --- why ---
-
-
-def _decisive(node: Node, attributes: Attributes) -> Node:
-    """The smallest part of ``node`` that by itself makes it what it is."""
-    while True:
-        if isinstance(node, Unary) and node.operator == "NOT":
-            node = node.operand
-        elif isinstance(node, Binary) and node.operator in ("AND", "OR"):
-            deciding = _deciding(node, attributes)
-            if deciding is None:
-                return node
-            node = deciding
-        else:
-            return node
-
-
-def _deciding(node: Binary, attributes: Attributes) -> Node | None:
-    """Which operand decides by itself; ``None`` where it takes both."""
-    for operand in (node.left, node.right):
-        result = _evaluate(operand, attributes)
-        if result.problems or cast(result.value, bool, []) is (node.operator == "OR"):
-            return operand
-    return None
 
 
 def _names(node: Node) -> Iterator[str]:

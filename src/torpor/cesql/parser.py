@@ -118,7 +118,8 @@ def parse(text: str) -> Node:
     except exceptions.UnexpectedToken as error:
         raise _unexpected(error.token, error.accepts or error.expected, len(text)) from None
     except exceptions.UnexpectedCharacters as error:
-        raise _unreadable(text, error.pos_in_stream or 0) from None
+        start: int = error.pos_in_stream  # type: ignore[assignment] # it is None of other errors alone
+        raise _unreadable(text, start) from None
     _check(root)
     return root
 

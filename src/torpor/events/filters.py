@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from torpor.cesql.expression import Expression
@@ -72,6 +73,12 @@ class Matcher:
         return types if types and len(types) <= _MOST_TYPES else None
 
 
+@lru_cache(maxsize=1024)
+def _expression(text: str) -> Expression:
+    """The expression ``text``, compiled once for all that ask for it; it has no state that one could see."""
+    return Expression(text)
+
+
 def _keys(item: Filter) -> Iterator[str]:
     for texts in (item.exact, item.prefix, item.suffix):
         yield from texts or ()
@@ -84,7 +91,7 @@ def _keys(item: Filter) -> Iterator[str]:
 
 def _compile(item: Filter) -> _Test:
     if item.sql is not None:
-        return Expression(item.sql).matches
+        return _expression(item.sql).matches
     if item.all is not None:
         return _every([_compile(inner) for inner in item.all])
     if item.any is not None:
@@ -137,7 +144,7 @@ def _judge(item: Filter, facts: EventFacts, *, wanted: bool) -> Verdict:
         inner = (_judge(each, facts, wanted=wanted) for each in item.all or item.any or ())
         return _combine(inner, every=(item.all is not None) == wanted)
     if item.sql is not None:
-        return _judge_expression(Expression(item.sql), facts, wanted)
+        return _judge_expression(_expression(item.sql), facts, wanted)
     return _combine(_judge_texts(item, facts, wanted), every=wanted)
 
 
@@ -191,7 +198,7 @@ def _types(item: Filter) -> frozenset[str] | None:
     if item.exact is not None:
         return frozenset([item.exact["type"]]) if "type" in item.exact else None
     if item.sql is not None:
-        return Expression(item.sql).types()
+        return _expression(item.sql).types()
     if item.all is not None:
         return _meet([_types(each) for each in item.all])
     if item.any is not None:
