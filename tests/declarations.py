@@ -135,7 +135,7 @@ TRIGGER_FAULTS = [
     Wrong("filters: [{sql: \"type = 'a' AND (\"}]", "6: spec.filters[0].sql: ends after character 16, an attribute, a value, a function or '(' was expected", None),
     Wrong("filters: [{sql: \"LOVER(type) = 'a'\"}]", "6: spec.filters[0].sql: calls LOVER at character 1, which is no function, did you mean 'LOWER'?", None),
     Wrong("filters: [{sql: LEFT(type) = 'a'}]", "6: spec.filters[0].sql: calls LEFT with 1 argument at character 1, 2 were expected", None),
-    Wrong("filters: [{sql: data = 'a'}]", "6: spec.filters[0].sql: has 'data' at character 1, which expressions can't look into; a filter of another dialect, such as exact: {data.order.id: a}, was expected", None),
+    Wrong("filters: [{sql: data = 'a'}]", "6: spec.filters[0].sql: looks into data at character 1, which expressions can't: a filter of another dialect, such as exact: {data.order.id: a}, was expected", None),
     Wrong("filters: [{sql: hop < 2147483648}]", "6: spec.filters[0].sql: has a number at character 7, -2147483648 to 2147483647 was expected", None),
     Wrong("filters: [{sql: ''}]", "6: spec.filters[0].sql: is empty, an expression was expected"),
     Wrong("filters: [{sql: type = 'a', exact: {type: a}}]", "6: spec.filters[0].sql: stands beside 'exact', one dialect a filter was expected: make it two filters"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torpor.cesql.compiler import compiled
 from torpor.cesql.functions import FUNCTIONS, find
 from torpor.cesql.nodes import Attribute, Binary, Call, Exists, In, Literal, Node, Unary, walk
-from torpor.cesql.parser import parse
+from torpor.cesql.parser import NO_DATA, parse
 from torpor.cesql.values import Attributes, Closure, Problem, Problems, Value, cast
 from torpor.errors import ExpressionError
 
@@ -109,9 +109,7 @@ class Expression:
             if isinstance(node, Call) and find(node.function, len(node.arguments)) is None:
                 raise ExpressionError(node.start + 1, _unknown(node, place))
             if isinstance(node, Attribute | Exists) and node.name == "data":
-                problem = f"has 'data' {place}, which expressions can't look into"
-                expected = "a filter of another dialect, such as exact: {data.order.id: a}, was expected"
-                raise ExpressionError(node.start + 1, f"{problem}; {expected}")
+                raise ExpressionError(node.start + 1, f"looks into data {place}, {NO_DATA}")
 
 
 def _unknown(node: Call, place: str) -> str:

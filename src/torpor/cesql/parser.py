@@ -100,6 +100,11 @@ _WORDS: Final = {
     "$END": "the end",
 }
 _FUNCTION: Final = re.compile(r"[A-Za-z][A-Za-z_]*\Z")
+NO_DATA: Final = (
+    "which expressions can't: a filter of another dialect, such as exact: {data.order.id: a}, was expected"
+)
+"""What is said of the event's data; attributes have no such name."""
+_DATA: Final = re.compile(r"\bdata\Z", re.IGNORECASE)
 _LONGEST_SHOWN: Final = 40
 _MOST_DIGITS: Final = 20
 
@@ -179,6 +184,8 @@ def _either(words: list[str]) -> str:
 def _unreadable(text: str, start: int) -> ExpressionError:
     if text[start] in "'\"":
         return _fault(start, "has a text", f"its end was expected: {text[start]}")
+    if text[start] == "." and _DATA.search(text, 0, start):
+        return _fault(start, "looks into data", NO_DATA)
     return _fault(start, f"has {text[start]!r}", "a name, a value or an operator was expected")
 
 

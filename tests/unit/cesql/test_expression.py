@@ -161,6 +161,7 @@ def test_a_pattern_with_many_parts_ends() -> None:
     assert not Expression(text).matches({"a": "a" * 10_000})
 
 
+ELSEWHERE = "a filter of another dialect, such as exact: {data.order.id: a}, was expected"
 OPERAND = "an attribute, a value, a function or '(' was expected"
 
 
@@ -184,7 +185,8 @@ OPERAND = "an attribute, a value, a function or '(' was expected"
         ("EXISTS 'a'", 8, "has \"'a'\" at character 8, an attribute's name was expected"),
         ("type = 'a", 8, "has a text at character 8, its end was expected: '"),
         ("type = 'a\\'", 8, "has a text at character 8, its end was expected: '"),
-        ("data.x = 1", 5, "has '.' at character 5, a name, a value or an operator was expected"),
+        ("data.x = 1", 5, "looks into data at character 5, which expressions can't: " + ELSEWHERE),
+        ("mydata.x = 1", 7, "has '.' at character 7, a name, a value or an operator was expected"),
         ("type & id", 6, "has '&' at character 6, a name, a value or an operator was expected"),
         ("my_id = 1", 1, "has 'my_id' at character 1, a name of letters and digits was expected"),
         ("F1(2)", 1, "calls 'F1' at character 1, letters and '_' were expected"),
@@ -215,7 +217,6 @@ def test_depth_is_bounded_and_parentheses_are_none() -> None:
 
 
 NAMES = "ABS, BOOL, CONCAT, CONCAT_WS, INT, LEFT, LENGTH, LOWER, RIGHT, STRING, SUBSTRING, TRIM, UPPER"
-ELSEWHERE = "a filter of another dialect, such as exact: {data.order.id: a}, was expected"
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,7 @@ ELSEWHERE = "a filter of another dialect, such as exact: {data.order.id: a}, was
         ),
         ("SUBSTRING(type)", 1, "calls SUBSTRING with 1 argument at character 1, 2 or 3 were expected"),
         ("CONCAT_WS()", 1, "calls CONCAT_WS with 0 arguments at character 1, 1 or more were expected"),
-        ("EXISTS data", 1, "has 'data' at character 1, which expressions can't look into; " + ELSEWHERE),
+        ("EXISTS data", 1, "looks into data at character 1, which expressions can't: " + ELSEWHERE),
     ],
 )
 def test_what_never_works_is_found(text: str, position: int, message: str) -> None:
