@@ -121,7 +121,7 @@ FUNCTION_FAULTS = [
 """By the line at the end of :data:`FUNCTION`."""
 
 TRIGGER_FAULTS = [
-    Wrong("filters: [{}]", "6: spec.filters[0]: is empty, one of exact, prefix, suffix, all, any or not was expected"),
+    Wrong("filters: [{}]", "6: spec.filters[0]: is empty, one of exact, prefix, suffix, sql, all, any or not was expected"),
     Wrong("filters: [{exact: {type: a}, suffix: {type: b}}]", "6: spec.filters[0].suffix: stands beside 'exact', one dialect a filter was expected: make it two filters"),
     Wrong("filters: [{exact: {}}]", "6: spec.filters[0].exact: has 0 entries, at least 1 was expected"),
     Wrong("filters: [{exact: {type: ''}}]", "6: spec.filters[0].exact.type: is empty, a text of one or more characters was expected"),
@@ -129,7 +129,18 @@ TRIGGER_FAULTS = [
     Wrong("filters: [{exact: {data: a}}]", "6: spec.filters[0].exact.data: is 'data', an event attribute's name in lower-case letters and digits was expected, or a path into its data such as data.order.id", "spec.filters[0].exact: Invalid value: has the key 'data'"),
     Wrong("filters: [{exact: {data..a: b}}]", "6: spec.filters[0].exact.data..a: is 'data..a', a path such as data.order.items.0.id was expected: at most 256 characters and 16 names, with a backslash before a dot or backslash in a name", None),
     Wrong("filters: [{exact: [a]}]", "6: spec.filters[0].exact: is ['a'], a mapping of names to values was expected"),
-    Wrong("filters: [{sql: type = 'a'}]", "6: spec.filters[0].sql: is not a field here, one of all, any, exact, not, prefix, suffix was expected"),
+    Wrong("filters: [{zone: x}]", "6: spec.filters[0].zone: is not a field here, one of all, any, exact, not, prefix, sql, suffix was expected"),
+    Wrong("filters: [{sql: type EQUALS 'a'}]", "6: spec.filters[0].sql: has 'EQUALS' at character 6, an operator or the end was expected", None),
+    Wrong("filters: [{sql: \"type = 'a\"}]", "6: spec.filters[0].sql: has a text at character 8, its end was expected: '", None),
+    Wrong("filters: [{sql: \"type = 'a' AND (\"}]", "6: spec.filters[0].sql: ends after character 16, an attribute, a value, a function or '(' was expected", None),
+    Wrong("filters: [{sql: \"LOVER(type) = 'a'\"}]", "6: spec.filters[0].sql: calls LOVER at character 1, which is no function, did you mean 'LOWER'?", None),
+    Wrong("filters: [{sql: LEFT(type) = 'a'}]", "6: spec.filters[0].sql: calls LEFT with 1 argument at character 1, 2 were expected", None),
+    Wrong("filters: [{sql: data = 'a'}]", "6: spec.filters[0].sql: looks into data at character 1, which expressions can't: a filter of another dialect, such as exact: {data.order.id: a}, was expected", None),
+    Wrong("filters: [{sql: hop < 2147483648}]", "6: spec.filters[0].sql: has a number at character 7, -2147483648 to 2147483647 was expected", None),
+    Wrong("filters: [{sql: ''}]", "6: spec.filters[0].sql: is empty, an expression was expected"),
+    Wrong("filters: [{sql: type = 'a', exact: {type: a}}]", "6: spec.filters[0].sql: stands beside 'exact', one dialect a filter was expected: make it two filters"),
+    Wrong("filters: [{sql: %s}]" % ("a" * 2049), "6: spec.filters[0].sql: has 2049 characters, at most 2048 were expected"),
+    Wrong("filters: [{sql: 3}]", "6: spec.filters[0].sql: is 3, a text was expected: quote it"),
     Wrong("filters: [{any: [{not: {prefx: {type: a}}}]}]", "6: spec.filters[0].any[0].not.prefx: is not a field here, did you mean 'prefix'?"),
     Wrong("filters: [{all: []}]", "6: spec.filters[0].all: has 0 entries, at least 1 was expected"),
     Wrong(f"filters: [{', '.join(['{exact: {type: a}}'] * 65)}]", "6: spec.filters: has 65 entries, at most 64 were expected"),
@@ -205,6 +216,7 @@ RIGHT_TRIGGERS = [
     "{subscriber: {function: f}}",
     "{subscriber: {function: f}, broker: b, parallelism: 1000, filters: []}",
     "{subscriber: {function: f}, filters: [{not: {any: [{exact: {type: a}}, {not: {prefix: {type: b, source: /c}}}]}}]}",
+    "{subscriber: {function: f}, filters: [{sql: \"type = 'a' AND subject LIKE 'b%'\"}, {exact: {'data.a\\\\.b.0': c}}]}",
     "{subscriber: {function: f}, join: {timeout: 168h, onTimeout: partial}, delivery: {retry: 0, timeout: 1ms, backoffPolicy: linear}}",
     "{subscriber: {function: f}, rateLimit: {events: 100000}, delivery: {retryAfterMax: 0s, deadLetterSink: {function: f}}}",
     "{subscriber: {function: f}, broker: b, delivery: {deadLetterSink: {broker: default}}, rateLimit: {events: 1, per: 24h}}",
@@ -236,7 +248,7 @@ WHOLE_TRIGGER: dict[str, Any] = json.loads("""{
   "spec": {
     "broker": "default", "subscriber": {"function": "f"}, "parallelism": 3,
     "filters": [
-      {"exact": {"type": "a"}}, {"prefix": {"type": "a"}}, {"suffix": {"type": "a"}}, {"all": [{"exact": {"type": "a"}}]},
+      {"exact": {"type": "a"}}, {"prefix": {"type": "a"}}, {"suffix": {"type": "a"}}, {"sql": "type = 'a'"}, {"all": [{"exact": {"type": "a"}}]},
       {"any": [{"not": {"any": [{"exact": {"type": "a"}}]}}]}
     ],
     "delivery": {"retry": 3, "backoffPolicy": "linear", "backoffDelay": "1s", "timeout": "1s", "jitterPercentage": 5,

@@ -4,6 +4,7 @@
 
     TorporError
     ├── DeclarationError        what a person declared is wrong; carries every fault found
+    ├── ExpressionError         a text is no expression of CloudEvents SQL
     ├── MalformedEventError     bytes that claim to be a CloudEvent and are not
     ├── HandlerError            a module or handler that cannot serve as a function
     ├── EnvironmentBuildError   a function's requirements could not be installed
@@ -51,6 +52,17 @@ class DeclarationError(TorporError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+class ExpressionError(TorporError):
+    """A text is no expression of CloudEvents SQL (a *ParseError* of its specification, section 3.3).
+
+    ``position`` counts characters from 1; the text says what is there, and what was expected.
+    """
+
+    def __init__(self, position: int, text: str) -> None:
+        super().__init__(text)
+        self.position = position
 
 
 class MalformedEventError(TorporError):

@@ -157,6 +157,8 @@ def changed(document: Object) -> Iterator[Object]:
     """``document`` with each odd value in the place of each value below ``spec``."""
     for path in paths(document["spec"], ("spec",)):
         for value in ODD:
+            if path[-1] == "sql" and isinstance(value, str):
+                continue  # a server can't read expressions: the controller says what is wrong with one
             copied = copy.deepcopy(document)
             inner: Any = copied
             for segment in path[:-1]:

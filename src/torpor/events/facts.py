@@ -61,8 +61,9 @@ class EventFacts:
         value = self._find(path)
         if self._problem:
             return f"{name} is not looked for: {self._problem}"
-        kinds = {dict: "an object", list: "a list"}
-        return f"{name} is {kinds[type(value)]}" if type(value) in kinds else f"{name} is missing"
+        if isinstance(value, dict):
+            return f"{name} is an object"
+        return f"{name} is a list" if isinstance(value, list) else f"{name} is missing"
 
     def _find(self, path: tuple[str, ...]) -> Any:
         if self._problem is None:
@@ -116,7 +117,7 @@ def _number(value: float) -> str:
     """``value`` as ECMAScript's ``Number::toString`` writes it, by which RFC 8785 goes."""
     if value == 0:
         return "0"
-    sign, digits, exponent = Decimal(repr(abs(value))).normalize().as_tuple()
+    _, digits, exponent = Decimal(repr(abs(value))).normalize().as_tuple()
     text, point = "".join(map(str, digits)), len(digits) + int(exponent)
     sign = "-" if value < 0 else ""
     if 0 < point <= 21:

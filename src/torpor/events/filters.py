@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from torpor.cesql.expression import Expression
 from torpor.events.facts import EventFacts, Facts
 from torpor.spec.datapaths import is_path, segments
 from torpor.spec.values import shown
@@ -41,14 +43,14 @@ class Matcher:
 
     def __init__(self, filters: Sequence[Filter]) -> None:
         self._filters = tuple(filters)
-        self._tests = tuple(_compile(item) for item in filters)
+        self._test = _every([_compile(item) for item in filters])
         keys = {key for item in filters for key in _keys(item)}
         self._paths = {key: segments(key) for key in keys if is_path(key)}
 
     def matches(self, event: WireEvent) -> bool:
         """Whether all filters match; true when there are none."""
         facts: Facts = EventFacts(event, self._paths) if self._paths else event.attributes
-        return all(test(facts) for test in self._tests)
+        return self._test(facts)
 
     def verdict(self, event: WireEvent) -> Verdict:
         """The same with its reason, for people who ask where an event went."""
@@ -71,6 +73,12 @@ class Matcher:
         return types if types and len(types) <= _MOST_TYPES else None
 
 
+@lru_cache(maxsize=1024)
+def _expression(text: str) -> Expression:
+    """The expression ``text``, compiled once for all that ask for it; it has no state that one could see."""
+    return Expression(text)
+
+
 def _keys(item: Filter) -> Iterator[str]:
     for texts in (item.exact, item.prefix, item.suffix):
         yield from texts or ()
@@ -82,30 +90,47 @@ def _keys(item: Filter) -> Iterator[str]:
 
 
 def _compile(item: Filter) -> _Test:
-    if item.exact is not None:
-        wanted = tuple(item.exact.items())
-        return lambda facts: all(facts.get(name) == value for name, value in wanted)
-    if item.prefix is not None:
-        return _compile_texts(item.prefix, str.startswith)
-    if item.suffix is not None:
-        return _compile_texts(item.suffix, str.endswith)
+    if item.sql is not None:
+        return _expression(item.sql).matches
     if item.all is not None:
-        every = tuple(_compile(inner) for inner in item.all)
-        return lambda facts: all(test(facts) for test in every)
+        return _every([_compile(inner) for inner in item.all])
     if item.any is not None:
-        some = tuple(_compile(inner) for inner in item.any)
-        return lambda facts: any(test(facts) for test in some)
+        return _some([_compile(inner) for inner in item.any])
     if item.not_ is not None:
         inner = _compile(item.not_)
         return lambda facts: not inner(facts)
-    raise ValueError("a filter has no dialect")  # the model refuses it
+    texts, fits, _ = _dialect(item)
+    return _every([_text(name, value, None if item.exact else fits) for name, value in texts.items()])
 
 
-def _compile_texts(texts: Mapping[str, str], fits: Callable[[str, str], bool]) -> _Test:
-    wanted = tuple(texts.items())
-    return lambda facts: all(
-        (text := facts.get(name)) is not None and fits(text, value) for name, value in wanted
-    )
+def _every(tests: Sequence[_Test]) -> _Test:
+    if len(tests) == 1:
+        return tests[0]
+
+    def test(facts: Facts) -> bool:
+        for each in tests:  # noqa: SIM110 - a generator would take several times as long
+            if not each(facts):
+                return False
+        return True
+
+    return test
+
+
+def _some(tests: Sequence[_Test]) -> _Test:
+    def test(facts: Facts) -> bool:
+        for each in tests:  # noqa: SIM110
+            if each(facts):
+                return True
+        return False
+
+    return test
+
+
+def _text(name: str, value: str, fits: Callable[[str, str], bool] | None) -> _Test:
+    """Whether the text of ``name`` is ``value``, or else ``fits`` it."""
+    if fits is None:
+        return lambda facts: facts.get(name) == value
+    return lambda facts: (text := facts.get(name)) is not None and fits(text, value)
 
 
 # --- why ---
@@ -118,6 +143,8 @@ def _judge(item: Filter, facts: EventFacts, *, wanted: bool) -> Verdict:
     if item.all is not None or item.any is not None:
         inner = (_judge(each, facts, wanted=wanted) for each in item.all or item.any or ())
         return _combine(inner, every=(item.all is not None) == wanted)
+    if item.sql is not None:
+        return _judge_expression(_expression(item.sql), facts, wanted)
     return _combine(_judge_texts(item, facts, wanted), every=wanted)
 
 
@@ -136,6 +163,11 @@ def _joined(matches: bool, verdicts: Sequence[Verdict]) -> Verdict:
     if len(reasons) > _MOST_REASONS:
         reasons[_MOST_REASONS:] = [f"and {len(reasons) - _MOST_REASONS} more"]
     return Verdict(matches, "; ".join(reasons), verdicts[0].attribute)
+
+
+def _judge_expression(expression: Expression, facts: EventFacts, wanted: bool) -> Verdict:
+    reason, attribute = expression.reason(facts)
+    return Verdict(expression.matches(facts) == wanted, reason, attribute)
 
 
 def _judge_texts(item: Filter, facts: EventFacts, wanted: bool) -> Iterator[Verdict]:
@@ -165,6 +197,8 @@ def _dialect(item: Filter) -> tuple[Mapping[str, str], Callable[[str, str], bool
 def _types(item: Filter) -> frozenset[str] | None:
     if item.exact is not None:
         return frozenset([item.exact["type"]]) if "type" in item.exact else None
+    if item.sql is not None:
+        return _expression(item.sql).types()
     if item.all is not None:
         return _meet([_types(each) for each in item.all])
     if item.any is not None:

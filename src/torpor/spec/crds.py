@@ -46,7 +46,7 @@ CHECKED_KEYS_DEPTH = 2
 """How deep keys of filters are checked: an API server reckons with lists as long as they may be, and one
 level more costs 13 times what it lets a rule cost. :mod:`torpor.spec.policies` has the rest.
 """
-_DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not")
+_DIALECTS = ("exact", "prefix", "suffix", "sql", "all", "any", "not")
 
 
 def _rule(rule: str, message: str, field: str | None = None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.alias_generators import to_camel
 
 from torpor.spec.values import (
+    ExpressionText,
     FilePath,
     FilterKey,
     HandlerName,
@@ -321,17 +322,19 @@ class Function(_Resource):
 
 
 class Filter(_Model):
-    """One condition on an event's attributes: exactly one of these dialects.
+    """One condition on an event's attributes or data: exactly one of these dialects.
 
     Source: CloudEvents Subscriptions API 1.0, section 3.2.4.
     """
 
     exact: dict[FilterKey, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
-    """Attributes that are there and have exactly these values."""
+    """Attributes, or paths into JSON data such as `data.order.id`, that have exactly these values."""
     prefix: dict[FilterKey, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
-    """Attributes that are there and start with these texts."""
+    """Attributes, or paths into JSON data, that are there and start with these texts."""
     suffix: dict[FilterKey, str] | None = Field(None, min_length=1, max_length=MAX_FILTER_KEYS)
-    """Attributes that are there and end with these texts."""
+    """Attributes, or paths into JSON data, that are there and end with these texts."""
+    sql: ExpressionText | None = None
+    """An expression of CloudEvents SQL 1.0 on attributes, such as `type = 'a' AND EXISTS subject`."""
     all: tuple[Filter, ...] | None = Field(None, strict=False, min_length=1, max_length=64)
     """Filters that all match."""
     any: tuple[Filter, ...] | None = Field(None, strict=False, min_length=1, max_length=64)
@@ -359,7 +362,9 @@ class Filter(_Model):
             and not given
             and len(info.data) == len(cls.model_fields) - 1
         ):
-            raise fault("is empty, one of exact, prefix, suffix, all, any or not was expected", whole=True)
+            raise fault(
+                "is empty, one of exact, prefix, suffix, sql, all, any or not was expected", whole=True
+            )
         return value
 
 

@@ -14,6 +14,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from torpor.cesql.expression import Expression
+from torpor.cesql.parser import MAX_LENGTH as MAX_EXPRESSION_LENGTH
+from torpor.errors import ExpressionError
 from torpor.spec import datapaths
 
 FROM_FILE = {"torpor": "file"}
@@ -266,6 +269,14 @@ def _filter_key(value: str) -> str:
     return value
 
 
+def _expression(value: str) -> str:
+    try:
+        Expression(value).check()
+    except ExpressionError as error:
+        raise fault(str(error)) from None
+    return value
+
+
 def _matching(pattern: str, most: int | None = None) -> WithJsonSchema:
     bound = {} if most is None else {"maxLength": most}
     return WithJsonSchema({"type": "string", "pattern": pattern, **bound})
@@ -286,4 +297,9 @@ ObjectName = Annotated[str, AfterValidator(_object_name), _matching(_go(_OBJECT_
 ObjectKey = Annotated[str, AfterValidator(_object_key), _matching(_go(_OBJECT_KEY), 253)]
 PathPrefix = Annotated[str, AfterValidator(_path), _matching("^/", _PATH_LENGTH)]
 HostName = Annotated[str, AfterValidator(_host), _matching("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", 253)]
+ExpressionText = Annotated[
+    str,
+    AfterValidator(_expression),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_EXPRESSION_LENGTH}),
+]
 FilterKey = Annotated[str, AfterValidator(_filter_key), _matching(f"^([a-z0-9]+|{datapaths.PATTERN})$")]

@@ -16,7 +16,7 @@ from tests.integration.events.process import PATIENCE_SECONDS, EventsProcess, Fu
 from torpor.errors import EventLogError
 from torpor.events.declaration import Declaration
 from torpor.events.nats_server import NatsServer
-from torpor.spec.models import Metadata, Subscriber, Trigger, TriggerSpec
+from torpor.spec.models import Filter, Metadata, Subscriber, Trigger, TriggerSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,19 +29,26 @@ TRIGGER = Trigger(metadata=Metadata(name="t"), spec=TriggerSpec(subscriber=Subsc
 
 
 class _Swallow(Functions):
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.swallowed: list[str] = []
+
     def swallow(self, events: list[WireEvent]) -> list[WireEvent]:
+        self.swallowed += [event.id for event in events]
         return []
 
 
 @asynccontextmanager
-async def _running(folder: Path) -> AsyncIterator[tuple[NatsServer, EventsProcess]]:
+async def _running(
+    folder: Path, trigger: Trigger = TRIGGER, functions: _Swallow | None = None
+) -> AsyncIterator[tuple[NatsServer, EventsProcess]]:
     nats = NatsServer(folder / "nats")
     await nats.start()
-    functions, ready, end = _Swallow(0), asyncio.Event(), asyncio.Event()
+    functions, ready, end = functions or _Swallow(), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(functions.serve(ready, end))
     await ready.wait()
     events = EventsProcess(folder, nats)
-    events.declaration = Declaration(triggers=(TRIGGER,), gateway=str(functions.endpoint))
+    events.declaration = Declaration(triggers=(trigger,), gateway=str(functions.endpoint))
     await events.start()
     try:
         yield nats, events
@@ -102,6 +109,44 @@ def test_counters_and_events_outlast_the_process(tmp_path: Path) -> None:
             assert after.refused == {"malformed-event": 1}
             metrics = await events.client.metrics()
             assert 'torpor_events_published_total{broker="default",namespace="default"} 2.0' in metrics
+
+    asyncio.run(run())
+
+
+def test_filters_by_expression_and_on_data_let_through_what_they_should(tmp_path: Path) -> None:
+    filters = (
+        Filter(sql="type IN ('made', 'done') AND subject LIKE 'a%'"),
+        Filter(not_=Filter(exact={"data.order.country": "de"})),
+    )
+    trigger = Trigger(
+        metadata=Metadata(name="t"),
+        spec=TriggerSpec(filters=filters, subscriber=Subscriber(function="swallow")),
+    )
+    cases = {
+        "1": ({"ce-type": "made", "ce-subject": "ab"}, {"order": {"country": "fr"}}),
+        "2": ({"ce-type": "made", "ce-subject": "b"}, {"order": {"country": "fr"}}),
+        "3": ({"ce-type": "sold", "ce-subject": "ab"}, {"order": {"country": "fr"}}),
+        "4": ({"ce-type": "done", "ce-subject": "ab"}, {"order": {"country": "de"}}),
+        "5": ({"ce-type": "made"}, {}),
+        "6": ({"ce-type": "done", "ce-subject": "a"}, {}),
+    }
+
+    async def run() -> None:
+        functions = _Swallow()
+        async with _running(tmp_path, trigger, functions) as (_, events):
+            await events.client.declare(events.declaration)
+            async with httpx.AsyncClient(base_url=events.url, timeout=PATIENCE_SECONDS) as client:
+                for event_id, (headers, data) in cases.items():
+                    sent = {**EVENT, "ce-id": event_id, **headers}
+                    answer = await client.post("/events/default/default", headers=sent, json=data)
+                    assert answer.status_code == 202
+
+            async def done() -> bool:
+                counts = (await events.client.state()).counts("default/t")
+                return counts is not None and (counts.delivered, counts.pending) == (2, 0)
+
+            await until(done)
+        assert sorted(functions.swallowed) == ["1", "6"]
 
     asyncio.run(run())
 

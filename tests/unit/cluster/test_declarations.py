@@ -41,6 +41,13 @@ def test_a_faulty_one_stops_no_other_and_stays_as_it_was() -> None:
     assert [trigger.key for trigger in declarations.read({}, _trigger("good")).triggers] == ["shop/good"]
 
 
+def test_a_wrong_expression_stops_no_other_trigger() -> None:
+    wrong = _trigger("wrong", filters=[{"sql": "type ="}])
+    found = Declarations(GATEWAY).read({}, _trigger("good", filters=[{"sql": "type = 'a'"}]) | wrong)
+    assert [trigger.key for trigger in found.triggers] == ["shop/good"]
+    assert kept(wrong.values()) == {Stray("broker.shop.default", "trigger.shop.wrong")}
+
+
 def test_what_did_not_change_is_not_read_again() -> None:
     declarations = Declarations(GATEWAY)
     first = declarations.read({}, _trigger("t"))

@@ -6,6 +6,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from prometheus_client import generate_latest
 
 from tests.unit.controller.bench import KEY, PLATFORM, REVISION_1, function
@@ -68,15 +69,27 @@ def test_functions_and_triggers_are_followed() -> None:
     asyncio.run(case())
 
 
-def test_a_wrong_trigger_is_told() -> None:
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"exact": {"Type": "a"}}, "spec.filters[0].any[0].exact.Type: is 'Type', "),
+        ({"exact": {"data.": "a"}}, "spec.filters[0].any[0].exact.data.: is 'data.', a path "),
+        ({"sql": "type ="}, "spec.filters[0].any[0].sql: ends after character 6, "),
+        ({"sql": "LOVER(type) = 'a'"}, "spec.filters[0].any[0].sql: calls LOVER at character 1, "),
+    ],
+)
+def test_a_wrong_trigger_is_told(wrong: dict[str, Any], message: str) -> None:
     async def case() -> None:
         server = ApiServer()
         item = trigger("t", "f")
-        item["spec"]["filters"] = [{"any": [{"exact": {"Type": "a"}}]}]
+        item["spec"]["filters"] = [{"any": [wrong]}]
         server.put(resources.TRIGGERS, item)
         task = asyncio.create_task(Controller(server.kube(), MovableClock(), PLATFORM, "a").run())
         await turns()
         assert ready(server, resources.TRIGGERS, "default/t") == ("False", "Invalid")
+        told = server.read(resources.TRIGGERS, "default/t")
+        assert told is not None
+        assert told["status"]["conditions"][0]["message"].startswith(message)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

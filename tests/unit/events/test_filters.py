@@ -99,6 +99,27 @@ ORDER = (
             "type is 'com.example.made', 'COM.EXAMPLE.MADE' was expected",
             "type",
         ),
+        (
+            Filter(sql="type LIKE '%.made'"),
+            True,
+            "\"type LIKE '%.made'\" is true: type is 'com.example.made'",
+            "type",
+        ),
+        (
+            Filter(sql="subject = 'order' AND source = '/x'"),
+            False,
+            "\"source = '/x'\" is false: source is '/shop/7'",
+            "source",
+        ),
+        (Filter(sql="absent = 'x'"), False, "\"absent = 'x'\" can't be said: absent is missing", "absent"),
+        (Filter(sql="subject"), False, "'subject' is 'order': subject is 'order'", "subject"),
+        # What can't be said does not match, so that `not` matches.
+        (
+            Filter(not_=Filter(sql="absent = 'x'")),
+            True,
+            "\"absent = 'x'\" can't be said: absent is missing",
+            "absent",
+        ),
     ],
 )
 def test_verdict(item: Filter, matches: bool, reason: str, attribute: str) -> None:
@@ -236,6 +257,12 @@ def test_text_of_values(value: object, text: str | None) -> None:
         ([Filter(any=(Filter(exact={"type": "a"}), YES))], None),
         ([Filter(all=(Filter(exact={"type": "a"}), YES))], {"a"}),
         ([Filter(prefix={"type": "a"})], None),
+        ([Filter(sql="type = 'a' AND subject = 'b'")], {"a"}),
+        ([Filter(any=(Filter(sql="type IN ('a', 'b')"), Filter(exact={"type": "c"})))], {"a", "b", "c"}),
+        ([Filter(sql="type IN ('a', 'b')"), Filter(exact={"type": "b"})], {"b"}),
+        ([Filter(not_=Filter(sql="type = 'a'"))], None),
+        ([Filter(sql="type = 'a' AND type = 'b'")], None),  # nothing can match
+        ([Filter(exact={"data.type": "a"})], None),
         ([Filter(not_=Filter(exact={"type": "a"}))], None),
         ([Filter(exact={"type": "a"}), Filter(exact={"type": "b"})], None),  # nothing can match
     ],
@@ -253,6 +280,9 @@ _flat = st.one_of(
     _wanted.map(lambda wanted: Filter(exact=wanted)),
     _wanted.map(lambda wanted: Filter(prefix=wanted)),
     _wanted.map(lambda wanted: Filter(suffix=wanted)),
+    st.sampled_from(["type = 'a'", "type IN ('a', 'b') AND NOT (source = x)", "x LIKE '_b%'"]).map(
+        lambda text: Filter(sql=text)
+    ),
 )
 _filters = st.recursive(
     _flat,

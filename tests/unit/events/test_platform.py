@@ -112,6 +112,18 @@ def test_events_flow_until_nothing_is_left_to_do(folder: Path) -> None:
         assert platform.dead_letters() == []
 
 
+def test_filters_look_at_attributes_by_expressions_and_into_data(folder: Path) -> None:
+    yaml = folder / "function.yaml"
+    old = "filters: [{any: [{exact: {type: number}}, {exact: {type: part}}]}]"
+    new = "filters: [{sql: \"type = 'number' AND subject LIKE 'a%'\"}, {not: {exact: {data.n: '2'}}}]"
+    yaml.write_text(yaml.read_text().replace(old, new))
+    with Platform(folder) as platform:
+        for n, subject in ((1, "ab"), (2, "ab"), (3, "b"), (4, "a")):
+            platform.send("number", {"n": n}, subject=subject)
+        platform.send("other", {"n": 5}, subject="a")
+        assert [_n(event) for event in platform.events("doubled")] == [2, 8]
+
+
 def test_retries_wait_for_the_clock(folder: Path) -> None:
     with Platform(folder) as platform:
         platform.send("number", {"n": -1}, fanoutid="g", fanoutindex="0", fanoutsize="1")

@@ -1,0 +1,1 @@
+"""How fast filters judge, each dialect beside code by hand that says the same."""
