@@ -55,6 +55,7 @@ async def _controller(settings: ControllerSettings) -> None:
         url=settings.url.rstrip("/"),
         blobs_url=settings.blobs_url,
         kept_revisions=settings.kept_revisions,
+        traces=settings.traces(),
     )
     async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
         part = Controller(kube, SystemClock(), platform, settings.identity or socket.gethostname())
@@ -78,13 +79,16 @@ def gateway() -> None:
 async def _gateway(settings: GatewaySettings) -> None:
     from torpor.clock import SystemClock  # noqa: PLC0415
     from torpor.cluster.gateway import GatewayPod  # noqa: PLC0415
+    from torpor.otlp import gateway_tracer  # noqa: PLC0415
     from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
     from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
 
     ending = _end_asked_for()
+    instance = settings.identity or socket.gethostname()
     with tempfile.TemporaryDirectory(prefix="torpor-") as folder:
         async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
-            await GatewayPod(kube, SystemClock(), settings, Path(folder)).run(ending)
+            tracer = gateway_tracer(settings, settings.namespace, instance)
+            await GatewayPod(kube, SystemClock(), settings, Path(folder), tracer).run(ending)
 
 
 @command.command("events", short_help="Take in events and deliver them to functions.")

@@ -17,7 +17,6 @@ from torpor.cluster import names
 from torpor.cluster.addresses import addresses, ready
 from torpor.cluster.prober import Prober
 from torpor.cluster.reader import Reader
-from torpor.cluster.starts import Starts
 from torpor.cluster.telemetry import GatewayMetrics
 from torpor.cluster.waker import Waker
 from torpor.controller.names import FUNCTION, PART_OF
@@ -33,13 +32,12 @@ from torpor.scaling.load import encode, encode_active
 from torpor.spec.objects import function_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from torpor.clock import Clock
+    from torpor.otlp import Tracer
     from torpor.providers.kubernetes.kube import Kube
     from torpor.providers.kubernetes.resources import Object
-    from torpor.scaling.coldstart import Phase
     from torpor.settings import GatewaySettings
     from torpor.spec.models import Function
 
@@ -51,32 +49,38 @@ _DRAINED_SECONDS = 0.5
 
 
 class GatewayPod:
-    """Everything that a gateway's process runs."""
+    """Everything that a gateway's process runs. ``tracer``, which it closes, takes spans of cold starts."""
 
-    def __init__(self, kube: Kube, clock: Clock, settings: GatewaySettings, work_dir: Path) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Clock,
+        settings: GatewaySettings,
+        work_dir: Path,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._clock = clock
         self._settings = settings
         self._gateway = Gateway(
             clock=clock,
             work_dir=work_dir,
-            wake=self._wake,
+            wake=lambda name: self._waker.wake(name),  # noqa: PLW0108 - it is made below
             host=settings.host,
             port=settings.http_port,
             internal=Endpoint(settings.host, settings.internal_port),
             domain=settings.domain,
             workers=settings.workers,
         )
-        self._gateway.on_answer(lambda name: self._reached(name, "first_byte"))
         self._metrics = GatewayMetrics(self._gateway)
-        self._starts = Starts(self._metrics.starts.observe)
+        self._gateway.follow_starts(self._metrics.starts.observe, tracer)
         self._waker = Waker(
             kube,
             clock,
             revision=self._revision,
             waits=self._gateway.waits,
-            raised=lambda name: self._reached(name, "decide"),
+            raised=lambda name: self._gateway.reached(name, "decide"),
         )
-        self._prober = Prober(clock, self._publish)
+        self._prober = Prober(clock, self._gateway.publish)
         self._news = asyncio.Event()
         self._functions = Mirror(kube, resources.FUNCTIONS, clock, self._function_changed)
         self._pods = Mirror(
@@ -142,22 +146,6 @@ class GatewayPod:
         while any(load.concurrency for load in (await self._gateway.observe()).values()):
             await self._clock.sleep(_DRAINED_SECONDS)
 
-    # --- waking ---------------------------------------------------------------------------------------------
-
-    def _wake(self, name: str) -> None:
-        self._starts.held(name, self._clock.monotonic())
-        self._waker.wake(name)
-
-    def _reached(self, name: str, phase: Phase) -> None:
-        self._starts.reached(name, phase, self._clock.monotonic())
-
-    async def _publish(self, name: str, endpoints: Sequence[Endpoint]) -> None:
-        if endpoints:
-            self._reached(name, "boot")
-        await self._gateway.publish(name, endpoints)
-        if endpoints:
-            self._reached(name, "ready")
-
     # --- what the cluster has -----------------------------------------------------------------------------
 
     def _function_changed(self, item: Object) -> None:
@@ -173,7 +161,7 @@ class GatewayPod:
     def _follow(self, name: str) -> None:
         found = addresses(self._pods.of(name))
         if found:
-            self._reached(name, "pod")
+            self._gateway.reached(name, "pod")
         self._prober.follow(name, found)
 
     def _revision(self, name: str) -> str | None:
@@ -223,7 +211,6 @@ class GatewayPod:
         """
         before, self._declared = self._declared, self._reader.read(self._functions.items)
         for name in before.keys() - self._declared.keys():
-            self._starts.forget(name)
             self._metrics.starts.forget(name)
         return self._declared.keys() - before.keys()
 
