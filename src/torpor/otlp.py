@@ -118,13 +118,15 @@ class Tracer:
         )
 
 
-def gateway_tracer(settings: TracedSettings, namespace: str = "", instance: str = "") -> Tracer | None:
-    """Where a gateway's spans go, if the settings say that they are exported."""
+def part_tracer(
+    part: str, settings: TracedSettings, namespace: str = "", instance: str = ""
+) -> Tracer | None:
+    """Where the spans of a part of the platform go, if the settings say that they are exported."""
     if not settings.traced:
         return None
     return Tracer(
         {
-            "service.name": "torpor-gateway",
+            "service.name": f"torpor-{part}",
             "service.namespace": namespace,
             "service.version": metadata.version("torpor"),
             "service.instance.id": instance,

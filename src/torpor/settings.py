@@ -183,7 +183,7 @@ class ClusterSettings(_Settings):
 
 
 class ControllerSettings(ClusterSettings, TracedSettings):
-    """What the controller reads beside; what is said of traces goes to functions too."""
+    """What the controller reads beside; what is said of traces goes to functions, too."""
 
     url: str = Field(
         "http://localhost",

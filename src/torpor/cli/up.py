@@ -24,7 +24,7 @@ from torpor.clock import SystemClock
 from torpor.local import ports
 from torpor.local.platform import LocalPlatform, Options
 from torpor.local.reports import News, Report
-from torpor.otlp import gateway_tracer
+from torpor.otlp import part_tracer
 from torpor.settings import PlatformSettings
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def command(paths: tuple[Path, ...], port: int, data_dir: Path, output: str) -> 
     )
     tell = _tell_json if output == "json" else _tell
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(options, tell, gateway_tracer(settings), quiet=output == "json"))
+        runner.run(_run(options, tell, part_tracer("gateway", settings), quiet=output == "json"))
 
 
 async def _run(

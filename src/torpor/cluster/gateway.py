@@ -29,6 +29,7 @@ from torpor.providers.kubernetes import pages, resources
 from torpor.providers.kubernetes.mirror import Mirror
 from torpor.providers.kubernetes.resources import key
 from torpor.scaling.load import encode, encode_active
+from torpor.scaling.waiting import encode_waiting
 from torpor.spec.objects import function_of
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class GatewayPod:
         self._reader = Reader(function_of)
         self._configured = False
         self._leaving = False
+        self.agent_port = settings.health_port
+        """Where health and metrics are, once it runs."""
 
     @property
     def ready(self) -> bool:
@@ -121,8 +124,8 @@ class GatewayPod:
                 self._settings.health_port,
                 ready=lambda: self.ready,
                 pages={"/loads": self._loads, "/metrics": self._tell_metrics},
-                questions={"/active": self._active},
-            ):
+                questions={"/active": self._active, "/waiting": self._waiting},
+            ) as self.agent_port:
                 await alongside(ending.wait(), tasks)
                 await self._leave()
         finally:
@@ -229,3 +232,6 @@ class GatewayPod:
 
     async def _active(self, name: str) -> pages.Page:
         return pages.Page(200, "application/json", encode_active(await self._gateway.active(name)))
+
+    async def _waiting(self, name: str) -> pages.Page:
+        return pages.Page(200, "application/json", encode_waiting(self._gateway.waiting(name)))

@@ -147,8 +147,6 @@ class Activator:
         except _RefusedError as refused:
             await self._refuse(request, refused.problem)
             return
-        if request.wait is not None and self.spans is not None:
-            self.spans.begin(request, request.wait)
         try:
             await _pass_on(request, exchange, lambda status: self._answered(request, status))
         except TransportError as error:
@@ -175,7 +173,7 @@ class Activator:
     def _end_wait(self, request: Request, status: int | None, failure: str | None = None) -> None:
         wait, request.wait = request.wait, None
         if wait is not None and self.spans is not None:
-            self.spans.end(request, wait, status, failure)
+            self.spans.end(wait, status, failure)
 
     async def _reach(self, request: Request) -> tuple[Endpoint, Exchange]:
         """A connection to an instance, as soon as there is one. Raises :class:`_RefusedError`."""
@@ -229,6 +227,8 @@ class Activator:
         start = self._starts.held(request.function, now)
         if request.wait is None:
             request.wait = Wait(now, start)
+            if self.spans is not None:
+                self.spans.begin(request, request.wait)
         self._wake(request.function)
 
     def _check(self, request: Request, held: _Held, deadline: float) -> None:

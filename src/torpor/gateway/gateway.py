@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torpor.gateway.targets import HoldLimits
     from torpor.otlp import Tracer
     from torpor.scaling.coldstart import Phase
+    from torpor.scaling.waiting import Waiting
     from torpor.spec.models import Function
 
 _LOG = logging.getLogger("torpor.gateway")
@@ -251,6 +252,10 @@ class Gateway:
             for endpoint, number in hosts.items():
                 found[endpoint] = found.get(endpoint, 0) + number
         return found
+
+    def waiting(self, key: str) -> Sequence[Waiting]:
+        """The requests that wait for a function, or did until some seconds ago, as far as they are traced."""
+        return () if self._activator.spans is None else self._activator.spans.waiting(key)
 
     @property
     def held(self) -> int:

@@ -10,10 +10,12 @@ Context, section 3.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from torpor.gateway.starts import waited
+from torpor.scaling.waiting import Waiting
 from torpor.tracing import Trace, handed_in
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from torpor.otlp import Attributes, Span, Tracer
 
 _NAME = "cold start"
+_MOST_WAITS = 500
+# By then it is known how a pod came to run: it is ready.
+_KEPT_SECONDS = 15.0
 _CONTEXT = (b"traceparent", b"tracestate")
 _EVENT = {b"ce-id": "event_id", b"ce-source": "event_source", b"ce-type": "event_type"}
 
@@ -32,6 +37,7 @@ class Wait:
 
     def __init__(self, since: float, start: Start) -> None:
         self.since = since
+        self.until: float | None = None
         self.start = start
         self.span: Span = None
         self.epoch = 0.0
@@ -44,9 +50,10 @@ class ColdStartSpans:
     def __init__(self, tracer: Tracer, clock: Clock) -> None:
         self._tracer = tracer
         self._clock = clock
+        self._waits: deque[tuple[str, Trace, Wait]] = deque(maxlen=_MOST_WAITS)
 
     def begin(self, request: Request, wait: Wait) -> None:
-        """Begin the span of a request that is about to be passed on, and have it passed on from within."""
+        """Begin the span of a request that waits from now on, and have it passed on from within."""
         headers = dict(request.headers)
         parent = _parent(headers)
         wait.epoch = self._clock.now() - self._clock.monotonic()
@@ -62,16 +69,26 @@ class ColdStartSpans:
         place = self._tracer.place(wait.span)
         request.headers = [header for header in request.headers if header[0] not in _CONTEXT]
         request.headers += [(name.encode(), value.encode()) for name, value in place.attributes().items()]
+        if wait.span.is_recording():
+            self._waits.append((request.function, place, wait))
 
-    def end(self, request: Request, wait: Wait, status: int | None, failure: str | None = None) -> None:
+    def waiting(self, function: str) -> list[Waiting]:
+        """The requests that wait for a function, or just did; of very many the last ones."""
+        now = self._clock.monotonic()
+        return [
+            Waiting(place, now - wait.since, None if wait.until is None else now - wait.until)
+            for key, place, wait in self._waits
+            if key == function and (wait.until is None or now - wait.until < _KEPT_SECONDS)
+        ]
+
+    def end(self, wait: Wait, status: int | None, failure: str | None = None) -> None:
         """End the span: the request was answered with ``status``, by the function if ``failure`` does not say
         why it was not; without a status nobody is there to answer.
         """
-        if wait.span is None:
-            self.begin(request, wait)
         span, until = wait.span, self._clock.monotonic()
-        if not span.is_recording():
+        if span is None or not span.is_recording():
             return
+        wait.until = until
         for phase, began, ended in waited(wait.start, wait.since, until, answered=failure is None):
             self._tracer.child(span, phase, {}, wait.epoch + began, wait.epoch + ended)
         attributes: Attributes = {} if status is None else {"http.response.status_code": status}
