@@ -17,6 +17,7 @@ from torpor.settings import (
     GatewaySettings,
     PlatformSettings,
     RuntimeSettings,
+    TracedSettings,
 )
 from torpor.spec import chart, crds, policies, schema
 from torpor.spec.written import write
@@ -38,9 +39,14 @@ def settings() -> str:
         "one counts as not set; a wrong one ends the process with a message that names it.\n\n"
         "## What a function's process reads\n\n"
         "`torpor up` sets these for each instance; in a container of your own you set them.\n\n"
-        f"{_variables(RuntimeSettings)}\n"
+        f"{_beside(RuntimeSettings)}\n"
         "## What the command line and the platform read\n\n"
-        f"{_variables(PlatformSettings)}\n"
+        f"{_beside(PlatformSettings)}\n"
+        "## Traces\n\n"
+        "Functions, `torpor up`, and in a cluster the controller and the gateways read these of\n"
+        "OpenTelemetry's variables, and OpenTelemetry reads the others of its own where spans are exported\n"
+        "(`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_BSP_...`). See [Traces](tracing.md).\n\n"
+        f"{_variables(TracedSettings)}\n"
         "## What the platform's pods read in a cluster\n\n"
         f"{_variables(ClusterSettings)}\n"
         "The controller beside:\n\n"
@@ -54,8 +60,10 @@ def settings() -> str:
     )
 
 
-def _beside(model: type[ClusterSettings]) -> str:
-    return _variables(model, set(ClusterSettings.model_fields))
+def _beside(model: type[BaseModel]) -> str:
+    """What ``model`` has beside what it has in common with others, which has a table of its own."""
+    common = [base for base in (ClusterSettings, TracedSettings) if issubclass(model, base)]
+    return _variables(model, {name for base in common for name in base.model_fields})
 
 
 def _variables(model: type[BaseModel], without: Collection[str] = ()) -> str:

@@ -39,7 +39,54 @@ class _Settings(BaseModel):
             raise StartError("wrong environment: " + "; ".join(faults)) from None
 
 
-class RuntimeSettings(_Settings):
+class TracedSettings(_Settings):
+    """What everything that exports traces reads: OpenTelemetry's own variables.
+
+    It reads them itself as well, and those of the standard that are not here, such as headers.
+    """
+
+    otlp_endpoint: str = Field(
+        "",
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Where spans go, by OTLP over HTTP; they are exported when this or the next is set.",
+    )
+    otlp_traces_endpoint: str = Field(
+        "",
+        alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        description="Where spans go, if not to the common endpoint.",
+    )
+    traces_sampler: str = Field(
+        "parentbased_always_on",
+        alias="OTEL_TRACES_SAMPLER",
+        description="Which spans are made; a name that OpenTelemetry knows.",
+    )
+    traces_sampler_arg: str = Field(
+        "",
+        alias="OTEL_TRACES_SAMPLER_ARG",
+        description="What the sampler takes, such as the share of traces of `parentbased_traceidratio`.",
+    )
+    otel_disabled: str = Field(
+        "false",
+        alias="OTEL_SDK_DISABLED",
+        description="`true`: no spans, whatever else is set.",
+    )
+
+    @property
+    def traced(self) -> bool:
+        """Whether spans are exported."""
+        there = bool(self.otlp_endpoint or self.otlp_traces_endpoint)
+        return there and self.otel_disabled.strip().lower() != "true"
+
+    def traces(self) -> dict[str, str]:
+        """What has been set of it, by the variables' names: for others to read."""
+        return {
+            str(field.alias): getattr(self, name)
+            for name, field in TracedSettings.model_fields.items()
+            if name in self.model_fields_set
+        }
+
+
+class RuntimeSettings(TracedSettings):
     """What a function's container reads."""
 
     port: int = Field(
@@ -94,19 +141,9 @@ class RuntimeSettings(_Settings):
     log_level: _Level = Field(
         "INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged."
     )
-    otlp_endpoint: str = Field(
-        "",
-        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="Where spans go; tracing is exported when this or the next is set.",
-    )
-    otlp_traces_endpoint: str = Field(
-        "",
-        alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        description="Where spans go, if not to the common endpoint.",
-    )
 
 
-class PlatformSettings(_Settings):
+class PlatformSettings(TracedSettings):
     """What the command line and the platform's own processes read."""
 
     context: str = Field(
@@ -145,8 +182,8 @@ class ClusterSettings(_Settings):
     )
 
 
-class ControllerSettings(ClusterSettings):
-    """What the controller reads beside."""
+class ControllerSettings(ClusterSettings, TracedSettings):
+    """What the controller reads beside; what is said of traces goes to functions, too."""
 
     url: str = Field(
         "http://localhost",
@@ -172,7 +209,7 @@ class ListeningSettings(ClusterSettings):
     )
 
 
-class GatewaySettings(ListeningSettings):
+class GatewaySettings(ListeningSettings, TracedSettings):
     """What a gateway reads beside."""
 
     internal_port: int = Field(

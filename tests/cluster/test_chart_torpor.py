@@ -509,6 +509,27 @@ def test_settings_of_parts() -> None:
     assert chart.pod("gateway")["containers"][0]["resources"]["limits"] == {"memory": "2Gi"}
 
 
+def test_traces() -> None:
+    for part in PARTS:
+        assert not any(name.startswith("OTEL") for name in Rendered().environment(part))
+    values = {"tracing": {"endpoint": "http://otel.monitoring.svc:4318", "sampleRatio": 0.1}}
+    told = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel.monitoring.svc:4318",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.1",
+    }
+    for part in ("gateway", "controller"):
+        environment = Rendered(values).environment(part)
+        assert environment.items() >= told.items()
+        model = getattr(settings, f"{part.capitalize()}Settings")
+        plain = {name: value for name, value in environment.items() if isinstance(value, str)}
+        assert model.from_environment(plain).traces() == told
+    for part in ("events", "api"):  # they pass on what others begin
+        assert not any(name.startswith("OTEL") for name in Rendered(values).environment(part))
+    whole = Rendered({"tracing": {"endpoint": "http://otel:4318"}}).environment("gateway")
+    assert whole["OTEL_TRACES_SAMPLER_ARG"] == "1"
+
+
 def test_the_image_is_the_charts_version_by_default() -> None:
     assert Rendered().pod("api")["containers"][0]["image"] == "localhost/torpor:0.1.0"
 
@@ -527,6 +548,8 @@ def test_the_image_is_the_charts_version_by_default() -> None:
         ({"nats": {"storage": {"size": "ten"}}}, "at '/nats/storage/size'"),
         ({"nats": {"url": "localhost:4222"}}, "at '/nats/url'"),
         ({"url": "fn.example.com"}, "at '/url'"),
+        ({"tracing": {"endpoint": "otel:4317"}}, "at '/tracing/endpoint'"),
+        ({"tracing": {"sampleRatio": 10}}, "at '/tracing/sampleRatio': maximum: got 10, want 1"),
         ({"logLevel": "trace"}, "at '/logLevel': value must be one of"),
         ({"ingress": {"enabled": True, "hosts": ["https://a"]}}, "at '/ingress/hosts/0'"),
         ({"networkPolicy": {"metricsFrom": [{"pods": {}}]}}, "at '/networkPolicy/metricsFrom/0'"),

@@ -72,6 +72,15 @@ http://torpor-gateway.{{ .Release.Namespace }}.svc
 {{- end }}
 {{- end }}
 
+{{/* What is read by a part that traces, or has functions do so: a list, which may be empty. */}}
+{{- define "torpor.tracingEnvironment" -}}
+{{- with .Values.tracing.endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ quote . }}}
+- {name: OTEL_TRACES_SAMPLER, value: parentbased_traceidratio}
+- {name: OTEL_TRACES_SAMPLER_ARG, value: {{ $.Values.tracing.sampleRatio | toString | quote }}}
+{{- end }}
+{{- end }}
+
 {{/* What of a pod's spec keeps the restricted Pod Security profile. */}}
 {{- define "torpor.podSecurity" -}}
 securityContext:

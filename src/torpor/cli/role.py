@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         GatewaySettings,
     )
 
+_LAST_SPANS_SECONDS = 5.0
 _Settings = TypeVar("_Settings", bound="ClusterSettings")
 
 
@@ -45,6 +46,7 @@ async def _controller(settings: ControllerSettings) -> None:
     from torpor.clock import SystemClock  # noqa: PLC0415
     from torpor.controller.controller import Controller  # noqa: PLC0415
     from torpor.controller.manifests import Platform  # noqa: PLC0415
+    from torpor.otlp import part_tracer  # noqa: PLC0415
     from torpor.providers.kubernetes import pages  # noqa: PLC0415
     from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
     from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
@@ -55,16 +57,23 @@ async def _controller(settings: ControllerSettings) -> None:
         url=settings.url.rstrip("/"),
         blobs_url=settings.blobs_url,
         kept_revisions=settings.kept_revisions,
+        traces=settings.traces(),
     )
     async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
-        part = Controller(kube, SystemClock(), platform, settings.identity or socket.gethostname())
+        instance = settings.identity or socket.gethostname()
+        tracer = part_tracer("controller", settings, settings.namespace, instance)
+        part = Controller(kube, SystemClock(), platform, instance, tracer)
 
         async def scaling() -> pages.Page:
             return pages.Page(200, "application/json", encode(part.scaling()))
 
         told = (REGISTRY, part.metrics)
-        async with pages.serving(settings.health_port, pages={"/scaling": scaling}, collectors=told):
-            await part.run()
+        try:
+            async with pages.serving(settings.health_port, pages={"/scaling": scaling}, collectors=told):
+                await part.run()
+        finally:
+            if tracer is not None:
+                tracer.close(_LAST_SPANS_SECONDS)
 
 
 @command.command("gateway", short_help="Lead callers to functions, and hold requests while they wake.")
@@ -78,13 +87,16 @@ def gateway() -> None:
 async def _gateway(settings: GatewaySettings) -> None:
     from torpor.clock import SystemClock  # noqa: PLC0415
     from torpor.cluster.gateway import GatewayPod  # noqa: PLC0415
+    from torpor.otlp import part_tracer  # noqa: PLC0415
     from torpor.providers.kubernetes.connection import connect  # noqa: PLC0415
     from torpor.providers.kubernetes.kube import closing  # noqa: PLC0415
 
     ending = _end_asked_for()
+    instance = settings.identity or socket.gethostname()
     with tempfile.TemporaryDirectory(prefix="torpor-") as folder:
         async with closing(await connect(kubeconfig=settings.kubeconfig or None)) as kube:
-            await GatewayPod(kube, SystemClock(), settings, Path(folder)).run(ending)
+            tracer = part_tracer("gateway", settings, settings.namespace, instance)
+            await GatewayPod(kube, SystemClock(), settings, Path(folder), tracer).run(ending)
 
 
 @command.command("events", short_help="Take in events and deliver them to functions.")

@@ -24,11 +24,14 @@ from torpor.clock import SystemClock
 from torpor.local import ports
 from torpor.local.platform import LocalPlatform, Options
 from torpor.local.reports import News, Report
+from torpor.otlp import part_tracer
 from torpor.settings import PlatformSettings
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+
+    from torpor.otlp import Tracer
 
 _LOG_BYTES = 8 * 1024 * 1024
 _IMPATIENT = 130  # as shells have it for Ctrl-C
@@ -86,10 +89,12 @@ def command(paths: tuple[Path, ...], port: int, data_dir: Path, output: str) -> 
     )
     tell = _tell_json if output == "json" else _tell
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(options, tell, quiet=output == "json"))
+        runner.run(_run(options, tell, part_tracer("gateway", settings), quiet=output == "json"))
 
 
-async def _run(options: Options, tell: Callable[[Report], None], *, quiet: bool) -> None:
+async def _run(
+    options: Options, tell: Callable[[Report], None], tracer: Tracer | None, *, quiet: bool
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -102,7 +107,7 @@ async def _run(options: Options, tell: Callable[[Report], None], *, quiet: bool)
         loop.add_signal_handler(number, ask_to_stop)
     listener: socket.socket = ports.listen()
     with listener:
-        platform = LocalPlatform(options, ports.address(listener), SystemClock(), tell)
+        platform = LocalPlatform(options, ports.address(listener), SystemClock(), tell, tracer)
         async with platform:
             logs = _log_to(options.data_dir / "torpor.log", options.log_level)
             try:

@@ -17,7 +17,6 @@ from torpor.cluster import names
 from torpor.cluster.addresses import addresses, ready
 from torpor.cluster.prober import Prober
 from torpor.cluster.reader import Reader
-from torpor.cluster.starts import Starts
 from torpor.cluster.telemetry import GatewayMetrics
 from torpor.cluster.waker import Waker
 from torpor.controller.names import FUNCTION, PART_OF
@@ -30,16 +29,16 @@ from torpor.providers.kubernetes import pages, resources
 from torpor.providers.kubernetes.mirror import Mirror
 from torpor.providers.kubernetes.resources import key
 from torpor.scaling.load import encode, encode_active
+from torpor.scaling.waiting import encode_waiting
 from torpor.spec.objects import function_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from torpor.clock import Clock
+    from torpor.otlp import Tracer
     from torpor.providers.kubernetes.kube import Kube
     from torpor.providers.kubernetes.resources import Object
-    from torpor.scaling.coldstart import Phase
     from torpor.settings import GatewaySettings
     from torpor.spec.models import Function
 
@@ -51,32 +50,38 @@ _DRAINED_SECONDS = 0.5
 
 
 class GatewayPod:
-    """Everything that a gateway's process runs."""
+    """Everything that a gateway's process runs. ``tracer``, which it closes, takes spans of cold starts."""
 
-    def __init__(self, kube: Kube, clock: Clock, settings: GatewaySettings, work_dir: Path) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        clock: Clock,
+        settings: GatewaySettings,
+        work_dir: Path,
+        tracer: Tracer | None = None,
+    ) -> None:
         self._clock = clock
         self._settings = settings
         self._gateway = Gateway(
             clock=clock,
             work_dir=work_dir,
-            wake=self._wake,
+            wake=lambda name: self._waker.wake(name),  # noqa: PLW0108 - it is made below
             host=settings.host,
             port=settings.http_port,
             internal=Endpoint(settings.host, settings.internal_port),
             domain=settings.domain,
             workers=settings.workers,
         )
-        self._gateway.on_answer(lambda name: self._reached(name, "first_byte"))
         self._metrics = GatewayMetrics(self._gateway)
-        self._starts = Starts(self._metrics.starts.observe)
+        self._gateway.follow_starts(self._metrics.starts.observe, tracer)
         self._waker = Waker(
             kube,
             clock,
             revision=self._revision,
             waits=self._gateway.waits,
-            raised=lambda name: self._reached(name, "decide"),
+            raised=lambda name: self._gateway.reached(name, "decide"),
         )
-        self._prober = Prober(clock, self._publish)
+        self._prober = Prober(clock, self._gateway.publish)
         self._news = asyncio.Event()
         self._functions = Mirror(kube, resources.FUNCTIONS, clock, self._function_changed)
         self._pods = Mirror(
@@ -99,6 +104,8 @@ class GatewayPod:
         self._reader = Reader(function_of)
         self._configured = False
         self._leaving = False
+        self.agent_port = settings.health_port
+        """Where health and metrics are, once it runs."""
 
     @property
     def ready(self) -> bool:
@@ -117,8 +124,8 @@ class GatewayPod:
                 self._settings.health_port,
                 ready=lambda: self.ready,
                 pages={"/loads": self._loads, "/metrics": self._tell_metrics},
-                questions={"/active": self._active},
-            ):
+                questions={"/active": self._active, "/waiting": self._waiting},
+            ) as self.agent_port:
                 await alongside(ending.wait(), tasks)
                 await self._leave()
         finally:
@@ -142,22 +149,6 @@ class GatewayPod:
         while any(load.concurrency for load in (await self._gateway.observe()).values()):
             await self._clock.sleep(_DRAINED_SECONDS)
 
-    # --- waking ---------------------------------------------------------------------------------------------
-
-    def _wake(self, name: str) -> None:
-        self._starts.held(name, self._clock.monotonic())
-        self._waker.wake(name)
-
-    def _reached(self, name: str, phase: Phase) -> None:
-        self._starts.reached(name, phase, self._clock.monotonic())
-
-    async def _publish(self, name: str, endpoints: Sequence[Endpoint]) -> None:
-        if endpoints:
-            self._reached(name, "boot")
-        await self._gateway.publish(name, endpoints)
-        if endpoints:
-            self._reached(name, "ready")
-
     # --- what the cluster has -----------------------------------------------------------------------------
 
     def _function_changed(self, item: Object) -> None:
@@ -173,7 +164,7 @@ class GatewayPod:
     def _follow(self, name: str) -> None:
         found = addresses(self._pods.of(name))
         if found:
-            self._reached(name, "pod")
+            self._gateway.reached(name, "pod")
         self._prober.follow(name, found)
 
     def _revision(self, name: str) -> str | None:
@@ -223,7 +214,6 @@ class GatewayPod:
         """
         before, self._declared = self._declared, self._reader.read(self._functions.items)
         for name in before.keys() - self._declared.keys():
-            self._starts.forget(name)
             self._metrics.starts.forget(name)
         return self._declared.keys() - before.keys()
 
@@ -242,3 +232,6 @@ class GatewayPod:
 
     async def _active(self, name: str) -> pages.Page:
         return pages.Page(200, "application/json", encode_active(await self._gateway.active(name)))
+
+    async def _waiting(self, name: str) -> pages.Page:
+        return pages.Page(200, "application/json", encode_waiting(self._gateway.waiting(name)))

@@ -16,6 +16,7 @@ from torpor.controller.loads import GatewayLoads
 from torpor.controller.podstarts import PodStarts
 from torpor.controller.pulls import follow_pulls
 from torpor.controller.queue import WorkQueue
+from torpor.controller.spans import PodStartSpans
 from torpor.controller.status import is_ready
 from torpor.controller.telemetry import ControllerMetrics, InstanceFigures, Sight
 from torpor.controller.triggers import TriggerReconciler, functions_of, has_sink_broker
@@ -26,10 +27,12 @@ from torpor.scaling.loop import Autoscaler
 from torpor.transport import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torpor.clock import Clock
     from torpor.controller.manifests import Platform
+    from torpor.controller.podstarts import Part
+    from torpor.otlp import Tracer
     from torpor.providers.kubernetes.kube import Kube
     from torpor.scaling.loop import ScalingState
 
@@ -38,9 +41,15 @@ LEASE = "torpor-controller"
 
 
 class Controller:
-    """One of the controllers of a cluster; ``identity`` is its own, such as its pod's name."""
+    """One of the controllers of a cluster; ``identity`` is its own, such as its pod's name.
 
-    def __init__(self, kube: Kube, clock: Clock, platform: Platform, identity: str) -> None:
+    With a ``tracer``, which is the caller's to close, the starts of pods are in the traces of who waits.
+    """
+
+    def __init__(
+        self, kube: Kube, clock: Clock, platform: Platform, identity: str, tracer: Tracer | None = None
+    ) -> None:
+        self._tracer = tracer
         self._kube = kube
         self._clock = clock
         self._platform = platform
@@ -79,6 +88,10 @@ class Controller:
         functions = WorkQueue(clock, lambda key: reconciler.reconcile(key), counts["function"])  # noqa: PLW0108
         triggers = WorkQueue(clock, lambda key: telling.reconcile(key), counts["trigger"])  # noqa: PLW0108
 
+        def started(function: str, pod: str, parts: Sequence[Part]) -> None:
+            if spans is not None:
+                spans.started(function, pod, parts)
+
         def changed(key: str) -> None:
             functions.add(key)
             for name, trigger in world.triggers.items.items():
@@ -94,9 +107,10 @@ class Controller:
                 if name != key and has_sink_broker(trigger):
                     triggers.add(name)
 
-        pods = PodStarts(metrics.starts.observe)
+        pods = PodStarts(metrics.starts.observe, started)
         world = World(kube, clock, changed, trigger_changed, lambda pod: pods.see(pod, clock.monotonic()))
         loads = GatewayLoads(kube, client, clock, self._platform.namespace)
+        spans = None if self._tracer is None else PodStartSpans(self._tracer, clock, loads.waiting)
         fleet = ClusterFleet(functions.add, world.ready)
         autoscaler = Autoscaler(clock=clock, observe=loads.observe, fleet=fleet)
         recorder = Recorder(kube, clock, self._identity)
@@ -109,6 +123,8 @@ class Controller:
             for mirror in (*world.mirrors, loads.mirror):
                 group.create_task(mirror.run())
             group.create_task(follow_pulls(kube, clock, pods.pulled))
+            if spans is not None:
+                group.create_task(spans.run())
             # Nothing is decided from half of what there is.
             await world.synced()
             await loads.mirror.synced.wait()

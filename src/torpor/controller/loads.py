@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from torpor.controller import names
@@ -17,15 +17,18 @@ from torpor.errors import ClusterUnreachableError, TransportError
 from torpor.providers.kubernetes.mirror import Mirror
 from torpor.providers.kubernetes.resources import PODS
 from torpor.scaling.load import Load, decode, decode_active
+from torpor.scaling.waiting import decode_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torpor.clock import Clock
     from torpor.providers.kubernetes.kube import Kube
     from torpor.providers.kubernetes.resources import Object
+    from torpor.scaling.waiting import Waiting
     from torpor.transport.client import Client
 
+T = TypeVar("T")
 _LOG = logging.getLogger("torpor.controller")
 AGENT_PORT = "agent"
 """Name of the container port where a gateway pod serves ``GET /loads``."""
@@ -65,13 +68,17 @@ class GatewayLoads:
 
     async def active(self, key: str) -> Mapping[str, int]:
         """Requests under way by instance (``host:port``) of one function, by the gateways that answer."""
-        path = f"/active?{quote(key)}".encode()
-        told = await asyncio.gather(*(self._told(endpoint, path) for endpoint in self._gateways().values()))
+        told = await self._told(f"/active?{quote(key)}".encode(), decode_active)
         found: dict[str, int] = {}
         for answer in told:
             for instance, number in answer.items():
                 found[instance] = found.get(instance, 0) + number
         return found
+
+    async def waiting(self, key: str) -> list[Waiting]:
+        """The traced requests that wait for one function, or just did, by the gateways that answer."""
+        told = await self._told(f"/waiting?{quote(key)}".encode(), decode_waiting)
+        return [one for answer in told for one in answer]
 
     def _gateways(self) -> dict[str, Endpoint]:
         return {
@@ -80,12 +87,18 @@ class GatewayLoads:
             if is_ready(pod) and (endpoint := agent(pod)) is not None
         }
 
-    async def _told(self, endpoint: Endpoint, path: bytes) -> dict[str, int]:
-        try:
-            return decode_active(await self._page(endpoint, path))
-        except (TransportError, ValueError) as error:
-            _LOG.debug("the gateway at %s does not tell what is under way: %s", endpoint, error)
-            return {}
+    async def _told(self, path: bytes, decode: Callable[[bytes], T]) -> list[T]:
+        """What those gateways that answer have at ``path``."""
+
+        async def ask(endpoint: Endpoint) -> T | None:
+            try:
+                return decode(await self._page(endpoint, path))
+            except (TransportError, ValueError) as error:
+                _LOG.debug("the gateway at %s does not tell %s: %s", endpoint, path.decode(), error)
+                return None
+
+        answers = await asyncio.gather(*(ask(endpoint) for endpoint in self._gateways().values()))
+        return [answer for answer in answers if answer is not None]
 
     async def _ask(self, uid: str, endpoint: Endpoint) -> dict[str, Load] | None:
         now = self._clock.monotonic()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,6 +17,8 @@ from torpor.spec.models import Function, FunctionSpec
 from torpor.spec.values import parse_quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torpor.providers.kubernetes.resources import Object
     from torpor.spec.models import EnvVar
 
@@ -34,12 +36,16 @@ _REVISIONED = ("image", "env", "resources", "image_pull_secrets", "container_con
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What is the same for all functions of a cluster; ``url`` is where callers reach the gateway."""
+    """What is the same for all functions of a cluster; ``url`` is where callers reach the gateway.
+
+    ``traces`` are variables of OpenTelemetry's that functions get, but for those that they declare.
+    """
 
     namespace: str
     url: str
     blobs_url: str = ""
     kept_revisions: int = 5
+    traces: Mapping[str, str] = field(default_factory=dict)
 
 
 def owner(item: Object) -> Object:
@@ -179,8 +185,10 @@ def _environment(function: Function, revision: str, platform: Platform) -> list[
         "TORPOR_BLOBS_URL": platform.blobs_url,
     }
     own = {"fieldRef": {"fieldPath": "metadata.name"}}
+    declared = {one.name for one in spec.env}
     return [
         {"name": "PORT", "value": str(names.PORT)},
+        *({"name": name, "value": value} for name, value in platform.traces.items() if name not in declared),
         *(_variable(one) for one in spec.env),
         *({"name": name, "value": value} for name, value in ours.items() if value),
         {"name": "TORPOR_INSTANCE", "valueFrom": own},

@@ -11,12 +11,12 @@ are counted once both are known, or once the pod is ready or ends, after which n
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.controller import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torpor.providers.kubernetes.resources import Object
     from torpor.scaling.coldstart import Phase
@@ -24,22 +24,41 @@ if TYPE_CHECKING:
 _MOST = 1000  # pods that are being started
 
 
+class Part(NamedTuple):
+    """One phase of a pod's start, from and to times (monotonic seconds)."""
+
+    phase: Phase
+    began: float
+    ended: float
+
+
 @dataclass(slots=True)
 class _Pod:
     function: str
+    name: str
+    born: float
     at: float
-    phases: int = 0
-    """How many are over."""
+    took: list[float] = field(default_factory=list)
+    """Seconds of the phases that are over: until it had a node, its sandbox, and until its container ran."""
     pulled_seconds: float | None = None
-    waiting: list[float] = field(default_factory=list)
-    """Seconds of the phases that are over and not counted yet: the sandbox, the start."""
+
+    @property
+    def runs(self) -> bool:
+        return len(self.took) == 3
 
 
 class PodStarts:
-    """``observe`` gets the function's key, a phase and its seconds."""
+    """``observe`` gets the function's key, a phase and its seconds; ``started`` the key, the pod's name and
+    all phases of a pod whose container runs.
+    """
 
-    def __init__(self, observe: Callable[[str, Phase, float], None]) -> None:
+    def __init__(
+        self,
+        observe: Callable[[str, Phase, float], None],
+        started: Callable[[str, str, Sequence[Part]], None] = lambda *_: None,
+    ) -> None:
         self._observe = observe
+        self._started = started
         self._pods: dict[str, _Pod] = {}
 
     def see(self, pod: Object, now: float) -> None:
@@ -54,18 +73,15 @@ class PodStarts:
                 while len(self._pods) >= _MOST:
                     self._settle(next(iter(self._pods)))
                 function = f"{metadata['namespace']}/{metadata['labels'].get(names.FUNCTION, '')}"
-                self._pods[uid] = _Pod(function, now)
+                self._pods[uid] = _Pod(function, metadata["name"], now, now)
             return
-        while known.phases < reached:
+        while len(known.took) < reached:
             # Of several that are told of at once, all the time is the first one's.
-            if known.phases == 0:
-                self._observe(known.function, "schedule", now - known.at)
-            else:
-                known.waiting.append(now - known.at)
+            known.took.append(now - known.at)
             known.at = now
-            known.phases += 1
-        runs = known.phases == _PHASES
-        if ends or (runs and (known.pulled_seconds is not None or "Ready" in made)):
+            if len(known.took) == 1:
+                self._observe(known.function, "schedule", known.took[0])
+        if ends or (known.runs and (known.pulled_seconds is not None or "Ready" in made)):
             self._settle(uid)
 
     def pulled(self, uid: str, seconds: float) -> None:
@@ -74,29 +90,41 @@ class PodStarts:
         if known is None or known.pulled_seconds is not None:
             return  # what restarts has its image
         known.pulled_seconds = seconds
-        if known.phases == _PHASES:
+        if known.runs:
             self._settle(uid)
 
     def _settle(self, uid: str) -> None:
         """Count what is known of a pod, and follow it no longer."""
         pod = self._pods.pop(uid)
-        if not pod.waiting:
+        if not pod.runs:
+            for seconds in pod.took[1:]:
+                self._observe(pod.function, "sandbox", seconds)
             return
-        if len(pod.waiting) == 1:
-            self._observe(pod.function, "sandbox", pod.waiting[0])
-            return
-        sandbox, start = pod.waiting
-        # It was pulled between them. What the start is too short for was told of with the sandbox.
-        whole = sandbox + start
-        pull = min(pod.pulled_seconds or 0.0, whole)
-        start = max(0.0, start - pull)
-        self._observe(pod.function, "sandbox", max(0.0, whole - pull - start))
-        if pull > 0:
-            self._observe(pod.function, "pull", pull)
-        self._observe(pod.function, "start", start)
+        parts = _parts(pod)
+        for phase, began, ended in parts[1:]:
+            self._observe(pod.function, phase, ended - began)
+        self._started(pod.function, pod.name, parts)
 
 
-_PHASES = 3  # schedule, sandbox, start
+def _parts(pod: _Pod) -> list[Part]:
+    schedule, sandbox, start = pod.took
+    # It was pulled between these. What the start is too short for was told of with the sandbox.
+    whole = sandbox + start
+    pull = min(pod.pulled_seconds or 0.0, whole)
+    start = max(0.0, start - pull)
+    parts: list[Part] = []
+    at = pod.born
+    lengths: list[tuple[Phase, float]] = [
+        ("schedule", schedule),
+        ("sandbox", max(0.0, whole - pull - start)),
+        ("pull", pull),
+        ("start", start),
+    ]
+    for phase, seconds in lengths:
+        if phase != "pull" or seconds > 0:  # there is none where the image is
+            parts.append(Part(phase, at, at + seconds))
+        at += seconds
+    return parts
 
 
 def _conditions(pod: Object) -> set[str]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from torpor.errors import ConnectError, TimedOutError, TransportError
 from torpor.gateway.caller import Caller
+from torpor.gateway.spans import Wait
+from torpor.gateway.starts import Starts
 from torpor.gateway.targets import Holding, HoldLimits, Targets
 from torpor.problems import Problem, ProblemType
 from torpor.transport.deadlines import Deadlines
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.gateway.caller import Request
+    from torpor.gateway.spans import ColdStartSpans
     from torpor.transport import Client, Exchange, Headers
 
 _LOG = logging.getLogger("torpor.gateway")
@@ -55,17 +58,24 @@ class _Held:
 class Activator:
     """Serves Envoy on a unix socket. ``wake`` is called, with the key, when a request finds no instance.
 
-    Belongs to one running loop. ``client`` is the caller's to close.
+    Belongs to one running loop. ``client`` is the caller's to close. ``starts`` is told which functions are
+    waited for and which answer; with :attr:`spans` each request that was held for a start has one.
     """
 
     def __init__(
-        self, *, clock: Clock, client: Client, wake: Callable[[str], None], limits: HoldLimits | None = None
+        self,
+        *,
+        clock: Clock,
+        client: Client,
+        wake: Callable[[str], None],
+        limits: HoldLimits | None = None,
+        starts: Starts | None = None,
     ) -> None:
         self._clock = clock
         self._client = client
         self._wake = wake
-        self.answered: Callable[[str], None] = lambda _: None
-        """Called with the key when an answer begins."""
+        self._starts = starts or Starts()
+        self.spans: ColdStartSpans | None = None
         self._limits = limits or HoldLimits()
         self._holding = Holding(self._limits)
         self._deadlines = Deadlines(clock)
@@ -100,6 +110,7 @@ class Activator:
 
     def declare(self, keys: Collection[str]) -> None:
         """Make ``keys`` the functions that there are."""
+        self._starts.keep(keys)
         gone = [key for key in self._waiting if key not in keys]
         for endpoint in self.targets.declare(keys):
             self._client.forget(endpoint)
@@ -126,23 +137,43 @@ class Activator:
 
     async def _serve(self, request: Request) -> None:
         try:
+            await self._answer(request)
+        finally:
+            self._end_wait(request, None, "gone")
+
+    async def _answer(self, request: Request) -> None:
+        try:
             endpoint, exchange = await self._reach(request)
         except _RefusedError as refused:
-            await request.caller.problem(refused.problem)
+            await self._refuse(request, refused.problem)
             return
         try:
-            await _pass_on(request, exchange, self.answered)
+            await _pass_on(request, exchange, lambda status: self._answered(request, status))
         except TransportError as error:
             _LOG.warning("%s at %s: %s (request %s)", request.function, endpoint, error, request.request_id)
             if request.caller.answered:
                 request.caller.abort()
             else:
-                await request.caller.problem(
-                    Problem(ProblemType.UPSTREAM_BROKEN, f"{error}.", request_id=request.request_id)
+                await self._refuse(
+                    request, Problem(ProblemType.UPSTREAM_BROKEN, f"{error}.", request_id=request.request_id)
                 )
         finally:
             exchange.close()
             self.targets.release(request.function, endpoint)
+
+    def _answered(self, request: Request, status: int) -> None:
+        """The function's answer begins."""
+        self._starts.reached(request.function, "first_byte", self._clock.monotonic())
+        self._end_wait(request, status)
+
+    async def _refuse(self, request: Request, problem: Problem) -> None:
+        self._end_wait(request, problem.status, problem.type.slug)
+        await request.caller.problem(problem)
+
+    def _end_wait(self, request: Request, status: int | None, failure: str | None = None) -> None:
+        wait, request.wait = request.wait, None
+        if wait is not None and self.spans is not None:
+            self.spans.end(wait, status, failure)
 
     async def _reach(self, request: Request) -> tuple[Endpoint, Exchange]:
         """A connection to an instance, as soon as there is one. Raises :class:`_RefusedError`."""
@@ -174,7 +205,7 @@ class Activator:
             endpoint = self.targets.pick(key, unreachable)
             if endpoint is None:
                 if not unreachable:
-                    self._wake(key)
+                    self._hold(request)
                 await self._change(key, deadline, retry=bool(unreachable))
                 unreachable.clear()
                 continue
@@ -189,6 +220,16 @@ class Activator:
             except asyncio.CancelledError:
                 self.targets.release(key, endpoint)
                 raise
+
+    def _hold(self, request: Request) -> None:
+        """The request waits for an instance: have one started."""
+        now = self._clock.monotonic()
+        start = self._starts.held(request.function, now)
+        if request.wait is None:
+            request.wait = Wait(now, start)
+            if self.spans is not None:
+                self.spans.begin(request, request.wait)
+        self._wake(request.function)
 
     def _check(self, request: Request, held: _Held, deadline: float) -> None:
         """Raise :class:`_RefusedError` when the request is to be held no longer."""
@@ -246,8 +287,11 @@ def _overloaded(request: Request) -> _RefusedError:
 # --- passing on -------------------------------------------------------------------------------------------
 
 
-async def _pass_on(request: Request, exchange: Exchange, answered: Callable[[str], None]) -> None:
-    """Send the request and bring its answer back. Raises :class:`~torpor.errors.TransportError`."""
+async def _pass_on(request: Request, exchange: Exchange, answered: Callable[[int], None]) -> None:
+    """Send the request and bring its answer back; ``answered`` is told its status.
+
+    Raises :class:`~torpor.errors.TransportError`.
+    """
     headers = list(request.headers)
     if request.upgrade is not None:
         headers += [(b"connection", b"upgrade"), (b"upgrade", request.upgrade)]
@@ -280,10 +324,10 @@ async def _upload(request: Request, exchange: Exchange) -> None:
         exchange.finish()
 
 
-async def _answer(request: Request, exchange: Exchange, answered: Callable[[str], None]) -> None:
+async def _answer(request: Request, exchange: Exchange, answered: Callable[[int], None]) -> None:
     caller = request.caller
     head = await exchange.head()
-    answered(request.function)
+    answered(head.status)
     if head.status == 101:
         await _tunnel(request, exchange, head)
         return

@@ -20,6 +20,7 @@ from torpor.transport.pieces import Pieces
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from torpor.gateway.spans import Wait
     from torpor.problems import Problem
 
 _LOG = logging.getLogger("torpor.gateway.activator")
@@ -43,6 +44,8 @@ class Request:
         self.length: int | None = None
         self.body = Pieces(caller.pause, caller.resume)
         self.on_body: Callable[[int], None] | None = None
+        self.wait: Wait | None = None
+        """What it waits for, where that is an instance that has to start."""
 
     def take(self, name: bytes, value: bytes) -> None:
         """One header of it; the name is in lower case."""

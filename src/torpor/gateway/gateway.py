@@ -17,6 +17,8 @@ from torpor.gateway.ads import AdsServer
 from torpor.gateway.counters import Counters
 from torpor.gateway.envoy import Envoy
 from torpor.gateway.routes import FunctionRoute, tables
+from torpor.gateway.spans import ColdStartSpans
+from torpor.gateway.starts import Starts
 from torpor.memory import private_bytes
 from torpor.scaling.load import Load
 from torpor.spec.status import PartStatus
@@ -31,10 +33,14 @@ if TYPE_CHECKING:
     from torpor.gateway.delta import Change
     from torpor.gateway.routes import Part
     from torpor.gateway.targets import HoldLimits
+    from torpor.otlp import Tracer
+    from torpor.scaling.coldstart import Phase
+    from torpor.scaling.waiting import Waiting
     from torpor.spec.models import Function
 
 _LOG = logging.getLogger("torpor.gateway")
 _ACK_SECONDS = 30.0
+_LAST_SPANS_SECONDS = 5.0
 _OPEN_FILES = 65_536
 _CONNECTIONS_PER_INSTANCE = 1024
 
@@ -70,7 +76,11 @@ class Gateway:
         # More than half of the machine would be taken from the functions.
         self._workers = workers or max(1, min(2, (os.cpu_count() or 1) // 2))
         self._client = Client(clock=clock, max_connections_per_endpoint=_CONNECTIONS_PER_INSTANCE)
-        self._activator = Activator(clock=clock, client=self._client, wake=wake, limits=limits)
+        self._starts = Starts()
+        self._tracer: Tracer | None = None
+        self._activator = Activator(
+            clock=clock, client=self._client, wake=wake, limits=limits, starts=self._starts
+        )
         self._ads = AdsServer(clock)
         self._counters = Counters()
         self._configuring = asyncio.Lock()
@@ -120,6 +130,8 @@ class Gateway:
         await self._activator.close()
         await self._client.close()
         await self._ads.close()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.close, _LAST_SPANS_SECONDS)
         if self._sockets is not None and self._sockets != self._work_dir:
             shutil.rmtree(self._sockets, ignore_errors=True)
 
@@ -173,6 +185,8 @@ class Gateway:
         run. If Envoy neither acknowledges nor dies for 30 s, that is logged and this returns, so that no
         drain waits for ever.
         """
+        if endpoints:
+            self.reached(key, "boot")
         self._activator.publish(key, endpoints)
         if not (endpoints or key in self._declared or key in self._retired):
             self._ads.remove(names.ASSIGNMENT, key)
@@ -182,6 +196,8 @@ class Gateway:
             await self._ads.settle([change], timeout_seconds=_ACK_SECONDS)
         except GatewayError as error:
             _LOG.error("the endpoints of %s may be out of date: %s", key, error)
+        if endpoints:
+            self.reached(key, "ready")
 
     def fail(self, key: str, problem: str | None) -> None:
         """Answer held and new requests of a function that has no instance with 503 and ``problem``.
@@ -207,9 +223,22 @@ class Gateway:
                 loads[key] = Load(0.0, total)
         return loads
 
-    def on_answer(self, answered: Callable[[str], None]) -> None:
-        """Call ``answered`` with the function's key whenever an answer begins that comes by the activator."""
-        self._activator.answered = answered
+    def follow_starts(
+        self, observe: Callable[[str, Phase, float], None] | None = None, tracer: Tracer | None = None
+    ) -> None:
+        """Tell of cold starts that callers wait for: ``observe`` gets key, phase and seconds of each phase.
+
+        With a ``tracer``, which is closed with the gateway, each request that waits has a span.
+        """
+        if observe is not None:
+            self._starts.observe = observe
+        if tracer is not None:
+            self._tracer = tracer
+            self._activator.spans = ColdStartSpans(tracer, self._clock)
+
+    def reached(self, key: str, phase: Phase) -> None:
+        """A phase of a cold start has ended that is not the gateway's own."""
+        self._starts.reached(key, phase, self._clock.monotonic())
 
     async def active(self, key: str) -> Mapping[Endpoint, int]:
         """Requests under way by instance of one function, those through the activator included."""
@@ -223,6 +252,10 @@ class Gateway:
             for endpoint, number in hosts.items():
                 found[endpoint] = found.get(endpoint, 0) + number
         return found
+
+    def waiting(self, key: str) -> Sequence[Waiting]:
+        """The requests that wait for a function, or did until some seconds ago, as far as they are traced."""
+        return () if self._activator.spans is None else self._activator.spans.waiting(key)
 
     @property
     def held(self) -> int:

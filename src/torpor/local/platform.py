@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
+    from torpor.otlp import Tracer
     from torpor.spec.models import Function, Trigger
     from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PartStatus, TriggerStatus
 
@@ -61,12 +62,15 @@ class Options:
 
 
 class LocalPlatform:
-    """Runs while its block is entered. ``api`` is where the caller serves the API.
+    """Runs while its block is entered. ``api`` is where the caller serves the API; ``tracer``, which it
+    closes, exports traces of cold starts.
 
     Entering raises :class:`~torpor.errors.StartError`; then nothing is left running.
     """
 
-    def __init__(self, options: Options, api: Endpoint, clock: Clock, tell: Tell) -> None:
+    def __init__(
+        self, options: Options, api: Endpoint, clock: Clock, tell: Tell, tracer: Tracer | None = None
+    ) -> None:
         self._options = options
         self._api = (api,)
         self._clock = clock
@@ -81,8 +85,9 @@ class LocalPlatform:
             port=options.port,
             clock=clock,
             work_dir=options.data_dir / "gateway",
-            wake=lambda key: self._autoscaler.poke(key),  # noqa: PLW0108 - it is made below
+            wake=self._wake,
         )
+        self._gateway.follow_starts(tracer=tracer)
         self._provider = ProcessProvider(
             clock=clock,
             publisher=self._gateway,
@@ -155,6 +160,11 @@ class LocalPlatform:
             if path.exists() and not any(path.is_relative_to(root) for root in roots):
                 roots.append(path)
         return roots
+
+    def _wake(self, key: str) -> None:
+        """A request waits for an instance."""
+        self._autoscaler.poke(key)
+        self._gateway.reached(key, "decide")
 
     def _changed(self, key: str) -> None:
         """The instances of a function have changed, or what keeps them from running."""

@@ -12,7 +12,7 @@ import uuid
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from torpor.runtime.tracing import Trace, trace_of
+from torpor.tracing import Trace, trace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

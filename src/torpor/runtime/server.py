@@ -85,10 +85,13 @@ class _Instance:
         self._runtime = runtime = self._prepared.app.bind(self._settings)
         self._told = asyncio.Event()
         runtime.on_doom = self._told.set
-        if self._settings.otlp_endpoint or self._settings.otlp_traces_endpoint:
+        if self._settings.traced:
             from torpor.runtime.spans import Spans  # noqa: PLC0415 - imports OpenTelemetry
 
-            runtime.spans = Spans(self._settings, runtime.name)
+            try:
+                runtime.spans = Spans(self._settings, runtime.name)
+            except StartError as error:  # a platform says it to all functions, with OpenTelemetry or without
+                _LOG.warning("no spans are exported: %s", error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         watchdog = Watchdog(runtime.calls)

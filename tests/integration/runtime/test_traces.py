@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
-import json
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.collector import Collector, collecting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,32 +25,13 @@ async def f(data: bytes) -> bytes:
 
 
 @pytest.fixture
-def collector() -> Iterator[Any]:
-    """A collector: its address, and what it was sent."""
-    received: list[dict[str, Any]] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            received.append(json.loads(body))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            return
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", received
-    server.shutdown()
-    server.server_close()
-    thread.join(60)
+def collector() -> Iterator[Collector]:
+    with collecting() as running:
+        yield running
 
 
-def test_calls_become_spans_of_the_trace_they_came_with(start: Any, collector: Any) -> None:
-    address, received = collector
-    process = start(CODE, OTEL_EXPORTER_OTLP_ENDPOINT=address, K_SERVICE="greeter")
+def test_calls_become_spans_of_the_trace_they_came_with(start: Any, collector: Collector) -> None:
+    process = start(CODE, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, K_SERVICE="greeter")
     connection = process.connect()
     connection.request("POST", "/", b"x", {**EVENT, "ce-traceparent": TRACE})
     response = connection.getresponse()
@@ -62,22 +42,14 @@ def test_calls_become_spans_of_the_trace_they_came_with(start: Any, collector: A
     process.signal()
     assert process.wait() == 0, "what was left is sent before the process ends"
 
-    spans = [
-        span
-        for request in received
-        for resource in request["resourceSpans"]
-        for scope in resource["scopeSpans"]
-        for span in scope["spans"]
-    ]
-    [first] = [span for span in spans if span["traceId"] == TRACE[3:35]]
-    assert first["parentSpanId"] == TRACE[36:52]
-    assert handed_on == f"00-{TRACE[3:35]}-{first['spanId']}-01"
-    assert first["name"] == "greeter"
-    told = {attribute["key"]: attribute["value"] for attribute in first["attributes"]}
-    assert told["cloudevents.event_id"] == {"stringValue": "1"}
-    assert int(told["http.response.status_code"]["intValue"]) == 200
-    [failed] = [span for span in spans if span.get("status", {}).get("code") == 2]
-    assert (failed.get("parentSpanId", ""), failed["status"]["message"]) == ("", "failed")
+    [first] = collector.of(TRACE[3:35])
+    assert first.parent == TRACE[36:52]
+    assert handed_on == f"00-{TRACE[3:35]}-{first.id}-01"
+    assert (first.name, first.service) == ("greeter", "greeter")
+    assert first.attributes["cloudevents.event_id"] == "1"
+    assert first.attributes["http.response.status_code"] == 200
+    [failed] = [span for span in collector.spans if span.status.get("code") == 2]
+    assert (failed.parent, failed.status["message"]) == ("", "failed")
 
 
 def test_a_collector_that_is_not_there_holds_nothing_up(start: Any) -> None:
@@ -85,3 +57,21 @@ def test_a_collector_that_is_not_there_holds_nothing_up(start: Any) -> None:
     assert process.request("POST", "/", b"x", EVENT) == (200, b"x")
     process.signal()
     assert process.wait() == 0
+
+
+def test_what_is_switched_off_is_off(start: Any, collector: Collector) -> None:
+    process = start(CODE, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_SDK_DISABLED="True")
+    assert process.request("POST", "/", b"x", EVENT) == (200, b"x")
+    process.signal()
+    assert process.wait() == 0
+    assert collector.spans == []
+
+
+def test_a_function_without_opentelemetry_serves_all_the_same(start: Any) -> None:
+    without = "import sys\nsys.modules['opentelemetry.sdk'] = None\n"
+    process = start(without + CODE, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert process.request("POST", "/", b"x", EVENT) == (200, b"x")
+    process.signal()
+    assert process.wait() == 0
+    [said] = [line["message"] for line in process.lines if "spans" in line["message"]]
+    assert said == "no spans are exported: exporting traces needs pip install 'torpor[otel]'"

@@ -11,8 +11,10 @@ from torpor.controller.loads import GatewayLoads
 from torpor.errors import ClusterUnreachableError, ConnectError
 from torpor.providers.kubernetes.resources import PODS
 from torpor.scaling.load import Load, decode, encode
+from torpor.scaling.waiting import Waiting, encode_waiting
 from torpor.testing.clock import MovableClock
 from torpor.testing.kube import ApiServer
+from torpor.tracing import Trace
 from torpor.transport.message import Response
 
 if TYPE_CHECKING:
@@ -49,9 +51,12 @@ class _Gateways:
         }
         self.server.put(PODS, pod)
 
-    async def observe(self) -> dict[str, Load]:
+    async def settle(self) -> None:
         for _ in range(10):
             await asyncio.sleep(0)
+
+    async def observe(self) -> dict[str, Load]:
+        await self.settle()
         return dict(await self.loads.observe())
 
 
@@ -123,3 +128,19 @@ def test_without_gateways_nothing_is_known() -> None:
 def test_loads_go_through_json_unchanged() -> None:
     loads = {"n/f": Load(1.5, 3)}
     assert decode(encode(loads)) == loads
+
+
+def test_who_waits_is_told_by_all_gateways_that_answer() -> None:
+    async def case(gateways: _Gateways) -> None:
+        for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"):
+            gateways.pod(host)
+        await gateways.settle()
+        one, other = (Waiting(Trace(f"00-{n * 32}-{n * 16}-01", ""), 1.0, None) for n in "12")
+        gateways.told = {
+            "10.0.0.1": encode_waiting([one]),
+            "10.0.0.2": b"not a list",
+            "10.0.0.3": encode_waiting([other]),
+        }
+        assert await gateways.loads.waiting("default/f") == [one, other]
+
+    run(case)

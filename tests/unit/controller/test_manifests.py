@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -57,6 +58,19 @@ def test_variables_are_values_references_and_the_contracts() -> None:
         "f-00001",
     )
     assert env["TORPOR_INSTANCE"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
+def test_a_function_gets_the_platforms_variables_of_traces_but_for_its_own() -> None:
+    traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://otel:4318", "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+    own = {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://mine:4318"}
+    platform = dataclasses.replace(PLATFORM, traces=traces)
+    made = manifests.deployment(function_of(function(env=[own])), "f-00001", OWNER, platform)
+    [container] = made["spec"]["template"]["spec"]["containers"]
+    found = [one for one in container["env"] if one["name"].startswith("OTEL")]
+    assert sorted(found, key=lambda one: one["name"]) == [
+        own,
+        {"name": "OTEL_TRACES_SAMPLER_ARG", "value": "0.1"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,12 @@ def pod(*stages: str, uid: str = "u") -> Object:
     status: dict[str, Any] = {"conditions": conditions}
     if RUNS in stages:
         status["containerStatuses"] = [{"name": names.CONTAINER, "state": {"running": {}}}]
-    metadata: dict[str, Any] = {"namespace": "default", "uid": uid, "labels": {names.FUNCTION: "f"}}
+    metadata: dict[str, Any] = {
+        "namespace": "default",
+        "name": "p",
+        "uid": uid,
+        "labels": {names.FUNCTION: "f"},
+    }
     if ENDING in stages:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     spec = {"nodeName": "node"} if PLACED in stages else {}

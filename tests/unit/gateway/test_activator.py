@@ -11,6 +11,7 @@ import pytest
 
 from torpor.endpoint import Endpoint
 from torpor.gateway.activator import Activator
+from torpor.gateway.starts import Starts
 from torpor.gateway.targets import HoldLimits
 from torpor.problems import ProblemType
 from torpor.testing.clock import MovableClock
@@ -30,13 +31,20 @@ class World:
         self.activator = activator
         self.clock = clock
         self.woken: list[str] = []
+        self.starts = Starts()
         self.path = path
         self._envoy = envoy
 
     def send(
-        self, method: bytes = b"GET", target: bytes = b"/x?y=1", body: bytes = b"", key: str = KEY
+        self,
+        method: bytes = b"GET",
+        target: bytes = b"/x?y=1",
+        body: bytes = b"",
+        key: str = KEY,
+        more: list[tuple[bytes, bytes]] | None = None,
     ) -> asyncio.Task[Response]:
         headers = [(b"host", b"example.com"), (b"torpor-function", key.encode()), (b"x-request-id", b"id-1")]
+        headers += more or []
         call = self._envoy.request(
             Endpoint(str(self.path), 0), method, target, headers, body, timeout_seconds=600
         )
@@ -106,12 +114,13 @@ async def activating(folder: Path, limits: HoldLimits | None = None) -> AsyncIte
     clock = MovableClock()
     client, envoy = Client(clock=clock), Client(clock=clock)
     woken: list[str] = []
-    activator = Activator(clock=clock, client=client, wake=woken.append, limits=limits)
+    starts = Starts()
+    activator = Activator(clock=clock, client=client, wake=woken.append, limits=limits, starts=starts)
     path = folder / "activator"
     await activator.start(path)
     activator.declare({KEY})
     world = World(activator, envoy, clock, path)
-    world.woken = woken
+    world.woken, world.starts = woken, starts
     try:
         yield world
     finally:

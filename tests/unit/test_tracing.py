@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from torpor.runtime.tracing import begin, parse, trace_of
+from torpor.tracing import begin, parse, trace_of
 
 EVENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 SAME = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"

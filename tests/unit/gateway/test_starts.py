@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import generate_latest
 
-from torpor.cluster.starts import Starts
+from torpor.gateway.starts import Start, Starts, waited
 from torpor.scaling.coldstart import ColdStarts
 
 if TYPE_CHECKING:
@@ -62,6 +62,39 @@ WHOLE = [(HELD, 0.0), ("decide", 0.01), ("pod", 1.01), ("boot", 1.51), ("ready",
 )  # fmt: skip
 def test_phases(told: list[tuple[str, float]], phases: list[tuple[str, float]]) -> None:
     assert follow(*told) == phases
+
+
+WHOLE_START = Start(0.0, {"decide": 0.1, "pod": 1.0, "boot": 1.5, "first_byte": 1.6})
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "answered", "phases"),
+    [
+        (0.0, 1.6, True, [("decide", 0.0, 0.1), ("pod", 0.1, 1.0), ("boot", 1.0, 1.5), ("first_byte", 1.5, 1.6)]),
+        # It came later: what was over then is not its own, and of what was under way it has what was left.
+        (0.4, 1.7, True, [("pod", 0.4, 1.0), ("boot", 1.0, 1.5), ("first_byte", 1.5, 1.7)]),
+        (1.55, 1.7, True, [("first_byte", 1.55, 1.7)]),
+        # It was given up: the phase that was under way never ended for it.
+        (0.0, 1.2, False, [("decide", 0.0, 0.1), ("pod", 0.1, 1.0)]),
+        (0.0, 0.05, False, []),
+    ],
+)  # fmt: skip
+def test_what_each_request_waited_for(
+    since: float, until: float, answered: bool, phases: list[tuple[str, float, float]]
+) -> None:
+    assert waited(WHOLE_START, since, until, answered=answered) == phases
+
+
+def test_those_that_wait_together_wait_for_one_start_and_the_next_for_another() -> None:
+    starts = Starts()
+    first = starts.held("default/f", 0.0)
+    assert starts.held("default/f", 1.0) is first
+    assert starts.held("default/g", 1.0) is not first
+    starts.reached("default/f", "first_byte", 2.0)
+    assert starts.held("default/f", 3.0).began == 3.0
+    starts.keep({"default/g"})
+    assert starts.held("default/f", 4.0).began == 4.0
+    assert starts.held("default/g", 4.0).began == 1.0
 
 
 def test_a_functions_figures_go_with_it() -> None:
