@@ -11,12 +11,17 @@ import pytest
 
 from tests.cluster.settings import ROOT, ClusterError
 from tests.declarations import (
+    CRON_FAULTS,
     DOCUMENTS,
     FUNCTION,
     FUNCTION_FAULTS,
     ODD,
     RIGHT_FUNCTIONS,
+    RIGHT_SCHEDULES,
     RIGHT_TRIGGERS,
+    SCHEDULE,
+    SCHEDULE_FAULTS,
+    SCHEDULE_WITHOUT_CRON,
     TRIGGER,
     TRIGGER_FAULTS,
     WHOLE_FUNCTION,
@@ -27,7 +32,7 @@ from torpor.errors import ClusterError as Refusal
 from torpor.errors import DeclarationError
 from torpor.providers.kubernetes.connection import connect
 from torpor.providers.kubernetes.kube import Call, closing
-from torpor.providers.kubernetes.resources import FUNCTIONS, TRIGGERS
+from torpor.providers.kubernetes.resources import FUNCTIONS, SCHEDULES, TRIGGERS
 from torpor.spec.documents import Document, parse
 from torpor.spec.objects import function_of, trigger_of
 
@@ -40,7 +45,7 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.resources import Object, Resource
 
 AT_ONCE = 8
-RESOURCES = {"Function": FUNCTIONS, "Trigger": TRIGGERS}
+RESOURCES = {"Function": FUNCTIONS, "Trigger": TRIGGERS, "Schedule": SCHEDULES}
 
 
 def one(head: str, line: str) -> Document:
@@ -90,7 +95,12 @@ async def judged(kubeconfig: Path, documents: list[Document]) -> list[tuple[str 
 
 
 def test_every_fault_is_refused_and_its_field_named(definitions: Cluster) -> None:
-    tables = ((FUNCTION, FUNCTION_FAULTS), (TRIGGER, TRIGGER_FAULTS))
+    tables = (
+        (FUNCTION, FUNCTION_FAULTS),
+        (TRIGGER, TRIGGER_FAULTS),
+        (SCHEDULE, SCHEDULE_FAULTS),
+        (SCHEDULE_WITHOUT_CRON, CRON_FAULTS),
+    )
     cases = [(wrong, head) for head, table in tables for wrong in table if wrong.server is not None]
     documents = [one(head, wrong.line) for wrong, head in cases]
     answers = asyncio.run(judged(definitions.kubeconfig, documents))
@@ -116,6 +126,7 @@ def complaints(wrong: Wrong, document: Document, created: str | None, applied: s
 def test_what_is_right_is_taken(definitions: Cluster) -> None:
     texts = [FUNCTION.partition("spec:")[0] + f"spec: {spec}\n" for spec in RIGHT_FUNCTIONS]
     texts += [TRIGGER.partition("spec:")[0] + f"spec: {spec}\n" for spec in RIGHT_TRIGGERS]
+    texts += [SCHEDULE.partition("spec:")[0] + f"spec: {spec}\n" for spec in RIGHT_SCHEDULES]
     texts += [path.read_text("utf-8") for path in sorted((ROOT / "functions").rglob("function.yaml"))]
     documents = [for_cluster(document) for text in texts for document in parse(text.encode())[0]]
     assert len(documents) > len(RIGHT_FUNCTIONS) + len(RIGHT_TRIGGERS) + 3

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torpor.controller import names
 from torpor.controller.events import Recorder
+from torpor.controller.firings import Firings
 from torpor.controller.fleet import ClusterFleet
 from torpor.controller.functions import FunctionReconciler
 from torpor.controller.instances import parked_since
@@ -16,6 +17,7 @@ from torpor.controller.loads import GatewayLoads
 from torpor.controller.podstarts import PodStarts
 from torpor.controller.pulls import follow_pulls
 from torpor.controller.queue import WorkQueue
+from torpor.controller.schedules import ScheduleReconciler
 from torpor.controller.status import is_ready
 from torpor.controller.telemetry import ControllerMetrics, InstanceFigures, Sight
 from torpor.controller.triggers import TriggerReconciler, functions_of, has_sink_broker
@@ -75,9 +77,10 @@ class Controller:
     async def _work(self, client: Client) -> None:
         clock, kube, metrics = self._clock, self._kube, self.metrics
         counts = metrics.queues
-        # Both reconcilers are made below.
+        # The reconcilers are made below.
         functions = WorkQueue(clock, lambda key: reconciler.reconcile(key), counts["function"])  # noqa: PLW0108
         triggers = WorkQueue(clock, lambda key: telling.reconcile(key), counts["trigger"])  # noqa: PLW0108
+        schedules = WorkQueue(clock, lambda key: timing.reconcile(key), counts["schedule"])  # noqa: PLW0108
 
         def changed(key: str) -> None:
             functions.add(key)
@@ -95,7 +98,15 @@ class Controller:
                     triggers.add(name)
 
         pods = PodStarts(metrics.starts.observe)
-        world = World(kube, clock, changed, trigger_changed, lambda pod: pods.see(pod, clock.monotonic()))
+        world = World(
+            kube,
+            clock,
+            changed,
+            trigger_changed,
+            on_pod=lambda pod: pods.see(pod, clock.monotonic()),
+            on_schedule=schedules.add,
+        )
+        firings = Firings(kube, client, clock, self._platform.namespace)
         loads = GatewayLoads(kube, client, clock, self._platform.namespace)
         fleet = ClusterFleet(functions.add, world.ready)
         autoscaler = Autoscaler(clock=clock, observe=loads.observe, fleet=fleet)
@@ -104,17 +115,22 @@ class Controller:
             kube, world, fleet, autoscaler, self._platform, recorder, clock, loads.active
         )
         telling = TriggerReconciler(kube, world, recorder, clock)
-        metrics.sight = Sight({"function": functions, "trigger": triggers}, lambda: _figures(world, fleet))
+        timing = ScheduleReconciler(kube, world, recorder, clock, firings)
+        queues = {"function": functions, "trigger": triggers, "schedule": schedules}
+        metrics.sight = Sight(queues, lambda: _figures(world, fleet))
         async with asyncio.TaskGroup() as group:
-            for mirror in (*world.mirrors, loads.mirror):
+            for mirror in (*world.mirrors, loads.mirror, firings.mirror):
                 group.create_task(mirror.run())
             group.create_task(follow_pulls(kube, clock, pods.pulled))
             # Nothing is decided from half of what there is.
             await world.synced()
             await loads.mirror.synced.wait()
-            _LOG.info("%d functions, %d triggers", len(world.functions.items), len(world.triggers.items))
+            await firings.mirror.synced.wait()
+            declared = (world.functions, world.triggers, world.schedules)
+            _LOG.info("%d functions, %d triggers, %d schedules", *(len(each.items) for each in declared))
             group.create_task(functions.run())
             group.create_task(triggers.run(workers=1))
+            group.create_task(schedules.run(workers=1))
             group.create_task(autoscaler.run())
             self._autoscaler = autoscaler
 

@@ -181,16 +181,15 @@ class Courier:
 async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:
     """Append ``events`` to a broker's stream, all or none; one that is there already is left out.
 
-    Returns whether each was new.
-    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
+    Returns whether each was new. Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     records = [
         Record(names.token(event.type), names.identity(event.source, event.id), event) for event in events
     ]
-    await store(log, stats, broker_key, records)
+    return await store(log, stats, broker_key, records)
 
 
-async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[Record]) -> None:
+async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[Record]) -> list[bool]:
     """Append ``records`` to a broker's stream as :func:`publish` does.
 
     A full stream is made room in by removing what every trigger has had.
