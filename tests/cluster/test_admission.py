@@ -25,6 +25,7 @@ from tests.declarations import (
     TRIGGER,
     TRIGGER_FAULTS,
     WHOLE_FUNCTION,
+    WHOLE_SCHEDULE,
     WHOLE_TRIGGER,
     Wrong,
 )
@@ -34,7 +35,7 @@ from torpor.providers.kubernetes.connection import connect
 from torpor.providers.kubernetes.kube import Call, closing
 from torpor.providers.kubernetes.resources import FUNCTIONS, SCHEDULES, TRIGGERS
 from torpor.spec.documents import Document, parse
-from torpor.spec.objects import function_of, trigger_of
+from torpor.spec.objects import function_of, schedule_of, trigger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,14 +191,19 @@ def paths(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, 
 def faults_of(item: Object) -> list[str]:
     """What the platform finds in ``item``, as it reads it from a cluster."""
     try:
-        (function_of if item["kind"] == "Function" else trigger_of)(item)
+        {"Function": function_of, "Trigger": trigger_of, "Schedule": schedule_of}[item["kind"]](item)
     except DeclarationError as error:
         return error.faults
     return []
 
 
+def only_looked_up(faults: list[str]) -> bool:
+    """Whether all of ``faults`` are of values that an API server knows the form of alone."""
+    return bool(faults) and all(fault.startswith(("spec.cron: ", "spec.timeZone: ")) for fault in faults)
+
+
 def test_the_server_and_the_models_agree_on_odd_values_in_every_field(definitions: Cluster) -> None:
-    items = [*changed(WHOLE_FUNCTION), *changed(WHOLE_TRIGGER)]
+    items = [*changed(WHOLE_FUNCTION), *changed(WHOLE_TRIGGER), *changed(WHOLE_SCHEDULE)]
 
     async def main() -> list[str | None]:
         gate = asyncio.Semaphore(AT_ONCE)
@@ -213,7 +219,7 @@ def test_the_server_and_the_models_agree_on_odd_values_in_every_field(definition
     differing = [
         (faults_of(item), answer)
         for item, answer in zip(items, answers, strict=True)
-        if bool(faults_of(item)) != (answer is not None)
+        if bool(faults_of(item)) != (answer is not None) and not only_looked_up(faults_of(item))
     ]
     print(f"\n{len(items)} objects, {sum(answer is not None for answer in answers)} refused")
     assert differing == []

@@ -143,7 +143,7 @@ def example(platform: Platform, namespace: str) -> Iterator[_Example]:
     made = _Example(platform, namespace)
     made.declare(platform.cluster.build(EXAMPLE))
     yield made
-    platform.cluster.kubectl("delete", "functions,triggers", "--all", "-n", namespace)
+    platform.cluster.kubectl("delete", "functions,triggers,schedules", "--all", "-n", namespace)
 
 
 def whole_parts(platform: Platform, component: str, least: int) -> None:
