@@ -181,7 +181,8 @@ class Courier:
 async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:
     """Append ``events`` to a broker's stream, all or none; one that is there already is left out.
 
-    Returns whether each was new. Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
+    Returns whether each was new.
+    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     records = [
         Record(names.token(event.type), names.identity(event.source, event.id), event) for event in events

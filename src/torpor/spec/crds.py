@@ -108,9 +108,12 @@ _FILE = _rule(
     "self.matches('^([^\\\\pC\\\\pZ]| )*$') && self.split('/').all(part, bytes(part).size() <= 255)",
     _shown("self") + ', a path of printable characters that a disk can have was expected"',
 )
+_RESERVED_NAMES = ", ".join(map(repr, RESERVED_ATTRIBUTES))
+_NO_EXTENSION = f"!name.matches('^[a-z0-9]+$') || name in [{_RESERVED_NAMES}]"
 _EXTENSIONS = _rule(
-    f"self.all(name, !(name in [{', '.join(repr(name) for name in RESERVED_ATTRIBUTES)}]))",
-    '"has a key that is no extension\'s, the names of extensions were expected"',
+    f"self.all(name, !({_NO_EXTENSION}))",
+    f'"has the key \'" + self.filter(name, {_NO_EXTENSION})[0] + '
+    '"\', the name of an extension in lower-case letters and digits was expected"',
 )
 _NO_CONTROL = _rule(
     "!self.matches('[\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]')",
@@ -225,7 +228,7 @@ _VALUE_RULES: dict[tuple[str, str], list[dict[str, str]]] = {
     ("ScheduledEvent", "type"): [_NO_CONTROL],
     ("ScheduledEvent", "source"): [_NO_CONTROL],
     ("ScheduledEvent", "subject"): [_NO_CONTROL],
-    ("ScheduledEvent", "extensions"): [_ATTRIBUTES, _EXTENSIONS],
+    ("ScheduledEvent", "extensions"): [_EXTENSIONS],
 }
 # What bounds the cost of rules, beside what the models say themselves.
 _EXTRAS: dict[tuple[str, str], dict[str, Any]] = {

@@ -23,7 +23,7 @@ from torpor.spec.cron import (
     zones,
 )
 from torpor.spec.faults import did_you_mean
-from torpor.spec.values import AttributeName, fault, shown
+from torpor.spec.values import fault, shown
 
 MAX_DATA_BYTES = 64 * 1024
 """Most data of a scheduled event, as JSON."""
@@ -40,6 +40,7 @@ CRON_PATTERN = rf"^(@({_NICKNAMES})|[^@\s]\S*(\s+\S+){{4,5}})$"
 ZONE_PATTERN = "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"
 CONTENT_TYPE_PATTERN = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?$"
 _CONTENT_TYPE = re.compile(CONTENT_TYPE_PATTERN[1:-1] + r"\Z")
+_ATTRIBUTE = re.compile(r"[a-z0-9]+\Z")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -99,6 +100,10 @@ def _content_type(value: str) -> str:
 
 
 def _extension(value: str) -> str:
+    if not _ATTRIBUTE.match(value):
+        raise fault(
+            f"is {shown(value)}, an event attribute's name in lower-case letters and digits was expected"
+        )
     if value in RESERVED_ATTRIBUTES:
         raise fault(f"is {shown(value)}, which is no extension: the name of one was expected")
     return value
@@ -138,7 +143,9 @@ EventText = Annotated[
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}),
 ]
 ContentType = Annotated[str, AfterValidator(_content_type), _schema(CONTENT_TYPE_PATTERN, MAX_TEXT_LENGTH)]
-ExtensionName = Annotated[AttributeName, AfterValidator(_extension)]
+ExtensionName = Annotated[
+    str, AfterValidator(_extension), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9]+$"})
+]
 JsonData = Annotated[Any, BeforeValidator(_data), WithJsonSchema({})]
 DataText = Annotated[
     str, AfterValidator(_data_text), WithJsonSchema({"type": "string", "maxLength": MAX_DATA_BYTES})
