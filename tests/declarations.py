@@ -22,6 +22,14 @@ metadata: {name: t}
 spec:
   subscriber: {function: f}
 """
+SCHEDULE = """\
+apiVersion: torpor.dev/v1alpha1
+kind: Schedule
+metadata: {name: s}
+spec:
+  cron: "@daily"
+"""
+SCHEDULE_WITHOUT_CRON = SCHEDULE.replace('cron: "@daily"', "broker: b")
 RESERVED = "/function, /events, /api, /system, /ui, /async-function"
 
 
@@ -176,17 +184,53 @@ TRIGGER_FAULTS = [
 ]  # fmt: skip
 """By the line at the end of :data:`TRIGGER`."""
 
+CRON_FAULTS = [
+    Wrong("cron: 5 4 * *", "6: spec.cron: is '5 4 * *', which has 4 fields, 5 were expected, or 6 with the seconds first"),
+    Wrong("cron: 61 * * * *", "6: spec.cron: is '61 * * * *', which has '61' for the minute, 0 to 59 was expected", None),
+    Wrong("cron: 0 9 * * MUN", "6: spec.cron: is '0 9 * * MUN', which has 'MUN' for the day-of-week, 0 to 7, SUN to SAT, 5#2 or 5L was expected; did you mean 'SUN'?", None),
+    Wrong("cron: '@dayly'", "6: spec.cron: is '@dayly', which is no nickname, one of @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly was expected; did you mean '@daily'?"),
+    Wrong("cron: 0 0 30 2 *", "6: spec.cron: is '0 0 30 2 *', which never comes due, a day that there is was expected", None),
+    Wrong("cron: '%s'" % ("1" * 101), "6: spec.cron: has 101 characters, at most 100 were expected"),
+    Wrong("cron: 5", "6: spec.cron: is 5, a text was expected: quote it"),
+]  # fmt: skip
+"""By the line at the end of :data:`SCHEDULE_WITHOUT_CRON`."""
+
+SCHEDULE_FAULTS = [
+    Wrong("timeZone: Europe/Berln", "6: spec.timeZone: is 'Europe/Berln', a time zone such as Europe/Berlin was expected; did you mean 'Europe/Berlin'?", None),
+    Wrong("timeZone: New_York", "6: spec.timeZone: is 'New_York', a time zone such as Europe/Berlin was expected; did you mean 'America/New_York'?", None),
+    Wrong("timeZone: ../UTC", "6: spec.timeZone: is '../UTC', a time zone such as Europe/Berlin was expected; did you mean 'UTC'?"),
+    Wrong("jitter: 25h", "6: spec.jitter: is '25h', 0s to 24h was expected"),
+    Wrong("missed: all", "6: spec.missed: is 'all', 'skip', 'run-once' or 'run-all' was expected"),
+    Wrong("mised: skip", "6: spec.mised: is not a field here, did you mean 'missed'?"),
+    Wrong("suspend: 1", "6: spec.suspend: is 1, true or false was expected"),
+    Wrong("broker: B", "6: spec.broker: is 'B', lower-case letters, digits and inner '-' were expected"),
+    Wrong("event: {type: ''}", "6: spec.event.type: is empty, a text of one or more characters was expected"),
+    Wrong('event: {subject: "a\\nb"}', "6: spec.event.subject: is 'a\\nb', a text without control characters was expected"),
+    Wrong("event: {source: %s}" % ("a" * 1025), "6: spec.event.source: has 1025 characters, at most 1024 were expected"),
+    Wrong("event: {data: 1, dataText: a}", "6: spec.event.dataText: stands beside 'data', one of them was expected"),
+    Wrong("event: {data: {a: .inf}}", "6: spec.event.data: is {'a': inf}, a value that JSON can have was expected", None),
+    Wrong("event: {data: %s}" % ("a" * 65_536), "6: spec.event.data: has 65538 bytes, at most 65536 were expected: store more as a blob, and give its address as the extension dataref", None),
+    Wrong("event: {dataContentType: text/plain}", "6: spec.event.dataContentType: is given without data, data or dataText was expected beside it"),
+    Wrong("event: {data: 1, dataContentType: json}", "6: spec.event.dataContentType: is 'json', a media type such as text/plain was expected"),
+    Wrong("event: {extensions: {Key: a}}", "6: spec.event.extensions.Key: is 'Key', an event attribute's name in lower-case letters and digits was expected", "spec.event.extensions"),
+    Wrong("event: {extensions: {time: a}}", "6: spec.event.extensions.time: is 'time', which is no extension: the name of one was expected", "spec.event.extensions"),
+    Wrong("event: {extensions: {a: ''}}", "6: spec.event.extensions.a: is empty, a text of one or more characters was expected"),
+    Wrong("event: {extensions: {%s}}" % ", ".join(f"a{n}: b" for n in range(33)), "6: spec.event.extensions: has 33 entries, at most 32 were expected"),
+    Wrong("event: {extensions: {%s}}" % ", ".join(f"a{n}: {'b' * 1000}" for n in range(9)), "6: spec.event.extensions: have, with type, source and subject, 9018 bytes, at most 8192 were expected", None),
+]  # fmt: skip
+"""By the line at the end of :data:`SCHEDULE`."""
+
 DOCUMENTS: list[tuple[str, list[str], str]] = [
     (FUNCTION.replace("v1alpha1", "v1"), ["1: apiVersion: is 'torpor.dev/v1', 'torpor.dev/v1alpha1' was expected", "4: spec: is empty, a value was expected: give it one, or leave it out"], 'no matches for kind "Function" in version "torpor.dev/v1"'),
     ("kind: Function\nmetadata: {name: f}", ["1: apiVersion: is missing, 'torpor.dev/v1alpha1' was expected"], "apiVersion not set"),
-    ("apiVersion: torpor.dev/v1alpha1\nmetadata: {name: f}", ["1: kind: is missing, Function or Trigger was expected"], "kind not set"),
-    ("apiVersion: torpor.dev/v1alpha1\nkind: Fnction", ["2: kind: is 'Fnction', Function or Trigger was expected, did you mean 'Function'?"], 'no matches for kind "Fnction"'),
-    ("apiVersion: torpor.dev/v1alpha1\nkind: [a]", ["2: kind: is ['a'], Function or Trigger was expected"], "kind isn't string type"),
+    ("apiVersion: torpor.dev/v1alpha1\nmetadata: {name: f}", ["1: kind: is missing, Function, Trigger or Schedule was expected"], "kind not set"),
+    ("apiVersion: torpor.dev/v1alpha1\nkind: Fnction", ["2: kind: is 'Fnction', Function, Trigger or Schedule was expected, did you mean 'Function'?"], 'no matches for kind "Fnction"'),
+    ("apiVersion: torpor.dev/v1alpha1\nkind: [a]", ["2: kind: is ['a'], Function, Trigger or Schedule was expected"], "kind isn't string type"),
     ("apiVersion: torpor.dev/v1alpha1\nkind: Function", ["1: metadata: is missing, it has to be given"], "resource name may not be empty"),
     ("apiVersion: torpor.dev/v1alpha1\nkind: Trigger\nmetadata: {}", ["1: spec: is missing, it has to be given", "3: metadata.name: is missing, it has to be given"], "resource name may not be empty"),
     ("just text", ["1: document: is 'just text', a mapping with apiVersion, kind, metadata and spec was expected"], "invalid object"),
     ("- a", ["1: document: is ['a'], a mapping with apiVersion, kind, metadata and spec was expected"], "invalid object"),
-    ("", ["1: declares nothing, a Function or a Trigger was expected"], "no objects passed"),
+    ("", ["1: declares nothing, Function, Trigger or Schedule was expected"], "no objects passed"),
     ("apiVersion: torpor.dev/v1alpha1\nkind: Function\nmetadata: {name: -a, namespace: a.b, labels: {'a b': c}}", [
         "3: metadata.name: is '-a', lower-case letters, digits and inner '-' were expected",
         "3: metadata.namespace: is 'a.b', lower-case letters, digits and inner '-' were expected",
@@ -223,6 +267,15 @@ RIGHT_TRIGGERS = [
 ]
 """Specs of triggers."""
 
+RIGHT_SCHEDULES = [
+    "{cron: 30 2 * * *}",
+    "{cron: '*/10 * * * * *', timeZone: Europe/Berlin, jitter: 1500ms, missed: run-once, suspend: true, broker: b}",
+    "{cron: '@hourly', event: {data: {a: [1, null, {b: ü}], c: null}}}",
+    "{cron: 0 0 L * 5L, event: {type: a, source: b, subject: c, dataText: d, dataContentType: text/csv, extensions: {partitionkey: k}}}",
+    "{cron: '@daily', missed: run-all, event: {data: false}}",
+]  # fmt: skip
+"""Specs of schedules."""
+
 WHOLE_FUNCTION: dict[str, Any] = json.loads("""{
   "apiVersion": "torpor.dev/v1alpha1", "kind": "Function", "metadata": {"name": "f", "namespace": "default"},
   "spec": {
@@ -255,6 +308,16 @@ WHOLE_TRIGGER: dict[str, Any] = json.loads("""{
       "retryAfterMax": "1m", "deadLetterSink": {"function": "f"}},
     "rateLimit": {"events": 5, "per": "1s"},
     "join": {"by": "fanoutid", "timeout": "1m", "onTimeout": "partial"}
+  }
+}""")
+WHOLE_SCHEDULE: dict[str, Any] = json.loads("""{
+  "apiVersion": "torpor.dev/v1alpha1", "kind": "Schedule", "metadata": {"name": "s", "namespace": "default"},
+  "spec": {
+    "cron": "30 2 * * *", "timeZone": "Europe/Berlin", "jitter": "1s", "missed": "skip", "suspend": true, "broker": "default",
+    "event": {
+      "type": "a", "source": "b", "subject": "c", "data": {"a": 1}, "dataContentType": "application/json",
+      "extensions": {"a": "b"}
+    }
   }
 }""")
 ODD: list[Any] = [

@@ -74,12 +74,12 @@ def definitions(cluster: Cluster) -> Iterator[Cluster]:
             made.append(f"--filename={ROOT / 'k8s' / name}")
     if made:
         cluster.kubectl("apply", "--server-side", *made)
-    crds = ("functions.torpor.dev", "triggers.torpor.dev")
+    crds = ("functions.torpor.dev", "triggers.torpor.dev", "schedules.torpor.dev")
     for crd in crds:
         cluster.kubectl(
             "wait", f"customresourcedefinition/{crd}", "--for=condition=Established", "--timeout=60s"
         )
-    cluster.kubectl("get", "functions,triggers", "--all-namespaces")  # it waits for their storage
+    cluster.kubectl("get", "functions,triggers,schedules", "--all-namespaces")  # it waits for their storage
     policy = "validatingadmissionpolicy/filters.torpor.dev"
     cluster.kubectl("wait", policy, "--for=jsonpath={.status.observedGeneration}=1", "--timeout=60s")
     yield cluster

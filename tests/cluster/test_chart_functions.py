@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from tests.cluster.charts import FUNCTIONS, KUBERNETES, NAMESPACE, Object, helm, refusal, render
 from tests.cluster.settings import ROOT
-from torpor.spec.objects import function_of, trigger_of
+from torpor.spec.objects import function_of, schedule_of, trigger_of
 
 EXAMPLE = FUNCTIONS / "examples" / "greeter-and-images.yaml"
 
@@ -52,6 +52,13 @@ def test_objects_are_what_the_platform_reads() -> None:
     assert found == values
 
 
+def test_schedules_are_what_the_platform_reads() -> None:
+    spec = {"cron": "30 2 * * *", "timeZone": "Europe/Berlin", "event": {"data": {"days": [1, None]}}}
+    [one] = render(FUNCTIONS, {"schedules": {"nightly": spec}})
+    assert one["spec"] == spec
+    assert schedule_of(one).spec.event.data == {"days": [1, None]}
+
+
 def test_large_numbers_stay_whole() -> None:
     spec = {"image": "a", "http": {"maxBodyBytes": 1024**3}}
     [one] = render(FUNCTIONS, {"functions": {"f": spec}})
@@ -78,6 +85,7 @@ def test_nothing_by_default() -> None:
         ),
         ({"functions": {"F_": {"image": "a"}}}, "'F_' does not match pattern"),
         ({"triggers": {"t": {}}}, "at '/triggers/t': missing property 'subscriber'"),
+        ({"schedules": {"s": {}}}, "at '/schedules/s': missing property 'cron'"),
         (
             {"triggers": {"t": {"subscriber": {"function": "f"}, "filters": [{"exakt": {"type": "a"}}]}}},
             "additional properties 'exakt' not allowed",

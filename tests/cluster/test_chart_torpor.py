@@ -363,7 +363,7 @@ def test_who_reaches_which_port() -> None:
         "internal": [pods("events")],
         "agent": [pods("controller"), pods("api")],
     }
-    assert chart.peers("events") == {"http": [pods("gateway")], "agent": [pods("api")]}
+    assert chart.peers("events") == {"http": [pods("gateway")], "agent": [pods("controller"), pods("api")]}
     assert chart.peers("api") == {"http": None, "blobs": [FUNCTION_PODS, pods("events")]}
     assert chart.peers("nats") == {"client": [pods("events"), pods("api")]}
     for policy in chart.of("NetworkPolicy"):
@@ -415,7 +415,7 @@ def test_nobody_may_more_than_its_work() -> None:
         if verb not in ("get", "list", "watch") and "functions-" not in part
     }
     controlled = ("deployments", "controllerrevisions", "services", "serviceaccounts", "networkpolicies")
-    status = ("functions/status", "triggers/status", "functions/finalizers")
+    status = ("functions/status", "triggers/status", "schedules/status", "functions/finalizers")
     pods = ("pods", "pods/resize", "events", "leases", "deployments/scale", "poddisruptionbudgets")
     assert writes == {
         *(("torpor-controller", name) for name in (*controlled, *status, *pods)),

@@ -20,6 +20,7 @@ from tests.cluster.killer import kill
 from tests.cluster.platform import NAMESPACE, Platform, is_ready, names, until
 from tests.cluster.settings import ROOT
 from torpor.events.jetstream import JetStreamLog
+from torpor.events.names import broker_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -143,7 +144,7 @@ def example(platform: Platform, namespace: str) -> Iterator[_Example]:
     made = _Example(platform, namespace)
     made.declare(platform.cluster.build(EXAMPLE))
     yield made
-    platform.cluster.kubectl("delete", "functions,triggers", "--all", "-n", namespace)
+    platform.cluster.kubectl("delete", "functions,triggers,schedules", "--all", "-n", namespace)
 
 
 def whole_parts(platform: Platform, component: str, least: int) -> None:
@@ -155,6 +156,37 @@ def whole_parts(platform: Platform, component: str, least: int) -> None:
 def test_every_tile_once_while_events_pods_and_nats_are_killed(platform: Platform, example: _Example) -> None:
     whole_parts(platform, "events", 2)
     asyncio.run(_disturbed(platform, example))
+
+
+def test_a_schedule_fires_once_each_second_and_says_so(platform: Platform, namespace: str) -> None:
+    whole_parts(platform, "events", 2)
+    schedule = {
+        "apiVersion": "torpor.dev/v1alpha1",
+        "kind": "Schedule",
+        "metadata": {"name": "ticks"},
+        "spec": {"cron": "* * * * * *", "event": {"type": "tick"}},
+    }
+    platform.cluster.apply([schedule], namespace)
+    where = ("-n", namespace, "schedule/ticks")
+
+    def status() -> dict[str, Any]:
+        item = json.loads(platform.cluster.kubectl("get", *where, "-o", "json"))
+        found: dict[str, Any] = item.get("status", {})
+        return found
+
+    until(lambda: bool(status().get("nextFiringTime")), "the next firing in the status")
+    until(lambda: bool(status().get("lastFiringTime")), "the last firing in the status")
+    assert [one["status"] for one in status()["conditions"]] == ["True"]
+    platform.cluster.kubectl("delete", *where)
+    times = asyncio.run(_ticks(platform, namespace))
+    assert times == sorted(set(times))
+    assert len(times) > 10
+
+
+async def _ticks(platform: Platform, namespace: str) -> list[str]:
+    async with _Example(platform, namespace).log() as log:
+        stream = broker_stream(f"{namespace}/default")
+        return [stored.event.attributes["time"] async for stored in log.read(stream, ">")]
 
 
 async def _disturbed(platform: Platform, example: _Example) -> None:

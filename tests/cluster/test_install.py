@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.clusters import Cluster
 
-DEFINITIONS = {"functions.torpor.dev", "triggers.torpor.dev"}
+DEFINITIONS = {"functions.torpor.dev", "triggers.torpor.dev", "schedules.torpor.dev"}
 CONNECTIONS = 16
 GREETED = "/function/greeter.{}/?name=Ada"
 # What comes and goes by itself, and what says only who did what.

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
     from torpor.binding import WireEvent
     from torpor.blobs import OpenBlob
-    from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
+    from torpor.spec.status import (
+        BrokerStatus,
+        FunctionStatus,
+        LogLine,
+        PlatformStatus,
+        ScheduleStatus,
+        TriggerStatus,
+    )
 
 
 class Backend(Protocol):
@@ -29,6 +36,10 @@ class Backend(Protocol):
 
     async def triggers(self) -> Sequence[TriggerStatus]:
         """Every declared trigger, with its counters."""
+        ...
+
+    async def schedules(self) -> Sequence[ScheduleStatus]:
+        """Every declared schedule, with its counters."""
         ...
 
     async def brokers(self) -> Sequence[BrokerStatus]:

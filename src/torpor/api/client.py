@@ -15,12 +15,19 @@ import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from torpor.api.documents import BrokerList, FunctionList, Health, StoredBlob, TriggerList
+from torpor.api.documents import BrokerList, FunctionList, Health, ScheduleList, StoredBlob, TriggerList
 from torpor.api.places import Place, find
 from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_structured, encode_batch, encode_structured
 from torpor.errors import ApiError, MalformedEventError, RefusedError, UnreachableError
 from torpor.settings import PlatformSettings
-from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
+from torpor.spec.status import (
+    BrokerStatus,
+    FunctionStatus,
+    LogLine,
+    PlatformStatus,
+    ScheduleStatus,
+    TriggerStatus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -76,6 +83,10 @@ class Client:
     def triggers(self) -> list[TriggerStatus]:
         """Every declared trigger."""
         return self._read("/api/v1/triggers", TriggerList).items
+
+    def schedules(self) -> list[ScheduleStatus]:
+        """Every declared schedule."""
+        return self._read("/api/v1/schedules", ScheduleList).items
 
     def brokers(self) -> list[BrokerStatus]:
         """Every broker."""

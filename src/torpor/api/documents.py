@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from torpor.spec.status import BrokerStatus, FunctionStatus, PartStatus, TriggerStatus
+from torpor.spec.status import BrokerStatus, FunctionStatus, PartStatus, ScheduleStatus, TriggerStatus
 
 
 class _Document(BaseModel):
@@ -22,6 +22,12 @@ class TriggerList(_Document):
     """Triggers, in the order of their namespaces and names."""
 
     items: list[TriggerStatus]
+
+
+class ScheduleList(_Document):
+    """Schedules, in the order of their namespaces and names."""
+
+    items: list[ScheduleStatus]
 
 
 class BrokerList(_Document):

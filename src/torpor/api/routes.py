@@ -10,13 +10,28 @@ from pydantic import WithJsonSchema
 from starlette.responses import StreamingResponse
 
 from torpor.api import filters
-from torpor.api.documents import BrokerList, FunctionList, Health, ProblemDocument, StoredBlob, TriggerList
+from torpor.api.documents import (
+    BrokerList,
+    FunctionList,
+    Health,
+    ProblemDocument,
+    ScheduleList,
+    StoredBlob,
+    TriggerList,
+)
 from torpor.api.refusals import RefusalError, unknown
 from torpor.api.streams import MEDIA_TYPE, Streams
 from torpor.binding import WireEvent, encode_structured
 from torpor.blobs.base import ANSWER_HEADERS, WRONG_TYPE, is_type
 from torpor.problems import ProblemType
-from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
+from torpor.spec.status import (
+    BrokerStatus,
+    FunctionStatus,
+    LogLine,
+    PlatformStatus,
+    ScheduleStatus,
+    TriggerStatus,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -50,7 +65,7 @@ router = APIRouter()
 _FilterText = Annotated[
     str, WithJsonSchema({"type": "string", "pattern": filters.FORM, "maxLength": filters.MAX_LENGTH})
 ]
-R = TypeVar("R", FunctionStatus, TriggerStatus, BrokerStatus)
+R = TypeVar("R", FunctionStatus, TriggerStatus, ScheduleStatus, BrokerStatus)
 
 
 def _backend(request: Request) -> Backend:
@@ -63,7 +78,7 @@ def _streams(request: Request) -> Streams:
     return streams
 
 
-def _key(resource: FunctionStatus | TriggerStatus | BrokerStatus) -> str:
+def _key(resource: FunctionStatus | TriggerStatus | ScheduleStatus | BrokerStatus) -> str:
     return f"{resource.namespace}/{resource.name}"
 
 
@@ -122,6 +137,12 @@ def _log_line(line: LogLine) -> bytes:
 async def list_triggers(request: Request) -> TriggerList:
     """Every declared trigger, with its counters."""
     return TriggerList(items=_sorted(await _backend(request).triggers()))
+
+
+@router.get("/schedules", tags=["events"])
+async def list_schedules(request: Request) -> ScheduleList:
+    """Every declared schedule, with its counters and its last and next firing."""
+    return ScheduleList(items=_sorted(await _backend(request).schedules()))
 
 
 @router.get("/brokers", tags=["events"])

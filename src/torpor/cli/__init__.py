@@ -23,8 +23,8 @@ FAILED, WRONG = 1, 2
 
 VERBS = {
     "build": "Build the images of functions.",
-    "deploy": "Declare functions and triggers to a cluster.",
-    "describe": "Show all there is to say of a function.",
+    "deploy": "Declare functions, triggers and schedules to a cluster.",
+    "describe": "Show all there is to say of a function or a schedule.",
     "doctor": "Check this machine and the platform that runs on it.",
     "events": "Send events, and watch them go by.",
     "invoke": "Call a function.",

@@ -1,4 +1,4 @@
-"""``torpor deploy``: declares functions and triggers to a cluster, and waits until they are ready.
+"""``torpor deploy``: declares functions, triggers and schedules to a cluster, and waits until they are ready.
 
 Server-side apply with the user's own credentials: Kubernetes decides what is allowed, and what others have
 declared about the same objects stays.
@@ -30,7 +30,7 @@ from torpor.errors import (
     ClusterUnreachableError,
     DeclarationError,
 )
-from torpor.providers.kubernetes.resources import FUNCTIONS, TRIGGERS
+from torpor.providers.kubernetes.resources import FUNCTIONS, SCHEDULES, TRIGGERS
 from torpor.settings import PlatformSettings
 from torpor.spec.load import load
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.kube import Kube
     from torpor.providers.kubernetes.resources import Object, Resource
     from torpor.spec.load import Declared
+    from torpor.spec.models import Schedule, Trigger
 
 MANAGER = "torpor-deploy"
 """The field manager of what is declared."""
@@ -50,7 +51,7 @@ _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 2.0
 
 
-@click.command("deploy", short_help="Declare functions and triggers to a cluster.")
+@click.command("deploy", short_help="Declare functions, triggers and schedules to a cluster.")
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--image", "texts", metavar="NAME=REFERENCE", multiple=True, help="The image of a function.")
 @click.option(
@@ -146,11 +147,14 @@ def _objects(
         for one in declared.functions.values()
         if (reference := deployable.image(one, images, built)) is not None
     ]
-    triggers = [
-        deployable.trigger_object(one, _namespace(one.metadata.model_fields_set, namespace))
-        for one in declared.triggers.values()
+    declared_others: list[Trigger | Schedule] = [*declared.triggers.values(), *declared.schedules.values()]
+    others = [
+        deployable.events_object(one, _namespace(one.metadata.model_fields_set, namespace))
+        for one in declared_others
     ]
-    return [*sorted(functions, key=name_of), *sorted(triggers, key=name_of)]
+    # Schedules come last, when there is who gets their events.
+    others.sort(key=lambda item: (item["kind"] == "Schedule", name_of(item)))
+    return [*sorted(functions, key=name_of), *others]
 
 
 def _namespace(given: set[str], namespace: str | None) -> str | None:
@@ -296,4 +300,4 @@ class _Deployment:
 
 
 def _resource(item: Object) -> Resource:
-    return {"Function": FUNCTIONS, "Trigger": TRIGGERS}[item["kind"]]
+    return {"Function": FUNCTIONS, "Trigger": TRIGGERS, "Schedule": SCHEDULES}[item["kind"]]

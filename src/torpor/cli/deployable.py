@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.resources import Object
     from torpor.spec.faults import Fault
     from torpor.spec.load import Declared
-    from torpor.spec.models import Function, Trigger
+    from torpor.spec.models import Function, Resource, Schedule, Trigger
 
 _IMAGE: TypeAdapter[str] = TypeAdapter(ImageName)
 _NEEDS_IMAGE = (
@@ -71,7 +71,11 @@ def faults(
     that was asked for.
     """
     found = []
-    resources: list[Function | Trigger] = [*declared.functions.values(), *declared.triggers.values()]
+    resources: list[Resource] = [
+        *declared.functions.values(),
+        *declared.triggers.values(),
+        *declared.schedules.values(),
+    ]
     for one in resources:
         named = "namespace" in one.metadata.model_fields_set
         if namespace is not None and named and one.metadata.namespace != namespace:
@@ -117,14 +121,12 @@ def function_object(function: Function, reference: str, namespace: str | None) -
     return _object(function, {**spec, "image": reference}, namespace)
 
 
-def trigger_object(trigger: Trigger, namespace: str | None) -> Object:
-    """The object that declares ``trigger`` to a cluster."""
-    return _object(
-        trigger, trigger.spec.model_dump(mode="json", by_alias=True, exclude_unset=True), namespace
-    )
+def events_object(one: Trigger | Schedule, namespace: str | None) -> Object:
+    """The object that declares a trigger or a schedule to a cluster."""
+    return _object(one, one.spec.model_dump(mode="json", by_alias=True, exclude_unset=True), namespace)
 
 
-def _object(one: Function | Trigger, spec: Object, namespace: str | None) -> Object:
+def _object(one: Resource, spec: Object, namespace: str | None) -> Object:
     metadata: dict[str, Any] = {"name": one.metadata.name, "namespace": namespace or one.metadata.namespace}
     if one.metadata.labels:
         metadata["labels"] = one.metadata.labels

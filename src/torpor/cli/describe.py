@@ -1,4 +1,4 @@
-"""``torpor describe``: all there is to say of one function."""
+"""``torpor describe``: all there is to say of one function, or of one schedule."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ from torpor.cli import figures
 from torpor.cli.output import output_option, print_json, print_table
 from torpor.cli.target import connect, context_option, full_name, namespace_option
 from torpor.clock import SystemClock
+from torpor.spec.faults import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torpor.cli import Globals
-    from torpor.spec.status import FunctionStatus, TriggerStatus
+    from torpor.spec.status import FunctionStatus, ScheduleStatus, TriggerStatus
 
 
-@click.command("describe", short_help="Show all there is to say of a function.")
+@click.command("describe", short_help="Show all there is to say of a function or a schedule.")
 @click.argument("name")
 @namespace_option
 @context_option
 @output_option
 @click.pass_obj
 def command(chosen: Globals, name: str, namespace: str | None, output: str) -> None:
-    """Show all there is to say of the function NAME or NAME.NAMESPACE."""
-    space, short = full_name(name, namespace)
+    """Show all there is to say of the function NAME or NAME.NAMESPACE, or of the schedule schedule/NAME."""
+    kind, slash, rest = name.rpartition("/")
+    if slash and kind != "schedule":
+        raise click.UsageError(f"{name!r} is no name, NAME or NAME.NAMESPACE was expected, or schedule/NAME")
+    space, short = full_name(rest, namespace)
+    if kind:
+        _describe_schedule(chosen, space, short, output)
+        return
     with connect(chosen) as client:
         function = client.function(short, space)
         triggers = [
@@ -42,6 +49,41 @@ def command(chosen: Globals, name: str, namespace: str | None, output: str) -> N
         click.echo(f"{label + ':':<14}{value}")
     _show("Instances", _INSTANCE_COLUMNS, _instances(function, SystemClock().now()), "none: at rest")
     _show("Triggers", _TRIGGER_COLUMNS, _triggers(triggers), "none: no event goes to it")
+
+
+def _describe_schedule(chosen: Globals, space: str, name: str, output: str) -> None:
+    with connect(chosen) as client:
+        found = client.schedules()
+    one = next((one for one in found if (one.namespace, one.name) == (space, name)), None)
+    if one is None:
+        near = did_you_mean(name, [each.name for each in found if each.namespace == space])
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise click.ClickException(f"there is no schedule {name!r} in namespace {space!r}{hint}")
+    if output == "json":
+        print_json(one)
+        return
+    for label, value in _schedule_facts(one):
+        click.echo(f"{label + ':':<14}{value}")
+
+
+def _schedule_facts(one: ScheduleStatus) -> Iterable[tuple[str, object]]:
+    yield "Name", one.name
+    yield "Namespace", one.namespace
+    yield "Ready", "yes" if one.ready else "no"
+    if one.reason:
+        yield "State" if one.ready else "Problem", one.reason
+    yield "Cron", one.cron
+    yield "Time zone", one.time_zone
+    if one.jitter_seconds:
+        yield "Jitter", f"up to {figures.duration(one.jitter_seconds)}"
+    yield "Missed ones", one.missed_policy
+    yield "Broker", one.broker
+    yield "Event type", one.event_type
+    late = "" if one.late_seconds is None else f", {one.late_seconds:.3f} s late"
+    yield "Last firing", f"{figures.moment(one.last) or 'none yet'}{late}"
+    yield "Next firing", figures.moment(one.next) or "none"
+    yield "Fired", one.fired
+    yield "Missed", one.missed
 
 
 _INSTANCE_COLUMNS = ("id", "state", "revision", "pid", "memory", "age", "started in", "endpoint")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -21,6 +26,11 @@ def duration(seconds: float) -> str:
                 else f"{whole // unit_seconds}{unit}"
             )
     return f"{whole}s"
+
+
+def moment(at: datetime | None) -> str | None:
+    """A time in UTC to the second; ``None`` stays."""
+    return None if at is None else at.strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def size(number_bytes: int | None) -> str | None:

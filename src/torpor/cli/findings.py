@@ -83,6 +83,8 @@ def platform(
     found += [Finding("declarations", "problem", fault, advice.faults) for fault in status.faults]
     if not status.faults:
         seen = f"{plural(status.functions, 'function')} and {plural(status.triggers, 'trigger')}"
+        if status.schedules:
+            seen = f"{seen.replace(' and', ',')} and {plural(status.schedules, 'schedule')}"
         found.append(Finding("declarations", "ok", seen))
     return found
 

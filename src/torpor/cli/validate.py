@@ -15,7 +15,7 @@ from torpor.spec.load import inspect
 if TYPE_CHECKING:
     from torpor.spec.faults import Fault
     from torpor.spec.load import Declared
-    from torpor.spec.models import Function, Trigger
+    from torpor.spec.models import Resource
 
 
 @click.command("validate", short_help="Check declarations, and say everything that is wrong.")
@@ -37,7 +37,11 @@ def command(ctx: click.Context, paths: tuple[Path, ...], output: str) -> None:
             click.echo(str(fault))
         click.echo(f"{plural(len(faults), 'fault')} found", err=True)
     else:
-        resources: list[Function | Trigger] = [*declared.functions.values(), *declared.triggers.values()]
+        resources: list[Resource] = [
+            *declared.functions.values(),
+            *declared.triggers.values(),
+            *declared.schedules.values(),
+        ]
         rows = [(resource.kind, resource.key, declared.origin(resource)) for resource in resources]
         print_table(("kind", "name", "declared in"), rows, empty="nothing is declared")
     ctx.exit(WRONG if faults else 0)
@@ -48,5 +52,6 @@ def _document(declared: Declared, faults: list[Fault]) -> dict[str, object]:
         "valid": not faults,
         "functions": sorted(declared.functions),
         "triggers": sorted(declared.triggers),
+        "schedules": sorted(declared.schedules),
         "faults": [asdict(fault) for fault in faults],
     }

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.resources import Object
     from torpor.scaling.load import Load
     from torpor.scaling.loop import ScalingState
-    from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, TriggerStatus
+    from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, ScheduleStatus, TriggerStatus
     from torpor.transport import Client
 
 _LOG = logging.getLogger("torpor.api")
@@ -71,6 +71,7 @@ class ClusterBackend:
         self._started_at = clock.now()
         self._functions = Mirror(kube, resources.FUNCTIONS, clock, lambda _: None)
         self._triggers = Mirror(kube, resources.TRIGGERS, clock, lambda _: None)
+        self._schedules = Mirror(kube, resources.SCHEDULES, clock, lambda _: None)
         self._pods = Mirror(
             kube, resources.PODS, clock, self._pod_changed, labels=names.SELECTOR, group=function_key
         )
@@ -99,7 +100,8 @@ class ClusterBackend:
 
     @property
     def _mirrors(self) -> tuple[Mirror, ...]:
-        return (self._functions, self._triggers, self._pods, self._parts, self._loads.mirror)
+        declared = (self._functions, self._triggers, self._schedules)
+        return (*declared, self._pods, self._parts, self._loads.mirror)
 
     def _pod_changed(self, pod: Object) -> None:
         self._logs.changed(function_key(pod))
@@ -123,16 +125,26 @@ class ClusterBackend:
             for name, item in list(self._triggers.items.items())
         ]
 
+    async def schedules(self) -> Sequence[ScheduleStatus]:
+        """Every declared schedule."""
+        state = views.events_sum(await self._events.states())
+        return [
+            views.schedule_status(item, state.schedules.get(name))
+            for name, item in list(self._schedules.items.items())
+        ]
+
     async def brokers(self) -> Sequence[BrokerStatus]:
-        """Every broker: those that triggers read, and the one that there always is."""
+        """Every broker: those that triggers read or schedules fill, and the one that there always is."""
         state = views.events_sum(await self._events.states())
         brokers = [(name, broker_of(item)) for name, item in self._triggers.items.items()]
-        return broker_statuses(brokers, state, self._url)
+        filled = [broker_of(item) for item in self._schedules.items.values()]
+        return broker_statuses(brokers, state, self._url, filled)
 
     async def status(self) -> PlatformStatus:
         """The platform itself: every pod of it."""
         pods = list(self._parts.items.values())
-        objects = (*self._functions.items.values(), *self._triggers.items.values())
+        declared = (self._functions, self._triggers, self._schedules)
+        objects = [item for mirror in declared for item in mirror.items.values()]
         return PlatformStatus(
             version=metadata.version("torpor"),
             started_at=datetime.fromtimestamp(self._started_at, UTC),
@@ -140,6 +152,7 @@ class ClusterBackend:
             parts=views.parts(pods, await self._memory()),
             functions=len(self._functions.items),
             triggers=len(self._triggers.items),
+            schedules=len(self._schedules.items),
             faults=views.faults(objects),
         )
 

@@ -8,7 +8,7 @@ from torpor.cluster.reader import Reader
 from torpor.events import names
 from torpor.events.declaration import Declaration
 from torpor.events.dispatcher import Stray
-from torpor.spec.objects import function_of, trigger_of
+from torpor.spec.objects import function_of, schedule_of, trigger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,22 +23,29 @@ class Declarations:
         self._gateway = gateway
         self._functions = Reader(function_of)
         self._triggers = Reader(trigger_of)
+        self._schedules = Reader(schedule_of)
 
-    def read(self, functions: Mapping[str, Object], triggers: Mapping[str, Object]) -> Declaration:
+    def read(
+        self,
+        functions: Mapping[str, Object],
+        triggers: Mapping[str, Object],
+        schedules: Mapping[str, Object],
+    ) -> Declaration:
         """The declaration that the objects, by their keys, make together."""
         declared = self._functions.read(functions)
         return Declaration(
             triggers=tuple(trigger for _, trigger in sorted(self._triggers.read(triggers).items())),
+            schedules=tuple(one for _, one in sorted(self._schedules.read(schedules).items())),
             brokers=(names.DEFAULT_BROKER,),
             timeouts_seconds={key: function.spec.timeout_seconds for key, function in declared.items()},
             gateway=self._gateway,
         )
 
 
-def broker_of(trigger: Object) -> str:
-    """The key of the broker that a Trigger reads, faulty or not, by what it says itself."""
-    broker = (trigger.get("spec") or {}).get("broker") or "default"
-    return f"{trigger['metadata']['namespace']}/{broker}"
+def broker_of(item: Object) -> str:
+    """The key of the broker that a Trigger reads or a Schedule fills, faulty or not: what it says itself."""
+    broker = (item.get("spec") or {}).get("broker") or "default"
+    return f"{item['metadata']['namespace']}/{broker}"
 
 
 def kept(triggers: Iterable[Object]) -> set[Stray]:

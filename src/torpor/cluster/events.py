@@ -1,6 +1,8 @@
-"""An events pod: ingress and dispatcher, fed by what the Kubernetes API has of Functions and Triggers.
+"""An events pod: ingress, scheduler and dispatcher, fed by what the Kubernetes API has of Functions, Triggers
+and Schedules.
 
-Several of them work on one event log. Each takes in events, and delivers those of plain triggers; what can
+Several of them work on one event log. Each takes in events, fires schedules, and delivers those of plain
+triggers; what can
 have but one worker is done by the one that leads. The lease decides who begins, and the log shuts out whoever
 led before, so that a leader goes on while the API server is away.
 """
@@ -60,6 +62,7 @@ class EventsPod:
         self._news = asyncio.Event()
         self._functions = Mirror(kube, resources.FUNCTIONS, clock, lambda _: self._news.set())
         self._triggers = Mirror(kube, resources.TRIGGERS, clock, lambda _: self._news.set())
+        self._schedules = Mirror(kube, resources.SCHEDULES, clock, lambda _: self._news.set())
         self._leader = Leader(
             kube,
             clock,
@@ -108,10 +111,9 @@ class EventsPod:
                 await service.close(0.0)
 
     async def _work(self, service: Service, ending: asyncio.Event) -> None:
-        tasks = [
-            asyncio.create_task(work)
-            for work in (self._functions.run(), self._triggers.run(), self._declare_for_ever(service))
-        ]
+        mirrors = (self._functions, self._triggers, self._schedules)
+        tasks = [asyncio.create_task(mirror.run()) for mirror in mirrors]
+        tasks.append(asyncio.create_task(self._declare_for_ever(service)))
         try:
             await alongside(first_of(service.declared.wait(), ending.wait()), tasks)
             if ending.is_set():
@@ -130,6 +132,7 @@ class EventsPod:
         self._leaving = True
         for task in reversed(tasks):  # who leads gives up the lead first
             await cancel(task)
+        await service.scheduler.close()
         await service.dispatcher.halt()
         await asyncio.gather(
             self._clock.sleep(self._settings.leave_seconds),
@@ -146,10 +149,13 @@ class EventsPod:
     async def _declare_for_ever(self, service: Service) -> None:
         await self._functions.synced.wait()
         await self._triggers.synced.wait()
+        await self._schedules.synced.wait()
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
             self._news.clear()
-            declaration = self._declarations.read(self._functions.items, self._triggers.items)
+            declaration = self._declarations.read(
+                self._functions.items, self._triggers.items, self._schedules.items
+            )
             if declaration != self._declared:
                 self._declared = declaration
                 try:
@@ -186,14 +192,16 @@ class EventsPod:
                 self._doubt()
 
     async def _forget_for_ever(self, service: Service) -> None:
-        """Remove what belongs to no trigger, when that is sure."""
+        """Remove what belongs to no trigger and no schedule, when that is sure."""
         before: set[Stray] = set()
+        schedules_before: set[str] = set()
         while True:
             await self._clock.sleep(FORGET_SECONDS)
             try:
                 before = await self._forget(service, before)
+                schedules_before = await self._forget_schedules(service, schedules_before)
             except (ClusterError, EventLogError) as error:
-                _LOG.warning("what belongs to no trigger can't be removed yet: %s", error)
+                _LOG.warning("what belongs to no trigger or schedule can't be removed yet: %s", error)
 
     async def _forget(self, service: Service, before: set[Stray]) -> set[Stray]:
         found = await service.dispatcher.strays()
@@ -201,6 +209,13 @@ class EventsPod:
             # Read from the API server itself: another pod may know of a trigger that is not known here yet.
             listed = await self._kube.list(resources.TRIGGERS)
             await service.dispatcher.remove(sure - kept(listed.items))
+        return found
+
+    async def _forget_schedules(self, service: Service, before: set[str]) -> set[str]:
+        found = await service.scheduler.strays()
+        if sure := found & before:
+            listed = await self._kube.list(resources.SCHEDULES)
+            await service.scheduler.remove(sure - {resources.key(item) for item in listed.items})
         return found
 
     # --- HTTP -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torpor.errors import DeclarationError
-from torpor.spec.models import Function, Trigger
+from torpor.spec.models import Function, Schedule, Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.resources import Object
 
 _LOG = logging.getLogger("torpor.kubernetes")
-_Declared = TypeVar("_Declared", Function, Trigger)
+_Declared = TypeVar("_Declared", Function, Trigger, Schedule)
 
 
 class Reader(Generic[_Declared]):

@@ -12,11 +12,11 @@ from torpor.controller.status import READY, SERVING, condition, has_ended, is_re
 from torpor.endpoint import Endpoint
 from torpor.errors import DeclarationError
 from torpor.events import views
-from torpor.events.declaration import EventsState, TriggerReport
+from torpor.events.declaration import EventsState, ScheduleReport, TriggerReport
 from torpor.scaling.told import scaling_status
 from torpor.spec.models import FunctionSpec
-from torpor.spec.objects import function_of, trigger_of
-from torpor.spec.status import FunctionStatus, InstanceStatus, PartStatus, TriggerStatus
+from torpor.spec.objects import function_of, schedule_of, trigger_of
+from torpor.spec.status import FunctionStatus, InstanceStatus, PartStatus, ScheduleStatus, TriggerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -133,6 +133,7 @@ def events_sum(states: Iterable[EventsState]) -> EventsState:
     published: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     triggers: dict[str, TriggerReport] = {}
+    schedules: dict[str, ScheduleReport] = {}
     for state in states:
         published.update(state.published_by_broker)
         refused.update(state.refused)
@@ -146,7 +147,45 @@ def events_sum(states: Iterable[EventsState]) -> EventsState:
                 pending=max(before.pending, report.pending),
                 problem=before.problem or report.problem,
             )
-    return EventsState(published_by_broker=dict(published), triggers=triggers, refused=dict(refused))
+        for key, one in state.schedules.items():
+            schedules[key] = _together(schedules.get(key, ScheduleReport()), one)
+    return EventsState(
+        published_by_broker=dict(published), triggers=triggers, schedules=schedules, refused=dict(refused)
+    )
+
+
+def _together(one: ScheduleReport, other: ScheduleReport) -> ScheduleReport:
+    """What two pods tell of one schedule. Each firing counts with the pod whose event the broker took."""
+    newer = max(one, other, key=lambda report: report.last.timestamp() if report.last else 0.0)
+    late = [report.late_seconds for report in (one, other) if report.late_seconds is not None]
+    return ScheduleReport(
+        fired=one.fired + other.fired,
+        missed=one.missed + other.missed,
+        last=newer.last,
+        next=min((report.next for report in (one, other) if report.next), default=None),
+        late_seconds=min(late, default=None),
+        problem=one.problem or other.problem,
+    )
+
+
+def schedule_status(item: Object, report: ScheduleReport | None) -> ScheduleStatus:
+    """The view of the Schedule ``item``; of one that is wrong, too."""
+    metadata, spec = item["metadata"], item.get("spec", {})
+    try:
+        return views.schedule_status(schedule_of(item), report)
+    except DeclarationError as error:
+        return ScheduleStatus(
+            name=metadata["name"],
+            namespace=metadata["namespace"],
+            cron=str(spec.get("cron", "")),
+            time_zone=str(spec.get("timeZone", "UTC")),
+            broker=str(spec.get("broker", "default")),
+            event_type=str((spec.get("event") or {}).get("type") or f"{metadata['name']}.fired"),
+            missed_policy=str(spec.get("missed", "skip")),
+            suspended=bool(spec.get("suspend", False)),
+            ready=False,
+            reason="; ".join(error.faults),
+        )
 
 
 def trigger_status(item: Object, counts: EventCounts | None, problem: str) -> TriggerStatus:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torpor.controller import names
 from torpor.controller.events import Recorder
+from torpor.controller.firings import Firings
 from torpor.controller.fleet import ClusterFleet
 from torpor.controller.functions import FunctionReconciler
 from torpor.controller.instances import parked_since
@@ -16,6 +17,7 @@ from torpor.controller.loads import GatewayLoads
 from torpor.controller.podstarts import PodStarts
 from torpor.controller.pulls import follow_pulls
 from torpor.controller.queue import WorkQueue
+from torpor.controller.schedules import ScheduleReconciler
 from torpor.controller.spans import PodStartSpans
 from torpor.controller.status import is_ready
 from torpor.controller.telemetry import ControllerMetrics, InstanceFigures, Sight
@@ -84,9 +86,10 @@ class Controller:
     async def _work(self, client: Client) -> None:
         clock, kube, metrics = self._clock, self._kube, self.metrics
         counts = metrics.queues
-        # Both reconcilers are made below.
+        # The reconcilers are made below.
         functions = WorkQueue(clock, lambda key: reconciler.reconcile(key), counts["function"])  # noqa: PLW0108
         triggers = WorkQueue(clock, lambda key: telling.reconcile(key), counts["trigger"])  # noqa: PLW0108
+        schedules = WorkQueue(clock, lambda key: timing.reconcile(key), counts["schedule"])  # noqa: PLW0108
 
         def started(function: str, pod: str, parts: Sequence[Part]) -> None:
             if spans is not None:
@@ -108,7 +111,15 @@ class Controller:
                     triggers.add(name)
 
         pods = PodStarts(metrics.starts.observe, started)
-        world = World(kube, clock, changed, trigger_changed, lambda pod: pods.see(pod, clock.monotonic()))
+        world = World(
+            kube,
+            clock,
+            changed,
+            trigger_changed,
+            on_pod=lambda pod: pods.see(pod, clock.monotonic()),
+            on_schedule=schedules.add,
+        )
+        firings = Firings(kube, client, clock, self._platform.namespace)
         loads = GatewayLoads(kube, client, clock, self._platform.namespace)
         spans = None if self._tracer is None else PodStartSpans(self._tracer, clock, loads.waiting)
         fleet = ClusterFleet(functions.add, world.ready)
@@ -118,9 +129,11 @@ class Controller:
             kube, world, fleet, autoscaler, self._platform, recorder, clock, loads.active
         )
         telling = TriggerReconciler(kube, world, recorder, clock)
-        metrics.sight = Sight({"function": functions, "trigger": triggers}, lambda: _figures(world, fleet))
+        timing = ScheduleReconciler(kube, world, recorder, clock, firings)
+        queues = {"function": functions, "trigger": triggers, "schedule": schedules}
+        metrics.sight = Sight(queues, lambda: _figures(world, fleet))
         async with asyncio.TaskGroup() as group:
-            for mirror in (*world.mirrors, loads.mirror):
+            for mirror in (*world.mirrors, loads.mirror, firings.mirror):
                 group.create_task(mirror.run())
             group.create_task(follow_pulls(kube, clock, pods.pulled))
             if spans is not None:
@@ -128,9 +141,12 @@ class Controller:
             # Nothing is decided from half of what there is.
             await world.synced()
             await loads.mirror.synced.wait()
-            _LOG.info("%d functions, %d triggers", len(world.functions.items), len(world.triggers.items))
+            await firings.mirror.synced.wait()
+            declared = (world.functions, world.triggers, world.schedules)
+            _LOG.info("%d functions, %d triggers, %d schedules", *(len(each.items) for each in declared))
             group.create_task(functions.run())
             group.create_task(triggers.run(workers=1))
+            group.create_task(schedules.run(workers=1))
             group.create_task(autoscaler.run())
             self._autoscaler = autoscaler
 

@@ -215,6 +215,32 @@ def trigger_status(
     }
 
 
+def schedule_status(
+    generation: int,
+    before: Mapping[str, Any],
+    now: str,
+    *,
+    suspended: bool,
+    problem: str,
+    last: str | None,
+    upcoming: str | None,
+) -> dict[str, Any]:
+    """The status of a schedule; ``last`` and ``upcoming`` are planned times, as text."""
+    one = (READY, "True", "Declared", "it fires at its times")
+    if suspended:
+        one = (READY, "True", "Suspended", "it rests until it is not suspended any more")
+    elif problem:
+        one = (READY, "False", "NotFiring", _short(problem))
+    elif upcoming is None:
+        one = (READY, "False", "NothingPlanned", "there is no time left at which it comes due")
+    times = {"lastFiringTime": last, "nextFiringTime": upcoming}
+    return {
+        "observedGeneration": generation,
+        "conditions": [_condition(one, generation, before, now)],
+        **{name: text for name, text in times.items() if text is not None},
+    }
+
+
 def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     """The condition of type ``kind`` in a status."""
     return next((one for one in status.get("conditions", ()) if one["type"] == kind), None)

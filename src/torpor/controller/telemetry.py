@@ -55,7 +55,7 @@ class ControllerMetrics(Collector):
     def __init__(self, leading: Callable[[], bool]) -> None:
         self._leading = leading
         self.starts = ColdStarts()
-        self.queues = {"function": QueueCounts(), "trigger": QueueCounts()}
+        self.queues = {kind: QueueCounts() for kind in ("function", "trigger", "schedule")}
         self.sight: Sight | None = None
 
     def collect(self) -> Iterator[Metric]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torpor.controller.manifests import covers
 from torpor.controller.status import Trouble, refused_status, trigger_status
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from torpor.controller.events import Recorder
     from torpor.controller.world import World
     from torpor.providers.kubernetes.kube import Kube
-    from torpor.providers.kubernetes.resources import Object
+    from torpor.providers.kubernetes.mirror import Mirror
+    from torpor.providers.kubernetes.resources import Object, Resource
     from torpor.spec.models import Trigger
 
 
@@ -44,18 +45,7 @@ class TriggerReconciler:
             status = refused_status(generation, "Invalid", error.faults, before, now)
         else:
             status = trigger_status(generation, self._trouble(trigger), before, now)
-        if covers(before, status):
-            return None
-        metadata = {name: item["metadata"][name] for name in ("name", "namespace", "uid")}
-        head = {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": metadata}
-        try:
-            written = await self._kube.apply(
-                resources.TRIGGERS, {**head, "status": status}, subresource="status"
-            )
-        except ClusterMissingError:  # it was deleted meanwhile
-            return None
-        self._world.triggers.wrote(written)
-        await self._recorder.changed(item, before, status)
+        await write_status(self._kube, self._world.triggers, resources.TRIGGERS, self._recorder, item, status)
         return None
 
     def _trouble(self, trigger: Trigger) -> Trouble | None:
@@ -89,3 +79,23 @@ def has_sink_broker(item: Object) -> bool:
 
 def _broker_of(item: Object) -> str:
     return f"{item['metadata']['namespace']}/{(item.get('spec') or {}).get('broker', 'default')}"
+
+
+async def write_status(
+    kube: Kube, mirror: Mirror, resource: Resource, recorder: Recorder, item: Object, status: dict[str, Any]
+) -> None:
+    """Have ``status`` be all that ``item`` says of itself, and tell of it where that is news.
+
+    Raises :class:`~torpor.errors.ClusterError`.
+    """
+    before = item.get("status", {})
+    if covers(before, status) and before.keys() <= status.keys():
+        return
+    metadata = {name: item["metadata"][name] for name in ("name", "namespace", "uid")}
+    head = {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": metadata}
+    try:
+        written = await kube.apply(resource, {**head, "status": status}, subresource="status")
+    except ClusterMissingError:  # it was deleted meanwhile
+        return
+    mirror.wrote(written)
+    await recorder.changed(item, before, status)

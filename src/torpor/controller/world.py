@@ -30,10 +30,10 @@ _OWNED = (
 
 
 class World:
-    """Mirrors of Functions, Triggers and all that is made for them.
+    """Mirrors of Functions, Triggers, Schedules and all that is made for them.
 
-    ``on_function`` and ``on_trigger`` are told the key of what has to be looked at, ``on_pod`` each pod that
-    has changed.
+    ``on_function``, ``on_trigger`` and ``on_schedule`` are told the key of what has to be looked at,
+    ``on_pod`` each pod that has changed.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class World:
         on_function: Callable[[str], None],
         on_trigger: Callable[[str], None],
         on_pod: Callable[[Object], None] = lambda _: None,
+        on_schedule: Callable[[str], None] = lambda _: None,
     ) -> None:
         def owned(item: Object) -> None:
             if item["kind"] == resources.PODS.kind:
@@ -51,6 +52,7 @@ class World:
 
         self.functions = Mirror(kube, resources.FUNCTIONS, clock, lambda item: on_function(key(item)))
         self.triggers = Mirror(kube, resources.TRIGGERS, clock, lambda item: on_trigger(key(item)))
+        self.schedules = Mirror(kube, resources.SCHEDULES, clock, lambda item: on_schedule(key(item)))
         self.claims = Claims(on_function)
         """The routes that functions declare, as far as they were looked at."""
         self._owned = {
@@ -60,7 +62,7 @@ class World:
     @property
     def mirrors(self) -> list[Mirror]:
         """All of them, to be run."""
-        return [self.functions, self.triggers, *self._owned.values()]
+        return [self.functions, self.triggers, self.schedules, *self._owned.values()]
 
     async def synced(self) -> None:
         """Return once everything has been seen."""

@@ -178,18 +178,19 @@ class Courier:
         return None
 
 
-async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> None:
+async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:
     """Append ``events`` to a broker's stream, all or none; one that is there already is left out.
 
+    Returns whether each was new.
     Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     records = [
         Record(names.token(event.type), names.identity(event.source, event.id), event) for event in events
     ]
-    await store(log, stats, broker_key, records)
+    return await store(log, stats, broker_key, records)
 
 
-async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[Record]) -> None:
+async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[Record]) -> list[bool]:
     """Append ``records`` to a broker's stream as :func:`publish` does.
 
     A full stream is made room in by removing what every trigger has had.
@@ -204,3 +205,4 @@ async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[
     if len(new) != len(records):
         raise EventLogError(f"the log answered for {len(new)} of {len(records)} records")
     stats.count_published(broker_key, sum(new))
+    return new

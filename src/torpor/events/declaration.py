@@ -11,8 +11,8 @@ from pydantic.alias_generators import to_camel
 
 from torpor.endpoint import Endpoint
 from torpor.events.dispatcher import Declared
-from torpor.spec.models import Trigger
-from torpor.spec.status import EventCounts
+from torpor.spec.models import Schedule, Trigger
+from torpor.spec.status import EventCounts, ScheduleCounts
 
 
 class _Document(BaseModel):
@@ -36,8 +36,9 @@ class Declaration(_Document):
     """Everything that is declared, whole, each time it changes."""
 
     triggers: tuple[Trigger, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
     brokers: tuple[str, ...] = ()
-    """Keys of the brokers beside those that triggers read."""
+    """Keys of the brokers beside those that triggers read and schedules fill."""
     timeouts_seconds: dict[str, float] = Field(default_factory=dict)
     """The functions' own time-outs, by key."""
     gateway: str = ""
@@ -45,7 +46,8 @@ class Declaration(_Document):
 
     def declared(self) -> Declared:
         """What the dispatcher takes."""
-        return Declared(self.triggers, self.brokers, self.timeouts_seconds)
+        brokers = dict.fromkeys((*self.brokers, *(one.broker_key for one in self.schedules)))
+        return Declared(self.triggers, tuple(brokers), self.timeouts_seconds)
 
     def endpoint(self) -> Endpoint | None:
         """The gateway, if it is known."""
@@ -62,13 +64,22 @@ class TriggerReport(EventCounts):
     """What is wrong, if anything is."""
 
 
+class ScheduleReport(ScheduleCounts):
+    """A schedule as a process has it."""
+
+    problem: str = ""
+    """What keeps it from firing, if anything does."""
+
+
 class EventsState(_Document):
-    """The counters of all brokers and triggers, by their keys."""
+    """The counters of all brokers, triggers and schedules, by their keys."""
 
     published_by_broker: dict[str, int] = Field(default_factory=dict)
     """Events taken in durably."""
     triggers: dict[str, TriggerReport] = Field(default_factory=dict)
     """The triggers that are at work."""
+    schedules: dict[str, ScheduleReport] = Field(default_factory=dict)
+    """The schedules that are at work; of suspended ones, what they did before."""
     refused: dict[str, int] = Field(default_factory=dict)
     """Requests that the ingress refused, by kind of problem."""
 

@@ -1,4 +1,4 @@
-"""Everything that takes in and delivers events: ingress, dispatcher and counters on one event log.
+"""Everything that takes in, makes and delivers events: ingress, scheduler, dispatcher on one event log.
 
 The process that runs it is chosen elsewhere: ``python -m torpor.events`` on a laptop, ``torpor role events``
 in a pod. It keeps nothing that counts: what waits is in the event log, what is declared is told to it again
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
@@ -18,11 +19,18 @@ from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
 from torpor.events import names
 from torpor.events.claims import Claims
-from torpor.events.declaration import Declaration, EventsHealth, EventsState, TriggerReport
+from torpor.events.declaration import (
+    Declaration,
+    EventsHealth,
+    EventsState,
+    ScheduleReport,
+    TriggerReport,
+)
 from torpor.events.dispatcher import STOP_GRACE_SECONDS, Dispatcher
 from torpor.events.http_sender import GatewaySender
 from torpor.events.ingress import Ingress
 from torpor.events.jetstream import JetStreamLog
+from torpor.events.scheduler import Scheduler
 from torpor.events.stats import Stats
 from torpor.transport import Client
 
@@ -39,7 +47,7 @@ _LONGEST_PAUSE_SECONDS = 5.0
 
 
 class Service:
-    """Ingress and dispatcher. ``shared`` says that other processes do the same on the same log.
+    """Ingress, scheduler and dispatcher. ``shared`` says that other processes do the same on the same log.
 
     Data that is too large for an event goes to ``blobs_url``, if there is one.
     """
@@ -59,6 +67,7 @@ class Service:
         self._client = Client(max_connections_per_endpoint=_MAX_CONNECTIONS, clock=clock)
         self._sender = GatewaySender(self._client, clock)
         self.dispatcher = Dispatcher(log, self._sender, clock, claims=claims, stats=self.stats, shared=shared)
+        self.scheduler = Scheduler(log, clock, self.stats, shared=shared)
         self.ingress = Ingress(log, claims=claims, stats=self.stats)
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""
@@ -76,7 +85,11 @@ class Service:
         self._sender.gateway = declaration.endpoint()
         declared = declaration.declared()
         await self.dispatcher.apply(declared)
-        self.stats.forget_all_but([trigger.key for trigger in declaration.triggers])
+        await self.scheduler.apply(declaration.schedules)
+        self.stats.forget_all_but(
+            [trigger.key for trigger in declaration.triggers],
+            [schedule.key for schedule in declaration.schedules],
+        )
         self.ingress.set_brokers(declared.all_brokers())
         self.declared.set()
 
@@ -97,7 +110,23 @@ class Service:
                 )
                 for key, state in states.items()
             },
+            schedules=self._schedules(),
         )
+
+    def _schedules(self) -> dict[str, ScheduleReport]:
+        at_work = self.scheduler.at_work()
+        reports = {}
+        for key in sorted(at_work.keys() | self.stats.schedules.keys()):
+            task, tally = at_work.get(key), self.stats.of_schedule(key)
+            reports[key] = ScheduleReport(
+                fired=tally.fired,
+                missed=tally.missed,
+                late_seconds=tally.late_seconds,
+                last=_time(task.last) if task else None,
+                next=_time(task.next) if task else None,
+                problem=task.problem if task else "",
+            )
+        return reports
 
     def health(self) -> EventsHealth:
         """How it is."""
@@ -111,9 +140,14 @@ class Service:
 
     async def close(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         """Stop; deliveries under way for longer than ``grace_seconds`` are made again later."""
+        await self.scheduler.close()
         await self.dispatcher.close(grace_seconds)
         await self._client.close()
         await self._log.close()
+
+
+def _time(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 async def connect(

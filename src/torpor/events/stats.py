@@ -1,4 +1,4 @@
-"""What happened to events, counted by broker and trigger."""
+"""What happened to events, counted by broker, trigger and schedule."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import orjson
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from torpor.runtime.metrics import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -27,6 +29,26 @@ class TriggerCounts:
     """Events that became dead letters."""
 
 
+@dataclass(slots=True)
+class ScheduleTally:
+    """Of one schedule."""
+
+    fired: int = 0
+    """Firings whose event this process has put into the broker."""
+    missed: int = 0
+    """Firings that were left out."""
+    lateness: Histogram = field(default_factory=Histogram)
+    """How late their events were in the broker, jitter aside; since the process started."""
+    late_seconds: float | None = None
+    """The same of the newest one."""
+
+    def observe(self, late_seconds: float) -> None:
+        """One more has fired."""
+        self.fired += 1
+        self.late_seconds = late_seconds
+        self.lateness.observe(late_seconds)
+
+
 @dataclass(slots=True, eq=False)
 class Stats(Collector):
     """All counters; a collector for Prometheus too."""
@@ -38,6 +60,8 @@ class Stats(Collector):
     sinks: dict[str, TriggerCounts] = field(default_factory=dict)
     """By trigger key, the deliveries of its dead letters to their sink; those that it did not take count as
     dead-lettered."""
+    schedules: dict[str, ScheduleTally] = field(default_factory=dict)
+    """By schedule key."""
     refused: dict[str, int] = field(default_factory=dict)
     """By kind of problem: requests that the ingress refused."""
 
@@ -57,19 +81,28 @@ class Stats(Collector):
         """The counters of the sink of a trigger's dead letters, to count on."""
         return self.sinks.setdefault(trigger_key, TriggerCounts())
 
-    def forget_all_but(self, trigger_keys: Collection[str]) -> None:
-        """Drop the counters of triggers that are not declared any more."""
+    def of_schedule(self, schedule_key: str) -> ScheduleTally:
+        """The counters of a schedule, to count on."""
+        return self.schedules.setdefault(schedule_key, ScheduleTally())
+
+    def forget_all_but(self, trigger_keys: Collection[str], schedule_keys: Collection[str] = ()) -> None:
+        """Drop the counters of triggers and schedules that are not declared any more."""
         self.triggers = {key: counts for key, counts in self.triggers.items() if key in trigger_keys}
         self.sinks = {key: counts for key, counts in self.sinks.items() if key in trigger_keys}
+        self.schedules = {key: counts for key, counts in self.schedules.items() if key in schedule_keys}
 
     def dump(self) -> bytes:
         """All counters, for :meth:`load`."""
+        schedules = {
+            key: {name: getattr(one, name) for name in _TALLY} for key, one in self.schedules.items()
+        }
         return orjson.dumps(
             {
                 "published": self.published,
                 "triggers": self.triggers,
                 "sinks": self.sinks,
                 "refused": self.refused,
+                "schedules": schedules,
             }
         )
 
@@ -83,7 +116,9 @@ class Stats(Collector):
             raise TypeError("the counters are no JSON object")
         published, refused = _numbers(document.get("published")), _numbers(document.get("refused"))
         triggers, sinks = _counts(document.get("triggers")), _counts(document.get("sinks", {}))
+        schedules = _tallies(document.get("schedules", {}))
         self.published, self.refused, self.triggers, self.sinks = published, refused, triggers, sinks
+        self.schedules = schedules
 
     def collect(self) -> Iterator[Metric]:
         """The counters as Prometheus metrics."""
@@ -103,6 +138,23 @@ class Stats(Collector):
             yield _family(f"torpor_events_{name}", text, name, self.triggers)
         for name, text in _SINK_COUNTERS.items():
             yield _family(f"torpor_events_sink_{name}", text, name, self.sinks)
+        yield from self._of_schedules()
+
+    def _of_schedules(self) -> Iterator[Metric]:
+        labels = ["namespace", "schedule"]
+        for name, text in _TALLY.items():
+            family = CounterMetricFamily(f"torpor_schedule_{name}", f"{text}.", labels=labels)
+            for key, tally in self.schedules.items():
+                family.add_metric(key.split("/"), getattr(tally, name))
+            yield family
+        lateness = HistogramMetricFamily(
+            "torpor_schedule_lateness_seconds",
+            "How late firings' events were in the broker, jitter aside.",
+            labels=labels,
+        )
+        for key, tally in self.schedules.items():
+            lateness.add_metric(key.split("/"), tally.lateness.buckets(), tally.lateness.total)
+        yield lateness
 
 
 def _family(name: str, text: str, field_name: str, counts: dict[str, TriggerCounts]) -> CounterMetricFamily:
@@ -118,12 +170,26 @@ def _counts(value: object) -> dict[str, TriggerCounts]:
     return {key: TriggerCounts(**_numbers(counts)) for key, counts in value.items()}
 
 
+def _tallies(value: object) -> dict[str, ScheduleTally]:
+    if not isinstance(value, dict):
+        raise TypeError("the schedules' counters are no JSON object")
+    numbers = {key: _numbers(counts) for key, counts in value.items()}
+    return {
+        key: ScheduleTally(fired=counts.get("fired", 0), missed=counts.get("missed", 0))
+        for key, counts in numbers.items()
+    }
+
+
 def _numbers(value: object) -> dict[str, int]:
     if not isinstance(value, dict) or not all(isinstance(number, int) for number in value.values()):
         raise TypeError("the counters are no numbers by name")
     return value
 
 
+_TALLY = {
+    "fired": "Firings of schedules whose event is in the broker",
+    "missed": "Firings of schedules that were left out",
+}
 _COUNTERS = {
     "delivered": "Deliveries that succeeded",
     "redelivered": "Deliveries that were not the first of their event",

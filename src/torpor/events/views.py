@@ -1,17 +1,18 @@
-"""What ``/api/v1`` shows of triggers and brokers, wherever they run. Pure."""
+"""What ``/api/v1`` shows of triggers, schedules and brokers, wherever they run. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from torpor.events.names import DEFAULT_BROKER
-from torpor.spec.status import BrokerStatus, EventCounts, TriggerStatus
+from torpor.events.schedule_marks import type_of
+from torpor.spec.status import BrokerStatus, EventCounts, ScheduleCounts, ScheduleStatus, TriggerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torpor.events.declaration import EventsState
-    from torpor.spec.models import Trigger
+    from torpor.events.declaration import EventsState, ScheduleReport
+    from torpor.spec.models import Schedule, Trigger
 
 
 def trigger_status(trigger: Trigger, counts: EventCounts | None, problem: str) -> TriggerStatus:
@@ -29,14 +30,35 @@ def trigger_status(trigger: Trigger, counts: EventCounts | None, problem: str) -
     )
 
 
-def broker_statuses(
-    brokers: Iterable[tuple[str, str]], state: EventsState, gateway_url: str
-) -> list[BrokerStatus]:
-    """The views of the broker that there always is, and of those that triggers read.
+def schedule_status(schedule: Schedule, report: ScheduleReport | None) -> ScheduleStatus:
+    """The view of ``schedule``; ``report`` is ``None`` while the events part says nothing of it."""
+    spec = schedule.spec
+    problem = report.problem if report is not None else "not at work yet"
+    counts = report or ScheduleCounts()
+    return ScheduleStatus(
+        name=schedule.metadata.name,
+        namespace=schedule.metadata.namespace,
+        cron=spec.cron,
+        time_zone=spec.time_zone,
+        broker=spec.broker,
+        event_type=type_of(schedule),
+        missed_policy=spec.missed,
+        jitter_seconds=spec.jitter_seconds,
+        suspended=spec.suspend,
+        ready=spec.suspend or not problem,
+        reason="suspended" if spec.suspend else problem,
+        **{name: getattr(counts, name) for name in ScheduleCounts.model_fields},
+    )
 
-    ``brokers`` are pairs of keys: a trigger and the broker that it reads.
+
+def broker_statuses(
+    brokers: Iterable[tuple[str, str]], state: EventsState, gateway_url: str, filled: Iterable[str] = ()
+) -> list[BrokerStatus]:
+    """The views of the broker that there always is, and of those that triggers read or schedules fill.
+
+    ``brokers`` are pairs of keys: a trigger and the broker that it reads; ``filled`` are keys of others.
     """
-    readers: dict[str, list[str]] = {DEFAULT_BROKER: []}
+    readers: dict[str, list[str]] = {DEFAULT_BROKER: [], **{key: [] for key in filled}}
     for trigger, broker in brokers:
         readers.setdefault(broker, []).append(trigger)
     return [

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
     from torpor.events.declaration import EventsState
     from torpor.local.reports import Tell
-    from torpor.spec.models import Trigger
+    from torpor.spec.models import Schedule, Trigger
 
 _RETRY_SECONDS = 0.5
 _STOP_SECONDS = 15.0
@@ -96,16 +96,19 @@ class EventsProcess:
     async def declare(
         self,
         triggers: Sequence[Trigger],
+        schedules: Sequence[Schedule],
         brokers: Sequence[str],
         timeouts_seconds: Mapping[str, float],
         gateway: Endpoint,
     ) -> None:
-        """Have events delivered as declared, now and after each restart; ``gateway`` leads to the functions.
+        """Have events made and delivered as declared, now and after each restart.
 
+        ``gateway`` leads to the functions.
         Raises :class:`~torpor.errors.EventLogError`.
         """
         self._declaration = Declaration(
             triggers=tuple(triggers),
+            schedules=tuple(schedules),
             brokers=tuple(brokers),
             timeouts_seconds=dict(timeouts_seconds),
             gateway=str(gateway),

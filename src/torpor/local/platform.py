@@ -17,7 +17,7 @@ from torpor.blobs import BlobStore
 from torpor.clock import cancel
 from torpor.errors import TorporError
 from torpor.events.names import DEFAULT_BROKER
-from torpor.events.views import broker_statuses, trigger_status
+from torpor.events.views import broker_statuses, schedule_status, trigger_status
 from torpor.gateway.gateway import Gateway
 from torpor.local.events_process import EventsProcess
 from torpor.local.lock import DataFolder
@@ -43,8 +43,15 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
     from torpor.otlp import Tracer
-    from torpor.spec.models import Function, Trigger
-    from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PartStatus, TriggerStatus
+    from torpor.spec.models import Function, Schedule, Trigger
+    from torpor.spec.status import (
+        BrokerStatus,
+        FunctionStatus,
+        LogLine,
+        PartStatus,
+        ScheduleStatus,
+        TriggerStatus,
+    )
 
 HOST = "127.0.0.1"
 """Nobody but this machine is served: a laptop's platform has no access control yet."""
@@ -179,8 +186,15 @@ class LocalPlatform:
 
     # --- what the reloader asks of the data path --------------------------------------------------------
 
-    async def serve(self, functions: Mapping[str, Function], triggers: Mapping[str, Trigger]) -> None:
-        """Lead requests to ``functions`` and events through ``triggers``, and to no others."""
+    async def serve(
+        self,
+        functions: Mapping[str, Function],
+        triggers: Mapping[str, Trigger],
+        schedules: Mapping[str, Schedule],
+    ) -> None:
+        """Lead requests to ``functions`` and events through ``triggers``, and to no others; and fire
+        ``schedules``.
+        """
         for key in self._reloader.current.functions.keys() - functions.keys():
             self._autoscaler.forget(key)
             self._book.forget(key)
@@ -189,7 +203,11 @@ class LocalPlatform:
             self._autoscaler.set(key, function.spec)
         timeouts = {key: function.spec.timeout_seconds for key, function in functions.items()}
         await self._events.declare(
-            list(triggers.values()), [DEFAULT_BROKER], timeouts, self._gateway.internal
+            list(triggers.values()),
+            list(schedules.values()),
+            [DEFAULT_BROKER],
+            timeouts,
+            self._gateway.internal,
         )
 
     def fail(self, key: str, problem: str | None) -> None:
@@ -234,11 +252,20 @@ class LocalPlatform:
             for key, trigger in self._reloader.current.triggers.items()
         ]
 
+    async def schedules(self) -> Sequence[ScheduleStatus]:
+        """Every declared schedule."""
+        state = await self._events.state()
+        return [
+            schedule_status(schedule, state.schedules.get(key))
+            for key, schedule in self._reloader.current.schedules.items()
+        ]
+
     async def brokers(self) -> Sequence[BrokerStatus]:
         """Every broker."""
         declared = self._reloader.current.triggers.items()
         brokers = [(key, trigger.broker_key) for key, trigger in declared]
-        return broker_statuses(brokers, await self._events.state(), self.url)
+        filled = [schedule.broker_key for schedule in self._reloader.current.schedules.values()]
+        return broker_statuses(brokers, await self._events.state(), self.url, filled)
 
     async def status(self) -> PlatformStatus:
         """The platform itself."""
@@ -250,6 +277,7 @@ class LocalPlatform:
             parts=tuple(await self._parts()),
             functions=len(now.functions),
             triggers=len(now.triggers),
+            schedules=len(now.schedules),
             sources=tuple(str(path) for path in self._options.paths),
             loaded_at=None if now.loaded_at is None else datetime.fromtimestamp(now.loaded_at, UTC),
             faults=(*now.faults, *(f"{key}: {text}" for key, text in sorted(now.problems.items()))),

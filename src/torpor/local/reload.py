@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.local.reports import Tell
     from torpor.providers.base import Provider
-    from torpor.spec.models import Function, Trigger
+    from torpor.spec.models import Function, Schedule, Trigger
 
 _AT_ONCE = 4
 PATIENCE_SECONDS = 5.0
@@ -35,10 +35,17 @@ _WAITING = "what has changed since waits until this is put right"
 
 
 class DataPath(Protocol):
-    """What has to know which functions and triggers there are."""
+    """What has to know which functions, triggers and schedules there are."""
 
-    async def serve(self, functions: Mapping[str, Function], triggers: Mapping[str, Trigger]) -> None:
-        """Lead requests to ``functions`` and events through ``triggers``, and to no others."""
+    async def serve(
+        self,
+        functions: Mapping[str, Function],
+        triggers: Mapping[str, Trigger],
+        schedules: Mapping[str, Schedule],
+    ) -> None:
+        """Lead requests to ``functions`` and events through ``triggers``, and to no others; and fire
+        ``schedules``.
+        """
         ...
 
     def fail(self, key: str, problem: str | None) -> None:
@@ -53,6 +60,7 @@ class Current:
     functions: dict[str, Function] = field(default_factory=dict)
     """As they run; where the newest version is broken, this is the one before, if there was one."""
     triggers: dict[str, Trigger] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
     origins: dict[tuple[str, str], str] = field(default_factory=dict)
     """``file:line`` by kind and key."""
     problems: dict[str, str] = field(default_factory=dict)
@@ -131,9 +139,11 @@ class Reloader:
             self._spawn(self._reload_later())
         functions = {key: one for key, one in before.functions.items() if ("Function", key) in kept}
         triggers = {key: one for key, one in before.triggers.items() if ("Trigger", key) in kept}
+        schedules = {key: one for key, one in before.schedules.items() if ("Schedule", key) in kept}
         return Declared(
             functions={**functions, **declared.functions},
             triggers={**triggers, **declared.triggers},
+            schedules={**schedules, **declared.schedules},
             origins={**{each: before.origins[each] for each in kept}, **declared.origins},
         )
 
@@ -148,6 +158,7 @@ class Reloader:
         steps = plan(self._prints, {**kept, **prints})
         changed = bool(steps.apply or steps.remove or self.current.faults)
         changed = changed or declared.triggers != self.current.triggers
+        changed = changed or declared.schedules != self.current.schedules
         for key in (*steps.apply, *steps.remove):
             await self._stop_starting(key)
         for key in steps.apply:
@@ -163,6 +174,8 @@ class Reloader:
         if changed:
             functions, triggers = len(declared.functions), len(declared.triggers)
             text = f"{_count(functions, 'function')}, {_count(triggers, 'trigger')}"
+            if declared.schedules:
+                text += f", {_count(len(declared.schedules), 'schedule')}"
             self._tell(Report(News.LOADED, "declarations", text))
         for key, task in self._starting.items():
             if key in steps.apply:
@@ -183,11 +196,12 @@ class Reloader:
             key: now.functions.get(key, function) if key in problems or key in self._starting else function
             for key, function in declared.functions.items()
         }
-        await self._data_path.serve(running, declared.triggers)
+        await self._data_path.serve(running, declared.triggers, declared.schedules)
         for key in outcomes:
             # With a version before, that one serves on; without, callers are told why there is none.
             self._data_path.fail(key, problems.get(key) if self._provider.state(key) is None else None)
         now.functions, now.triggers, now.problems = running, dict(declared.triggers), problems
+        now.schedules = dict(declared.schedules)
         now.origins = {identity: str(origin) for identity, origin in declared.origins.items()}
 
     async def _apply(self, function: Function) -> str | None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import orjson
 
+from torpor.spec.models import KINDS
 from torpor.spec.schema import schema
 from torpor.spec.written import main
 
 SCHEMA_FILE = "values.schema.json"
-_WHOLE = ("Function", "Trigger", "Metadata")
+_WHOLE = (*KINDS, "Metadata")
 _LEFT_OUT = frozenset(("x-bounds", "format"))
 
 
@@ -43,6 +44,7 @@ def values_schema() -> dict[str, Any]:
             "global": {"type": "object", "description": "What a parent chart gives; nothing here reads it."},
             "functions": _plain(by_name("Function", "Functions by name.")),
             "triggers": _plain(by_name("Trigger", "Triggers by name.")),
+            "schedules": _plain(by_name("Schedule", "Schedules by name.")),
         },
         "$defs": used,
     }

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from torpor.spec.models import MAX_FILTER_DEPTH
 from torpor.spec.schema import BOUNDS, schema
+from torpor.spec.timing import MAX_TEXT_LENGTH, RESERVED_ATTRIBUTES
 from torpor.spec.values import RESERVED_PATHS
 from torpor.spec.written import main
 
@@ -33,6 +34,9 @@ _DEFAULTS = {
     ("Scaling", "minScale"): 0,
     ("FunctionSpec", "scaling"): {},
     ("TriggerSpec", "broker"): "default",
+    ("ScheduleSpec", "broker"): "default",
+    ("ScheduleSpec", "timeZone"): "UTC",
+    ("ScheduleSpec", "suspend"): False,
 }
 _REQUIRED = {"Function": ["spec"]}
 # What rules say in other words than the schema would, and of the very field.
@@ -103,6 +107,17 @@ _KEY = _rule(
 _FILE = _rule(
     "self.matches('^([^\\\\pC\\\\pZ]| )*$') && self.split('/').all(part, bytes(part).size() <= 255)",
     _shown("self") + ', a path of printable characters that a disk can have was expected"',
+)
+_RESERVED_NAMES = ", ".join(map(repr, RESERVED_ATTRIBUTES))
+_NO_EXTENSION = f"!name.matches('^[a-z0-9]+$') || name in [{_RESERVED_NAMES}]"
+_EXTENSIONS = _rule(
+    f"self.all(name, !({_NO_EXTENSION}))",
+    f'"has the key \'" + self.filter(name, {_NO_EXTENSION})[0] + '
+    '"\', the name of an extension in lower-case letters and digits was expected"',
+)
+_NO_CONTROL = _rule(
+    "!self.matches('[\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]')",
+    '"has a control character, a text without one was expected"',
 )
 
 
@@ -187,6 +202,19 @@ _OBJECT_RULES: dict[str, list[dict[str, str]]] = {
         )
     ],
 }
+# Of schedules, what an API server can see; expression and zone are looked up by the controller.
+_OBJECT_RULES["ScheduledEvent"] = [
+    _rule(
+        "!(has(self.data) && has(self.dataText))",
+        "\"stands beside 'data', one of them was expected\"",
+        ".dataText",
+    ),
+    _rule(
+        "!has(self.dataContentType) || has(self.data) || has(self.dataText)",
+        '"is given without data, data or dataText was expected beside it"',
+        ".dataContentType",
+    ),
+]
 # Rules for a field's value, or for each entry of its list, by model and field.
 _VALUE_RULES: dict[tuple[str, str], list[dict[str, str]]] = {
     ("Amounts", "cpu"): [_QUANTITY_IS_POSITIVE],
@@ -197,6 +225,10 @@ _VALUE_RULES: dict[tuple[str, str], list[dict[str, str]]] = {
     ("Source", "requirements"): [_FILE],
     ("Http", "paths"): _PATH,
     ("Http", "hosts"): [_HOST],
+    ("ScheduledEvent", "type"): [_NO_CONTROL],
+    ("ScheduledEvent", "source"): [_NO_CONTROL],
+    ("ScheduledEvent", "subject"): [_NO_CONTROL],
+    ("ScheduledEvent", "extensions"): [_EXTENSIONS],
 }
 # What bounds the cost of rules, beside what the models say themselves.
 _EXTRAS: dict[tuple[str, str], dict[str, Any]] = {
@@ -204,6 +236,11 @@ _EXTRAS: dict[tuple[str, str], dict[str, Any]] = {
     ("EnvVar", "value"): {"pattern": r"^[^\x00]*$"},
     ("Source", "path"): {"maxLength": _LONGEST_TEXT},
     ("Source", "requirements"): {"maxLength": _LONGEST_TEXT},
+    ("ScheduledEvent", "data"): {"x-kubernetes-preserve-unknown-fields": True},
+    ("ScheduledEvent", "extensions"): {
+        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH},
+        "maxProperties": 32,
+    },
 }
 
 
@@ -334,6 +371,24 @@ _TRIGGER_STATUS = {
     "description": "How it is; written by the platform.",
     "properties": {"observedGeneration": _OBSERVED, "conditions": _CONDITIONS},
 }
+_SCHEDULE_STATUS = {
+    "type": "object",
+    "description": "How it is; written by the platform.",
+    "properties": {
+        "observedGeneration": _OBSERVED,
+        "conditions": _CONDITIONS,
+        "lastFiringTime": {
+            "type": "string",
+            "format": "date-time",
+            "description": "For when the newest firing was planned; it may be a minute old.",
+        },
+        "nextFiringTime": {
+            "type": "string",
+            "format": "date-time",
+            "description": "For when the next firing is planned; none while it rests.",
+        },
+    },
+}
 
 
 def _column(name: str, path: str, kind: str = "string", description: str = "") -> dict[str, Any]:
@@ -360,6 +415,17 @@ _COLUMNS = {
         _AGE,
         _REASON,
     ],
+    "Schedule": [
+        _READY,
+        _column("Cron", ".spec.cron"),
+        _column("Zone", ".spec.timeZone"),
+        _column("Suspend", ".spec.suspend", "boolean"),
+        _column("Broker", ".spec.broker"),
+        _column("Last", ".status.lastFiringTime", "date"),
+        _AGE,
+        _column("Next", ".status.nextFiringTime") | {"priority": 1},
+        _REASON,
+    ],
 }
 
 
@@ -368,6 +434,7 @@ def definitions() -> dict[str, dict[str, Any]]:
     return {
         "functions.yaml": _definition("Function", "functions", ["fn"], _FUNCTION_STATUS, scales=True),
         "triggers.yaml": _definition("Trigger", "triggers", [], _TRIGGER_STATUS, scales=False),
+        "schedules.yaml": _definition("Schedule", "schedules", [], _SCHEDULE_STATUS, scales=False),
     }
 
 

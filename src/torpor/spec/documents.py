@@ -117,7 +117,10 @@ def _syntax(error: MarkedYAMLError) -> Defect:
     mark = error.problem_mark or error.context_mark
     problem = _first_line(error.problem or str(error))
     context = f" {_first_line(error.context)}" if error.context else ""
-    return Defect(mark.line + 1 if mark else 1, "YAML", f"{problem}{context}, valid YAML was expected")
+    # What a cron expression meets that is not quoted.
+    quoting = "alias" in context or "'@' that cannot start" in problem
+    hint = ": quote a text that begins with such a character" if quoting else ""
+    return Defect(mark.line + 1 if mark else 1, "YAML", f"{problem}{context}, valid YAML was expected{hint}")
 
 
 def _first_line(text: str) -> str:
@@ -162,7 +165,10 @@ class _Composer:
     def _alias(self, event: AliasEvent, line: int) -> _Node:
         target = self.anchors.get(event.anchor)
         if target is None:
-            raise _DefectError(line, f"refers to {shown(event.anchor)}, an anchor above it was expected")
+            hint = "" if event.anchor.isalnum() else ": quote a text that begins with '*'"
+            raise _DefectError(
+                line, f"refers to {shown(event.anchor)}, an anchor above it was expected{hint}"
+            )
         self._count(target.size, line)
         return _Node(line, target.content, target.kind, target.size, target.height)
 

@@ -26,12 +26,25 @@ from torpor.spec.discovery import (
 )
 from torpor.spec.documents import MAX_BYTES, Document, parse
 from torpor.spec.faults import Fault, FieldPath, did_you_mean, explain, field_name, line_of, printable
-from torpor.spec.models import API_VERSION, GROUP, KINDS, Function, Metadata, Source, Trigger
+from torpor.spec.models import (
+    API_VERSION,
+    GROUP,
+    KINDS,
+    Function,
+    Metadata,
+    Resource,
+    Schedule,
+    Source,
+    Trigger,
+)
 from torpor.spec.origins import Origin
 from torpor.spec.values import FROM_FILE, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+_DATA = ("spec", "event", "data")
+"""What stands below it is anyone's, and may be null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +53,11 @@ class Declared:
 
     functions: dict[str, Function] = field(default_factory=dict)
     triggers: dict[str, Trigger] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
     origins: dict[tuple[str, str], Origin] = field(default_factory=dict)
     """Where each is declared, by kind and key."""
 
-    def origin(self, resource: Function | Trigger) -> Origin:
+    def origin(self, resource: Resource) -> Origin:
         """Where ``resource`` is declared."""
         return self.origins[resource.kind, resource.key]
 
@@ -121,7 +135,7 @@ class _Loader:
             self.declaring.add(found.path.parent.resolve())
             self.unread = True
         if found.whole and not documents and not defects:
-            self.faults.append(Fault(file, 1, "", "declares nothing, a Function or a Trigger was expected"))
+            self.faults.append(Fault(file, 1, "", f"declares nothing, {_one_of(KINDS)} was expected"))
         for document in documents:
             if found.whole or _is_ours(document):
                 self._add_document(document, found.path, file)
@@ -145,7 +159,7 @@ class _Loader:
             self.faults += faults
             self.claimed.add(_claimed_name(document))
 
-    def _add_resource(self, resource: Function | Trigger, origin: Origin) -> None:
+    def _add_resource(self, resource: Resource, origin: Origin) -> None:
         name = (resource.kind, resource.key)
         if name in self.declared.origins:
             other = self.declared.origins[name]
@@ -157,6 +171,9 @@ class _Loader:
         self.declared.origins[name] = origin
         if isinstance(resource, Trigger):
             self.declared.triggers[resource.key] = resource
+            return
+        if isinstance(resource, Schedule):
+            self.declared.schedules[resource.key] = resource
             return
         absolute = _absolute(resource, origin.path.parent)
         if not absolute.spec.image_only:
@@ -213,6 +230,11 @@ class _Loader:
             self.faults += check_sinks(declared.triggers.values(), self.claimed, declared.origin)
 
 
+def _one_of(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
+
+
 def _claimed_name(document: Document) -> str:
     metadata = document.value.get("metadata") if isinstance(document.value, dict) else None
     return str(metadata.get("name")) if isinstance(metadata, dict) else ""
@@ -223,21 +245,22 @@ def _is_ours(document: Document) -> bool:
     return isinstance(version, str) and version.startswith(GROUP)
 
 
-def _identify(document: Document, file: str) -> tuple[list[Fault], type[Function | Trigger] | None]:
+def _identify(document: Document, file: str) -> tuple[list[Fault], type[Resource] | None]:
     """What kind of resource ``document`` is, and what is wrong with how it says so."""
     value = document.value
     if not isinstance(value, dict):
         problem = f"is {shown(value)}, a mapping with apiVersion, kind, metadata and spec was expected"
         return [Fault(file, document.lines[()], "document", problem)], None
     message = "is empty, a value was expected: give it one, or leave it out"
-    faults = [_fault(document, file, path, message) for path in sorted(document.empty, key=field_name)]
+    empty = [path for path in document.empty if path[: len(_DATA)] != _DATA or path == _DATA]
+    faults = [_fault(document, file, path, message) for path in sorted(empty, key=field_name)]
     if value.get("apiVersion") != API_VERSION:
         faults.append(_identity_fault(document, file, "apiVersion", f"'{API_VERSION}' was expected"))
     kind = value.get("kind")
     model = KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
         near = did_you_mean(kind, KINDS) if isinstance(kind, str) else None
-        expected = f"{' or '.join(KINDS)} was expected" + (f", did you mean '{near}'?" if near else "")
+        expected = f"{_one_of(KINDS)} was expected" + (f", did you mean '{near}'?" if near else "")
         faults.append(_identity_fault(document, file, "kind", expected))
     return faults, model
 

@@ -1,4 +1,5 @@
-"""What a person declares: functions, and triggers that bring them events (``torpor.dev/v1alpha1``).
+"""What a person declares: functions, triggers that bring them events, and schedules that make some
+(``torpor.dev/v1alpha1``).
 
 These models are the only source of the declaration's shape: the loader, the JSON schema for editors and
 ``docs/reference.md`` come from them. A field that does nothing is not here. Names follow Knative where it has
@@ -15,6 +16,17 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.alias_generators import to_camel
 
+from torpor.binding import encode_value
+from torpor.spec.timing import (
+    MAX_ATTRIBUTE_BYTES,
+    ContentType,
+    CronText,
+    DataText,
+    EventText,
+    ExtensionName,
+    JsonData,
+    ZoneName,
+)
 from torpor.spec.values import (
     ExpressionText,
     FilePath,
@@ -512,4 +524,88 @@ class Trigger(_Resource):
         return None if sink is None or sink.broker is None else f"{self.metadata.namespace}/{sink.broker}"
 
 
-KINDS: dict[str, type[Function | Trigger]] = {"Function": Function, "Trigger": Trigger}
+class ScheduledEvent(_Model):
+    """The event that each firing is; its `id` is made of the schedule and the planned time, its `time`."""
+
+    type: EventText | None = None
+    """Its type; by default the schedule's name and `.fired`."""
+    source: EventText | None = None
+    """Its source; by default `/schedules/NAMESPACE/NAME`."""
+    subject: EventText | None = None
+    """Its subject; by default it has none."""
+    data: JsonData = None
+    """Its data: any value, which is sent as JSON of 64 KiB at most."""
+    data_text: DataText | None = None
+    """Its data as a text that is sent as it is, in the place of `data`."""
+    data_content_type: ContentType | None = None
+    """What its data is; by default `application/json`, and for `dataText` `text/plain; charset=utf-8`."""
+    extensions: dict[ExtensionName, EventText] = Field(default_factory=dict, max_length=32)
+    """Further attributes, such as `partitionkey`."""
+
+    @field_validator("data_text")
+    @classmethod
+    def _one(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("data") is not None:
+            raise fault("stands beside 'data', one of them was expected")
+        return value
+
+    @field_validator("data_content_type")
+    @classmethod
+    def _of_something(cls, value: str | None, info: ValidationInfo) -> str | None:
+        there = {"data", "data_text"} <= info.data.keys()  # one that is missing is wrong itself
+        if value is not None and there and info.data["data"] is None and info.data["data_text"] is None:
+            raise fault("is given without data, data or dataText was expected beside it")
+        return value
+
+    @field_validator("extensions")
+    @classmethod
+    def _not_too_large(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        names = ("type", "source", "subject")
+        texts = [*(text for name in names if (text := info.data.get(name))), *value, *value.values()]
+        size_bytes = sum(len(encode_value(text)) for text in texts)
+        if size_bytes > MAX_ATTRIBUTE_BYTES:
+            raise fault(
+                f"have, with type, source and subject, {size_bytes} bytes, at most {MAX_ATTRIBUTE_BYTES} were"
+                " expected"
+            )
+        return value
+
+
+class ScheduleSpec(_Model):
+    """When an event goes into which broker."""
+
+    cron: CronText
+    """When: five fields as in crontab(5), six with the seconds first, or `@hourly` and the like."""
+    time_zone: ZoneName = "UTC"
+    """The time zone of `cron`, by its name in the IANA database."""
+    jitter_seconds: Annotated[float, *duration(0, _DAY)] = Field(0.0, alias="jitter")
+    """Each firing is put off by up to so long; by how much follows from the schedule and the planned time."""
+    missed: Literal["skip", "run-once", "run-all"] = "skip"
+    """What becomes of firings whose time passed while the platform was down: none of them is made up for, the
+    newest one, or the newest hundred.
+    """
+    suspend: bool = False
+    """Whether it rests; firings of that time are not made up for."""
+    broker: Name = "default"
+    """Broker, of the schedule's namespace, that the event goes into."""
+    event: ScheduledEvent = ScheduledEvent()
+    """The event."""
+
+
+class Schedule(_Resource):
+    """A schedule: puts an event into a broker at given times."""
+
+    kind: Literal["Schedule"] = "Schedule"
+    """`Schedule`."""
+    spec: ScheduleSpec
+    """When an event goes into which broker."""
+
+    @property
+    def broker_key(self) -> str:
+        """Key of the broker that it fills."""
+        return f"{self.metadata.namespace}/{self.spec.broker}"
+
+
+Resource = Function | Trigger | Schedule
+"""Whatever can be declared."""
+KINDS: dict[str, type[Resource]] = {"Function": Function, "Trigger": Trigger, "Schedule": Schedule}

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 
 from torpor.errors import DeclarationError
 from torpor.spec.faults import explain, field_name
-from torpor.spec.models import Function, Trigger
+from torpor.spec.models import Function, Schedule, Trigger
 from torpor.spec.values import FROM_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_Model = TypeVar("_Model", Function, Trigger)
+_Model = TypeVar("_Model", Function, Trigger, Schedule)
 _METADATA = ("name", "namespace", "labels")
 
 
@@ -29,6 +29,11 @@ def function_of(item: Mapping[str, Any]) -> Function:
 def trigger_of(item: Mapping[str, Any]) -> Trigger:
     """The trigger that ``item`` declares; raises ``DeclarationError`` whose faults name the fields."""
     return _read(Trigger, item)
+
+
+def schedule_of(item: Mapping[str, Any]) -> Schedule:
+    """The schedule that ``item`` declares; raises ``DeclarationError`` whose faults name the fields."""
+    return _read(Schedule, item)
 
 
 def _read(model: type[_Model], item: Mapping[str, Any]) -> _Model:

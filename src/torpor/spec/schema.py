@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 from pydantic import Field, TypeAdapter
 
-from torpor.spec.models import DeadLetterSink, EnvVar, Filter, Function, Trigger, ValueFrom
+from torpor.spec.models import KINDS, DeadLetterSink, EnvVar, Filter, Resource, ValueFrom
 from torpor.spec.values import format_duration
 from torpor.spec.written import main
 
@@ -35,13 +35,11 @@ _TYPES = {
 
 def schema() -> dict[str, Any]:
     """The JSON schema (2020-12) of one document."""
-    resource: TypeAdapter[Function | Trigger] = TypeAdapter(
-        Annotated[Function | Trigger, Field(discriminator="kind")]
-    )
+    resource: TypeAdapter[Resource] = TypeAdapter(Annotated[Resource, Field(discriminator="kind")])
     document = _simplify(resource.json_schema(by_alias=True))
     definitions = document["$defs"]
-    for kind in (Function, Trigger):
-        definition = definitions[kind.__name__]
+    for kind in KINDS:
+        definition = definitions[kind]
         definition["required"] = ["apiVersion", "kind", *definition["required"]]
         for name in ("apiVersion", "kind"):
             del definition["properties"][name]["default"]
@@ -110,6 +108,14 @@ metadata: {name: resize-tiles}
 spec:
   filters: [{exact: {type: image.tile}}]
   subscriber: {function: resize}
+---
+apiVersion: torpor.dev/v1alpha1
+kind: Schedule
+metadata: {name: nightly}
+spec:
+  cron: 30 2 * * *
+  timeZone: Europe/Berlin
+  event: {type: report.due, data: {days: 1}}
 ```
 
 A duration is a whole number and its unit: `500ms`, `10s`, `2m` or `1h`. Names have lower-case letters, digits
@@ -120,7 +126,7 @@ and inner `-`. A field that is given must have a value, and one that is not in t
 def reference() -> str:
     """``docs/reference.md``: every field with its type, its default and its meaning."""
     definitions = schema()["$defs"]
-    sections = [_section(name, definitions) for name in _in_order(definitions, ["Function", "Trigger"])]
+    sections = [_section(name, definitions) for name in _in_order(definitions, list(KINDS))]
     return "\n".join([_HEADER, *sections])
 
 
@@ -179,6 +185,8 @@ def _type(field: dict[str, Any]) -> str:
         return f"`{field['const']}`"
     if "enum" in field:
         return " or ".join(f"`{value}`" for value in field["enum"])
+    if "type" not in field:
+        return "any"
     if field["type"] == "array":
         return f"list of {_type(field['items'])}"
     return f"duration, {field[BOUNDS]}" if BOUNDS in field else _TYPES[field["type"]] + _range(field)

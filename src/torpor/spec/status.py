@@ -145,6 +145,48 @@ class TriggerStatus(EventCounts):
     """What is wrong when it does not."""
 
 
+class ScheduleCounts(_View):
+    """What became of a schedule's firings, as far as the platform's counters reach back."""
+
+    fired: int = 0
+    """Firings whose event is in the broker."""
+    missed: int = 0
+    """Firings that were left out since the platform was down, or the broker away for too long."""
+    last: datetime | None = None
+    """For when the newest firing was planned."""
+    next: datetime | None = None
+    """For when the next firing is planned; none while it rests."""
+    late_seconds: float | None = None
+    """How late the newest firing's event was in the broker, jitter aside."""
+
+
+class ScheduleStatus(ScheduleCounts):
+    """One schedule."""
+
+    name: str
+    """Its name."""
+    namespace: str
+    """Its namespace."""
+    cron: str
+    """When it fires."""
+    time_zone: str
+    """The time zone of that."""
+    broker: str
+    """Name of the broker that it fills."""
+    event_type: str
+    """The type of its events."""
+    missed_policy: str
+    """What becomes of firings whose time passed while the platform was down."""
+    jitter_seconds: float = 0.0
+    """Up to how long each firing is put off."""
+    suspended: bool = False
+    """Whether it rests."""
+    ready: bool = True
+    """Whether it fires, or would if it did not rest."""
+    reason: str = ""
+    """What is wrong when it does not."""
+
+
 class BrokerStatus(EventCounts):
     """One broker; its counts are those of its triggers together."""
 
@@ -194,6 +236,8 @@ class PlatformStatus(_View):
     """How many functions are declared."""
     triggers: int = 0
     """How many triggers are declared."""
+    schedules: int = 0
+    """How many schedules are declared."""
     sources: tuple[str, ...] = ()
     """The paths that are watched for declarations."""
     loaded_at: datetime | None = None

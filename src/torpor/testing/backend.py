@@ -16,6 +16,7 @@ from torpor.spec.status import (
     PartStatus,
     PlatformStatus,
     ScalingStatus,
+    ScheduleStatus,
     TriggerStatus,
 )
 
@@ -58,6 +59,7 @@ class FakeBackend:
     def __init__(self) -> None:
         self.declared: dict[str, FunctionStatus] = {}
         self.trigger_list: list[TriggerStatus] = []
+        self.schedule_list: list[ScheduleStatus] = []
         self.broker_list = [
             BrokerStatus(name="default", namespace="default", url=f"{URL}/events/default/default")
         ]
@@ -113,6 +115,11 @@ class FakeBackend:
         """Every trigger."""
         self._fail()
         return self.trigger_list
+
+    async def schedules(self) -> Sequence[ScheduleStatus]:
+        """Every schedule."""
+        self._fail()
+        return self.schedule_list
 
     async def brokers(self) -> Sequence[BrokerStatus]:
         """Every broker."""

@@ -36,7 +36,10 @@ _PATH = re.compile(
 )
 _SCALES = {"deployments": ("spec", "replicas"), "functions": ("spec", "scaling", "minScale")}
 _WITH_STATUS = frozenset(
-    ("deployments", "functions", "triggers", "pods", "services", "poddisruptionbudgets", "namespaces")
+    (
+        *("deployments", "functions", "triggers", "schedules", "pods", "services"),
+        *("poddisruptionbudgets", "namespaces"),
+    )
 )
 _KNOWN = {
     (one.api, one.plural): one for one in vars(resources).values() if isinstance(one, resources.Resource)

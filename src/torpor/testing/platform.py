@@ -1,4 +1,5 @@
-"""A whole platform in the test's own process: the functions and triggers of a folder, with a clock to move.
+"""A whole platform in the test's own process: the functions, triggers and schedules of a folder, with a clock
+to move.
 
 Functions are the author's code on the real runtime, events go through the real ingress, filters, dispatcher
 and joins; only the broker is in memory and time stands still. So retries and time-outs pass in milliseconds,
@@ -25,6 +26,7 @@ from torpor.events.dispatcher import Declared, Dispatcher
 from torpor.events.ingress import Ingress
 from torpor.events.memory import MemoryLog
 from torpor.events.names import DEFAULT_BROKER
+from torpor.events.scheduler import Scheduler
 from torpor.events.sender import Response
 from torpor.runtime.prepare import prepare
 from torpor.settings import RuntimeSettings
@@ -50,7 +52,7 @@ class Platform:
     """The functions and triggers that ``folder`` declares, at work for as long as the block lasts.
 
     ``broker`` is the key of the broker that :meth:`send` and :meth:`events` mean: the one that the triggers
-    read. ``failures`` has what handlers raised, in order.
+    read and the schedules fill. ``failures`` has what handlers raised, in order.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,7 +62,13 @@ class Platform:
                 raise HandlerError(f"{key} is an image; spec.source, its code, was expected beside it")
         self._functions = declared.functions
         self._triggers = tuple(declared.triggers.values())
-        brokers = sorted({trigger.broker_key for trigger in self._triggers})
+        self._schedules = tuple(declared.schedules.values())
+        brokers = sorted(
+            {
+                *(trigger.broker_key for trigger in self._triggers),
+                *(schedule.broker_key for schedule in self._schedules),
+            }
+        )
         self.broker = brokers[0] if len(brokers) == 1 else DEFAULT_BROKER
         self.failures: list[BaseException] = []
         self._stack = contextlib.ExitStack()
@@ -77,6 +85,7 @@ class Platform:
             self._sender = _AppSender(apps)
             claims = Claims(self._blobs)
             self._dispatcher = Dispatcher(self._log, self._sender, self.clock, claims=claims)
+            self._scheduler = Scheduler(self._log, self.clock, self._dispatcher.stats)
             self._ingress = Ingress(self._log, claims=claims, stats=self._dispatcher.stats)
             stack.callback(self._run, self._stop)
             self._run(lambda: self._start(blobs.as_uri()))
@@ -150,11 +159,14 @@ class Platform:
     async def _start(self, blobs_url: str) -> None:
         await self._sender.start(blobs_url, self.failures)
         timeouts = {key: function.spec.timeout_seconds for key, function in self._functions.items()}
-        declared = Declared(self._triggers, [self.broker], timeouts)
+        brokers = {self.broker, *(schedule.broker_key for schedule in self._schedules)}
+        declared = Declared(self._triggers, sorted(brokers), timeouts)
         await self._dispatcher.apply(declared)
+        await self._scheduler.apply(self._schedules)
         self._ingress.set_brokers(declared.all_brokers())
 
     async def _stop(self) -> None:
+        await self._scheduler.close()
         await self._dispatcher.close()
         await self._sender.stop()
 

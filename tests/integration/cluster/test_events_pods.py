@@ -16,7 +16,7 @@ from torpor.events import names
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.log import ConsumerSpec
 from torpor.events.nats_server import NatsServer
-from torpor.providers.kubernetes.resources import FUNCTIONS, LEASES, TRIGGERS
+from torpor.providers.kubernetes.resources import FUNCTIONS, LEASES, SCHEDULES, TRIGGERS
 from torpor.settings import EventsSettings
 from torpor.testing.kube import ApiServer
 
@@ -179,6 +179,40 @@ def test_a_pod_follows_what_is_declared(tmp_path: Path) -> None:
             assert "torpor_events_delivered_total" in (await _ask(pod, "/metrics")).text
             assert (await _ask(pod, "/healthz/ready")).status_code == 200
             assert (await _ask(pod, "/declared")).status_code == 404
+
+    asyncio.run(run())
+
+
+def test_schedules_are_fired_once_by_several_pods_and_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part, "FORGET_SECONDS", 0.1)
+
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            it.api.put(SCHEDULES, _object(SCHEDULES, "often", cron="* * * * * *", broker="clock"))
+            it.api.put(SCHEDULES, _object(SCHEDULES, "faulty", cron="61 * * * *"))
+            await it.ready(it.start("a"), it.start("b"))
+            log = await it.log()
+
+            async def fired() -> bool:
+                events = [one.event async for one in log.read(names.broker_stream("default/clock"), ">")]
+                times = [one.attributes["time"] for one in events]
+                assert times == sorted(set(times))
+                return len(times) >= 3
+
+            await until(fired)
+            state = (await _ask(it.pods["a"], "/state")).json()
+            assert list(state["schedules"]) == ["default/often"]
+            assert state["schedules"]["default/often"]["next"]
+            assert "torpor_schedule_fired_total" in (await _ask(it.pods["a"], "/metrics")).text
+            it.api.remove(SCHEDULES, "default/often")
+
+            async def forgotten() -> bool:
+                return [one async for one in log.read(names.SCHEDULES, ">")] == []
+
+            await until(forgotten)
+            await log.close()
 
     asyncio.run(run())
 

@@ -11,7 +11,7 @@ import pytest
 
 from torpor.api.app import ApiOptions, create
 from torpor.errors import EventLogError
-from torpor.spec.status import PartStatus, TriggerStatus
+from torpor.spec.status import PartStatus, ScheduleStatus, TriggerStatus
 from torpor.testing.backend import FakeBackend, function_status
 
 
@@ -81,6 +81,24 @@ def test_triggers_and_brokers_have_their_counters() -> None:
     ]
     assert call(backend, "/api/v1/triggers").json()["items"][0]["deadLettered"] == 2
     assert call(backend, "/api/v1/brokers").json()["items"][0]["published"] == 0
+
+
+def test_schedules_have_their_last_and_next_firing() -> None:
+    backend = FakeBackend()
+    backend.schedule_list = [
+        ScheduleStatus(
+            name="s",
+            namespace="default",
+            cron="@hourly",
+            time_zone="UTC",
+            broker="default",
+            event_type="s.fired",
+            missed_policy="skip",
+            next=datetime(2026, 1, 1, 1, tzinfo=UTC),
+        )
+    ]
+    [one] = call(backend, "/api/v1/schedules").json()["items"]
+    assert (one["cron"], one["last"], one["next"]) == ("@hourly", None, "2026-01-01T01:00:00Z")
 
 
 def test_the_status_has_the_faults_of_the_last_reload() -> None:
@@ -253,6 +271,7 @@ def test_the_api_documents_itself() -> None:
         "getStatus",
         "listBrokers",
         "listFunctions",
+        "listSchedules",
         "listTriggers",
         "putBlob",
         "tailBroker",

@@ -97,7 +97,7 @@ def test_objects_have_what_was_written_down_and_no_more(folder: Path) -> None:
             "env": [{"name": "A", "value": "1"}],
         },
     }
-    trigger = deployable.trigger_object(declared.triggers["default/greetings"], "images")
+    trigger = deployable.events_object(declared.triggers["default/greetings"], "images")
     assert trigger["metadata"] == {"name": "greetings", "namespace": "images"}
     assert trigger["spec"] == {
         "filters": [{"not": {"exact": {"type": "a"}}}],

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from torpor import cli
 from torpor.api.client import Client
-from torpor.spec.status import InstanceStatus, LogLine, ScalingStatus, TriggerStatus
+from torpor.spec.status import InstanceStatus, LogLine, ScalingStatus, ScheduleStatus, TriggerStatus
 from torpor.testing.backend import EPOCH, function_status
 
 if TYPE_CHECKING:
@@ -58,6 +58,45 @@ def test_list_shows_triggers_and_brokers(
     platform.backend.trigger_list = [TRIGGER]
     assert platform.run("list", kind) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[:2] == [name, "default"]
+
+
+SCHEDULE = ScheduleStatus(
+    name="nightly",
+    namespace="default",
+    cron="30 2 * * *",
+    time_zone="Europe/Berlin",
+    broker="default",
+    event_type="nightly.fired",
+    missed_policy="run-once",
+    jitter_seconds=90,
+    fired=3,
+    missed=1,
+    last=datetime(2026, 1, 1, 1, 30, tzinfo=UTC),
+    next=datetime(2026, 1, 2, 1, 30, tzinfo=UTC),
+    late_seconds=0.0125,
+)
+
+
+def test_list_shows_schedules(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.backend.schedule_list = [SCHEDULE]
+    assert platform.run("list", "schedules") == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    for part in ("nightly", "30 2 * * *", "Europe/Berlin", "2026-01-01 01:30:00Z", "2026-01-02 01:30:00Z"):
+        assert part in line
+
+
+def test_describe_shows_a_schedule(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.backend.schedule_list = [SCHEDULE]
+    assert platform.run("describe", "schedule/nightly") == 0
+    lines = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["Last firing"].strip() == "2026-01-01 01:30:00Z, 0.013 s late"
+    assert lines["Next firing"].strip() == "2026-01-02 01:30:00Z"
+    assert lines["Jitter"].strip() == "up to 1m 30s"
+    assert (lines["Fired"].strip(), lines["Missed"].strip()) == ("3", "1")
+    assert platform.run("describe", "schedule/nightly", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out)["missedPolicy"] == "run-once"
+    assert platform.run("describe", "schedule/nightli") == 1
+    assert "did you mean 'nightly'?" in capsys.readouterr().err
 
 
 def test_describe_shows_all_there_is_to_say(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,7 @@ def test_what_is_right_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "valid": True,
         "functions": ["default/f"],
         "triggers": [],
+        "schedules": [],
         "faults": [],
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,8 +17,8 @@ from torpor.binding import WireEvent, encode_structured
 from torpor.blobs import BlobStore
 from torpor.cluster.backend import ClusterBackend
 from torpor.errors import EventLogError
-from torpor.events.declaration import EventsState, TriggerReport
-from torpor.providers.kubernetes.resources import FUNCTIONS, PODS, TRIGGERS
+from torpor.events.declaration import EventsState, ScheduleReport, TriggerReport
+from torpor.providers.kubernetes.resources import FUNCTIONS, PODS, SCHEDULES, TRIGGERS
 from torpor.scaling import told
 from torpor.scaling.load import Load, encode
 from torpor.scaling.loop import ScalingState
@@ -184,6 +185,39 @@ def test_while_no_gateway_answers_functions_are_shown_all_the_same(tmp_path: Pat
         await bench.settle()
         [one] = await bench.backend.functions()
         assert (one.ready, one.requests) == (True, 0)
+
+    run(tmp_path, case)
+
+
+def test_schedules_are_shown_as_events_pods_tell_of_them(tmp_path: Path) -> None:
+    async def case(bench: _Bench) -> None:
+        for name, spec in (
+            ("s", {"broker": "bills"}),
+            ("idle", {"suspend": True}),
+            ("faulty", {"cron": "x"}),
+        ):
+            item = {"metadata": {"name": name, "namespace": "n"}, "spec": {"cron": "@hourly", **spec}}
+            bench.kube.put(SCHEDULES, item)
+        for number in (1, 2):
+            report = ScheduleReport(
+                fired=number,
+                missed=3 - number,
+                last=datetime(2026, 1, 1, number, tzinfo=UTC),
+                next=datetime(2026, 1, 1, number + 1, tzinfo=UTC),
+            )
+            pages = {"/state": EventsState(schedules={"n/s": report}).model_dump_json().encode()}
+            await bench.pod("events", f"events-{number}", _Agent(pages))
+        await bench.settle()
+        found = {one.name: one for one in await bench.backend.schedules()}
+        one = found["s"]
+        assert (one.fired, one.missed, one.ready, one.event_type) == (3, 3, True, "s.fired")
+        assert (one.last, one.next) == (datetime(2026, 1, 1, 2, tzinfo=UTC),) * 2
+        assert (found["idle"].ready, found["idle"].reason) == (True, "suspended")
+        assert not found["faulty"].ready
+        assert "spec.cron: is 'x'" in found["faulty"].reason
+        brokers = [f"{each.namespace}/{each.name}" for each in await bench.backend.brokers()]
+        assert sorted(brokers) == ["default/default", "n/bills", "n/default"]
+        assert (await bench.backend.status()).schedules == 3
 
     run(tmp_path, case)
 

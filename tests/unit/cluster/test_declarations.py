@@ -7,7 +7,7 @@ from typing import Any
 from torpor.cluster.declarations import Declarations, kept
 from torpor.events.dispatcher import Stray
 from torpor.events.names import DEFAULT_BROKER
-from torpor.providers.kubernetes.resources import FUNCTIONS, TRIGGERS
+from torpor.providers.kubernetes.resources import FUNCTIONS, SCHEDULES, TRIGGERS
 
 GATEWAY = "torpor-gateway-internal.torpor.svc:8082"
 
@@ -22,11 +22,18 @@ def _trigger(name: str, function: Any = "ship", **spec: Any) -> dict[str, dict[s
     return _item(TRIGGERS, name, subscriber={"function": function}, **spec)
 
 
+def _schedule(name: str, cron: str = "@hourly", **spec: Any) -> dict[str, dict[str, Any]]:
+    return _item(SCHEDULES, name, cron=cron, **spec)
+
+
 def test_they_become_one_declaration() -> None:
     functions = _item(FUNCTIONS, "ship", image="x", timeoutSeconds=7)
-    found = Declarations(GATEWAY).read(functions, _trigger("b") | _trigger("a", broker="orders"))
+    found = Declarations(GATEWAY).read(
+        functions, _trigger("b") | _trigger("a", broker="orders"), _schedule("s", broker="bills")
+    )
     assert [trigger.key for trigger in found.triggers] == ["shop/a", "shop/b"]
-    assert found.declared().all_brokers() == {DEFAULT_BROKER, "shop/default", "shop/orders"}
+    assert [schedule.key for schedule in found.schedules] == ["shop/s"]
+    assert found.declared().all_brokers() == {DEFAULT_BROKER, "shop/default", "shop/orders", "shop/bills"}
     assert found.timeouts_seconds == {"shop/ship": 7}
     endpoint = found.endpoint()
     assert endpoint is not None
@@ -35,10 +42,17 @@ def test_they_become_one_declaration() -> None:
 
 def test_a_faulty_one_stops_no_other_and_stays_as_it_was() -> None:
     declarations = Declarations(GATEWAY)
-    before = declarations.read({}, _trigger("good") | _trigger("never", 7) | _trigger("changes"))
+    before = declarations.read({}, _trigger("good") | _trigger("never", 7) | _trigger("changes"), {})
     assert [trigger.key for trigger in before.triggers] == ["shop/changes", "shop/good"]
-    assert declarations.read({}, _trigger("good") | _trigger("changes", 7)) == before
-    assert [trigger.key for trigger in declarations.read({}, _trigger("good")).triggers] == ["shop/good"]
+    assert declarations.read({}, _trigger("good") | _trigger("changes", 7), {}) == before
+    assert [trigger.key for trigger in declarations.read({}, _trigger("good"), {}).triggers] == ["shop/good"]
+
+
+def test_a_faulty_schedule_stays_as_it_was_too() -> None:
+    declarations = Declarations(GATEWAY)
+    before = declarations.read({}, {}, _schedule("good") | _schedule("never", "@never"))
+    assert [schedule.key for schedule in before.schedules] == ["shop/good"]
+    assert declarations.read({}, {}, _schedule("good", "61 * * * *")) == before
 
 
 def test_a_wrong_expression_stops_no_other_trigger() -> None:
@@ -50,10 +64,10 @@ def test_a_wrong_expression_stops_no_other_trigger() -> None:
 
 def test_what_did_not_change_is_not_read_again() -> None:
     declarations = Declarations(GATEWAY)
-    first = declarations.read({}, _trigger("t"))
+    first = declarations.read({}, _trigger("t"), {})
     item = _trigger("t")
     item["shop/t"]["metadata"]["resourceVersion"] = "2"
-    assert declarations.read({}, item).triggers[0] is first.triggers[0]
+    assert declarations.read({}, item, {}).triggers[0] is first.triggers[0]
 
 
 def test_what_an_object_names_is_kept_though_it_is_faulty() -> None:

@@ -69,6 +69,42 @@ def test_functions_and_triggers_are_followed() -> None:
     asyncio.run(case())
 
 
+def test_schedules_say_when_they_fire() -> None:
+    async def case() -> None:
+        server, clock = ApiServer(), MovableClock()
+
+        def put(name: str, **spec: object) -> None:
+            item = {"metadata": {"name": name, "namespace": "default"}, "spec": {"cron": "@hourly", **spec}}
+            server.put(resources.SCHEDULES, item)
+
+        def status(name: str) -> dict[str, Any]:
+            item = server.read(resources.SCHEDULES, f"default/{name}")
+            assert item is not None
+            found: dict[str, Any] = item["status"]
+            return found
+
+        put("s")
+        put("wrong", cron="61 * * * *")
+        put("lost", timeZone="Mars/Olympus")
+        task = asyncio.create_task(Controller(server.kube(), clock, PLATFORM, "a").run())
+        await turns()
+        assert ready(server, resources.SCHEDULES, "default/s") == ("True", "Declared")
+        assert status("s")["nextFiringTime"] == "2026-01-01T01:00:00Z"
+        assert ready(server, resources.SCHEDULES, "default/wrong") == ("False", "Invalid")
+        assert "spec.cron: is '61 * * * *'" in status("wrong")["conditions"][0]["message"]
+        assert "spec.timeZone: is 'Mars/Olympus'" in status("lost")["conditions"][0]["message"]
+        await clock.advance(3600 + 5, turns)
+        assert status("s")["nextFiringTime"] == "2026-01-01T02:00:00Z"
+        put("s", suspend=True)
+        await turns()
+        assert ready(server, resources.SCHEDULES, "default/s") == ("True", "Suspended")
+        assert "nextFiringTime" not in status("s")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(case())
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -193,3 +193,23 @@ def test_a_wrong_declaration_is_said_to_be(folder: Path) -> None:
     (folder / "function.yaml").write_text("kind: Nothing")
     with pytest.raises(DeclarationError):
         Platform(folder)
+
+
+def test_a_schedule_fires_as_the_clock_is_moved(tmp_path: Path) -> None:
+    tmp_path.joinpath("main.py").write_text(textwrap.dedent(MAIN))
+    schedule = """
+    ---
+    apiVersion: torpor.dev/v1alpha1
+    kind: Schedule
+    metadata: {name: nightly}
+    spec: {cron: 30 2 * * *, timeZone: Europe/Berlin, event: {type: number, data: {n: 3}}}
+    """
+    tmp_path.joinpath("function.yaml").write_text(textwrap.dedent(YAML + schedule))
+    with Platform(tmp_path) as platform:
+        platform.advance(3600)
+        assert platform.events() == []
+        platform.advance(3600)
+        assert [str(event.get_time()) for event in platform.events("number")] == ["2026-01-01 01:30:00+00:00"]
+        assert [event.get_data() for event in platform.events("doubled")] == [{"n": 6}]
+        platform.advance(86_400)
+        assert [str(event.get_time()) for event in platform.events("number")] == ["2026-01-02 01:30:00+00:00"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from torpor.spec.models import Function, Trigger
+    from torpor.spec.models import Function, Schedule, Trigger
 
 TRIGGER = """---
 apiVersion: torpor.dev/v1alpha1
@@ -68,13 +68,19 @@ class _DataPath:
     def __init__(self) -> None:
         self.functions: Mapping[str, Function] = {}
         self.triggers: Mapping[str, Trigger] = {}
+        self.schedules: Mapping[str, Schedule] = {}
         self.problems: dict[str, str | None] = {}
         self.broken = False
 
-    async def serve(self, functions: Mapping[str, Function], triggers: Mapping[str, Trigger]) -> None:
+    async def serve(
+        self,
+        functions: Mapping[str, Function],
+        triggers: Mapping[str, Trigger],
+        schedules: Mapping[str, Schedule],
+    ) -> None:
         if self.broken:
             raise EventLogError("the broker is away")
-        self.functions, self.triggers = functions, triggers
+        self.functions, self.triggers, self.schedules = functions, triggers, schedules
 
     def fail(self, key: str, problem: str | None) -> None:
         self.problems[key] = problem
@@ -139,6 +145,26 @@ def test_changed_code_becomes_the_next_revision(tmp_path: Path) -> None:
     bench.write("one", CODE.format(name="one") + "# changed")
     bench.reload()
     assert bench.provider.calls == ["apply one-00002"]
+
+
+def test_schedules_are_taken_over_and_may_change_alone(tmp_path: Path) -> None:
+    bench = _Bench(tmp_path)
+    yaml = (
+        "---\napiVersion: torpor.dev/v1alpha1\nkind: Schedule\nmetadata: {name: s}\nspec: {cron: '@daily'}\n"
+    )
+    bench.write("one", yaml=yaml)
+    bench.reload()
+    assert bench.data_path.schedules["default/s"].spec.cron == "@daily"
+    assert bench.news(News.LOADED) == ["1 function, 0 triggers, 1 schedule"]
+    bench.write("one", yaml=yaml.replace("@daily", "@hourly"))
+    bench.reload()
+    assert bench.data_path.schedules["default/s"].spec.cron == "@hourly"
+    assert bench.news(News.LOADED) == ["1 function, 0 triggers, 1 schedule"]
+    bench.write("one", yaml=yaml.replace("@daily", "61 * * * *"))
+    bench.reload()
+    assert bench.data_path.schedules["default/s"].spec.cron == "@hourly"
+    [fault] = bench.news(News.FAULT)[:1]
+    assert "spec.cron: is '61 * * * *'" in fault
 
 
 def test_a_function_that_is_gone_is_removed_after_its_routes(tmp_path: Path) -> None:

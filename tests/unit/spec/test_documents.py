@@ -110,6 +110,8 @@ def test_a_key_given_twice_keeps_its_first_value() -> None:
         (b'"\\U00110000"', (1, "YAML", "chr() arg not in range(0x110000), printable text was expected")),
         (b'"\\ud800"', (1, "YAML", "escapes half of a surrogate pair, whole characters were expected")),
         (b"a: *x\n", (1, "YAML", "refers to 'x', an anchor above it was expected")),
+        (b"a: */5 1\n", (1, "YAML", "refers to '/5', an anchor above it was expected: quote a text that begins with '*'")),
+        (b"a: * *\n", (1, "YAML", "expected alphabetic or numeric character, but found ' ' while scanning an alias, valid YAML was expected: quote a text that begins with such a character")),
         (b"a: 1\nb: &x [*x]\n", (2, "YAML", "refers to 'x', an anchor above it was expected")),
         (b"a: !!python/object:os.system 1\n", (1, "YAML", "has the tag 'tag:yaml.org,2002:python/object:os.system', none was expected")),
         (b"? [a]\n: 1\n", (1, "document", "has a list or mapping as a key, a text was expected")),

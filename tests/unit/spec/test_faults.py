@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.declarations import (
+    CRON_FAULTS,
     DOCUMENTS,
     FUNCTION,
     FUNCTION_FAULTS,
     RIGHT_FUNCTIONS,
+    RIGHT_SCHEDULES,
     RIGHT_TRIGGERS,
+    SCHEDULE,
+    SCHEDULE_FAULTS,
+    SCHEDULE_WITHOUT_CRON,
     TRIGGER,
     TRIGGER_FAULTS,
     Wrong,
@@ -41,6 +46,16 @@ def test_faults_of_a_triggers_spec(tmp_path: Path, wrong: Wrong) -> None:
     assert faults(tmp_path, f"{TRIGGER}  {wrong.line}\n") == [f"function.yaml:{wrong.fault}"]
 
 
+@pytest.mark.parametrize("wrong", SCHEDULE_FAULTS, ids=lambda wrong: wrong.line[:60])
+def test_faults_of_a_schedules_spec(tmp_path: Path, wrong: Wrong) -> None:
+    assert faults(tmp_path, f"{SCHEDULE}  {wrong.line}\n") == [f"function.yaml:{wrong.fault}"]
+
+
+@pytest.mark.parametrize("wrong", CRON_FAULTS, ids=lambda wrong: wrong.line[:60])
+def test_faults_of_an_expression(tmp_path: Path, wrong: Wrong) -> None:
+    assert faults(tmp_path, f"{SCHEDULE_WITHOUT_CRON}  {wrong.line}\n") == [f"function.yaml:{wrong.fault}"]
+
+
 @pytest.mark.parametrize(("text", "expected", "_"), DOCUMENTS)
 def test_faults_of_a_document(tmp_path: Path, text: str, expected: list[str], _: str) -> None:
     assert faults(tmp_path, text) == [f"function.yaml:{fault}" for fault in expected]
@@ -61,6 +76,7 @@ def test_every_fault_of_every_document_is_reported(tmp_path: Path) -> None:
     [
         *(FUNCTION.rstrip() + f" {spec}\n" for spec in RIGHT_FUNCTIONS),
         *(TRIGGER.partition("spec:")[0] + f"spec: {spec}\n" for spec in RIGHT_TRIGGERS),
+        *(SCHEDULE.partition("spec:")[0] + f"spec: {spec}\n" for spec in RIGHT_SCHEDULES),
     ],
 )
 def test_what_is_right_has_no_fault(tmp_path: Path, text: str) -> None:

@@ -305,7 +305,7 @@ def test_a_file_named_must_be_all_of_torpor(tmp_path: Path) -> None:
         load([tmp_path / "t.yaml"])
     assert [fault.removeprefix(f"{tmp_path}/") for fault in caught.value.faults] == [
         "t.yaml:1: apiVersion: is 'v1', 'torpor.dev/v1alpha1' was expected",
-        "t.yaml:2: kind: is 'ConfigMap', Function or Trigger was expected",
+        "t.yaml:2: kind: is 'ConfigMap', Function, Trigger or Schedule was expected",
     ]
 
 

@@ -10,7 +10,7 @@ import jsonschema_rs
 import pytest
 
 from torpor.spec.documents import parse
-from torpor.spec.models import KINDS, Function, Trigger
+from torpor.spec.models import KINDS, Function, Schedule, Trigger
 from torpor.spec.schema import files, reference, schema
 from torpor.spec.written import write
 
@@ -131,4 +131,4 @@ def test_the_example_in_the_reference_loads() -> None:
     kinds = [
         type(KINDS[d.value["kind"]].model_validate(d.value, by_name=False, by_alias=True)) for d in documents
     ]
-    assert kinds == [Function, Trigger]
+    assert kinds == [Function, Trigger, Schedule]

@@ -30,6 +30,7 @@ class Resource:
 
 FUNCTIONS: Final = Resource("torpor.dev/v1alpha1", "Function", "functions")
 TRIGGERS: Final = Resource("torpor.dev/v1alpha1", "Trigger", "triggers")
+SCHEDULES: Final = Resource("torpor.dev/v1alpha1", "Schedule", "schedules")
 DEPLOYMENTS: Final = Resource("apps/v1", "Deployment", "deployments")
 REVISIONS: Final = Resource("apps/v1", "ControllerRevision", "controllerrevisions")
 PODS: Final = Resource("v1", "Pod", "pods")

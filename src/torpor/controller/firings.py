@@ -1,0 +1,77 @@
+"""What the events pods tell of schedules: when each fired last, and what keeps one from firing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from torpor.controller import names
+from torpor.controller.loads import agent
+from torpor.controller.status import is_ready
+from torpor.errors import TransportError
+from torpor.events.declaration import EventsState, ScheduleReport
+from torpor.providers.kubernetes.mirror import Mirror
+from torpor.providers.kubernetes.resources import PODS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torpor.clock import Clock
+    from torpor.endpoint import Endpoint
+    from torpor.providers.kubernetes.kube import Kube
+    from torpor.transport.client import Client
+
+_LOG = logging.getLogger("torpor.controller")
+_TIMEOUT_SECONDS = 2.0
+_FRESH_SECONDS = 5.0
+"""How long an answer holds: schedules that fire together are looked at together."""
+
+
+class Firings:
+    """Asks every events pod in ``namespace`` that is ready."""
+
+    def __init__(self, kube: Kube, client: Client, clock: Clock, namespace: str) -> None:
+        self._client = client
+        self._clock = clock
+        self.mirror = Mirror(
+            kube, PODS, clock, lambda _: None, namespace=namespace, labels=names.part("events")
+        )
+        self._asking = asyncio.Lock()
+        self._asked_at: float | None = None
+        self._found: dict[str, ScheduleReport] = {}
+
+    async def of(self, key: str) -> ScheduleReport | None:
+        """What is told of one schedule, by the pod that knows of its newest firing; nothing if none does."""
+        async with self._asking:
+            now = self._clock.monotonic()
+            if self._asked_at is None or now - self._asked_at >= _FRESH_SECONDS:
+                self._asked_at, self._found = now, await self._ask_all()
+        return self._found.get(key)
+
+    async def _ask_all(self) -> dict[str, ScheduleReport]:
+        pods = [pod for pod in self.mirror.items.values() if is_ready(pod)]
+        endpoints = [endpoint for pod in pods if (endpoint := agent(pod)) is not None]
+        found: dict[str, ScheduleReport] = {}
+        for reports in await asyncio.gather(*map(self._ask, endpoints)):
+            for key, report in reports.items():
+                known = found.get(key)
+                if known is None or _last(report) >= _last(known):
+                    found[key] = report
+        return found
+
+    async def _ask(self, endpoint: Endpoint) -> Mapping[str, ScheduleReport]:
+        try:
+            response = await self._client.request(
+                endpoint, b"GET", b"/state", [], b"", timeout_seconds=_TIMEOUT_SECONDS
+            )
+            return EventsState.model_validate_json(response.body).schedules if response.status == 200 else {}
+        except (TransportError, ValidationError) as error:
+            _LOG.info("the events pod at %s does not tell of schedules: %s", endpoint, error)
+            return {}
+
+
+def _last(report: ScheduleReport) -> float:
+    return report.last.timestamp() if report.last is not None else 0.0

@@ -1,0 +1,151 @@
+"""What events pods tell of schedules: the pod that knows of the newest firing is believed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from torpor.controller.firings import Firings
+from torpor.controller.schedules import ScheduleReconciler
+from torpor.errors import ConnectError
+from torpor.events.declaration import EventsState, ScheduleReport
+from torpor.providers.kubernetes.mirror import Mirror
+from torpor.providers.kubernetes.resources import PODS, SCHEDULES
+from torpor.testing.clock import MovableClock
+from torpor.testing.kube import ApiServer
+from torpor.transport.message import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from torpor.controller.events import Recorder
+    from torpor.controller.world import World
+    from torpor.endpoint import Endpoint
+    from torpor.transport import Client
+
+LABELS = {"app.kubernetes.io/part-of": "torpor", "app.kubernetes.io/component": "events"}
+KEY = "default/s"
+
+
+class _Pods:
+    """Events pods in place of a network, and the parts of a controller that look at schedules."""
+
+    def __init__(self) -> None:
+        self.server = ApiServer()
+        self.clock = MovableClock()
+        self.told: dict[str, bytes] = {}
+        self.asked = 0
+        self.firings = Firings(self.server.kube(), cast("Client", self), self.clock, "torpor")
+
+    async def request(self, endpoint: Endpoint, *_: object, timeout_seconds: float) -> Response:
+        assert timeout_seconds == 2.0
+        self.asked += 1
+        if endpoint.host not in self.told:
+            raise ConnectError("nobody is there")
+        return Response(200, [], self.told[endpoint.host])
+
+    def pod(self, host: str, report: ScheduleReport | None = None) -> None:
+        port = {"name": "agent", "containerPort": 9000}
+        pod: dict[str, Any] = {
+            "metadata": {"name": f"events-{host}", "namespace": "torpor", "labels": LABELS},
+            "spec": {"containers": [{"name": "events", "ports": [port]}]},
+            "status": {"podIP": host, "conditions": [{"type": "Ready", "status": "True"}]},
+        }
+        self.server.put(PODS, pod)
+        if report is not None:
+            self.told[host] = EventsState(schedules={KEY: report}).model_dump_json().encode()
+
+
+def run(case: Callable[[_Pods], Awaitable[None]]) -> None:
+    async def inner() -> None:
+        pods = _Pods()
+        mirror = asyncio.create_task(pods.firings.mirror.run())
+        await pods.firings.mirror.synced.wait()
+        try:
+            await case(pods)
+        finally:
+            mirror.cancel()
+            await asyncio.gather(mirror, return_exceptions=True)
+
+    asyncio.run(inner())
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def at(hour: int) -> datetime:
+    return datetime(2026, 1, 1, hour, tzinfo=UTC)
+
+
+def test_the_newest_firing_counts_and_answers_hold_for_a_moment() -> None:
+    async def case(pods: _Pods) -> None:
+        pods.pod("10.0.0.1", ScheduleReport(last=at(2)))
+        pods.pod("10.0.0.2", ScheduleReport(last=at(1), problem="away"))
+        pods.pod("10.0.0.3")
+        pods.pod("10.0.0.4")
+        pods.told["10.0.0.4"] = b"[]"
+        await turns()
+        found = await pods.firings.of(KEY)
+        assert found is not None
+        assert (found.last, found.problem) == (at(2), "")
+        assert await pods.firings.of("default/other") is None
+        assert pods.asked == 4
+        await pods.clock.advance(5)
+        await pods.firings.of(KEY)
+        assert pods.asked == 8
+
+    run(case)
+
+
+def test_a_schedule_says_when_it_fired_and_keeps_that_while_nobody_tells() -> None:
+    async def case(pods: _Pods) -> None:
+        spec = {"cron": "@hourly"}
+        pods.server.put(SCHEDULES, {"metadata": {"name": "s", "namespace": "default"}, "spec": spec})
+        world = _World(pods)
+        mirror = asyncio.create_task(world.schedules.run())
+        await world.schedules.synced.wait()
+        reconciler = ScheduleReconciler(
+            pods.server.kube(), cast("World", world), cast("Recorder", world), pods.clock, pods.firings
+        )
+        pods.pod("10.0.0.1", ScheduleReport(last=at(2)))
+        await turns()
+        assert await reconciler.reconcile(KEY) == 3600
+        assert _status(pods)["lastFiringTime"] == "2026-01-01T02:00:00Z"
+        assert _status(pods)["nextFiringTime"] == "2026-01-01T01:00:00Z"
+        del pods.told["10.0.0.1"]
+        await pods.clock.advance(3600)
+        await turns()
+        await reconciler.reconcile(KEY)
+        assert _status(pods)["lastFiringTime"] == "2026-01-01T02:00:00Z"
+        assert _status(pods)["nextFiringTime"] == "2026-01-01T02:00:00Z"
+        pods.pod("10.0.0.1", ScheduleReport(last=at(2), problem="the broker is full"))
+        await pods.clock.advance(5)
+        await turns()
+        await reconciler.reconcile(KEY)
+        [condition] = _status(pods)["conditions"]
+        assert (condition["status"], condition["reason"]) == ("False", "NotFiring")
+        assert condition["message"] == "the broker is full"
+        mirror.cancel()
+        await asyncio.gather(mirror, return_exceptions=True)
+
+    run(case)
+
+
+class _World:
+    """As much of a controller's as a schedule needs."""
+
+    def __init__(self, pods: _Pods) -> None:
+        self.schedules = Mirror(pods.server.kube(), SCHEDULES, pods.clock, lambda _: None)
+
+    async def changed(self, *_: object) -> None:
+        """Nobody is told."""
+
+
+def _status(pods: _Pods) -> dict[str, Any]:
+    item = pods.server.read(SCHEDULES, KEY)
+    assert item is not None
+    status: dict[str, Any] = item["status"]
+    return status
