@@ -8,18 +8,26 @@ with words that a person can act on: :class:`~torpor.errors.UnreachableError` an
 from __future__ import annotations
 
 import contextlib
-from typing import IO, TYPE_CHECKING, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from torpor.api.documents import BrokerList, FunctionList, Health, StoredBlob, TriggerList
+from torpor.api.documents import (
+    BrokerList,
+    FunctionList,
+    Health,
+    LetterOutcomes,
+    StoredBlob,
+    TriggerList,
+)
 from torpor.api.places import Place, find
 from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_structured, encode_batch, encode_structured
 from torpor.errors import ApiError, MalformedEventError, RefusedError, UnreachableError
 from torpor.settings import PlatformSettings
+from torpor.spec.letters import DeadLetter, LetterOutcome, LetterSelection
 from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
 
 if TYPE_CHECKING:
@@ -113,6 +121,17 @@ class Client:
         ) as lines:
             yield map(_event, lines)
 
+    def dead_letters(self, selection: LetterSelection | None = None) -> Iterator[DeadLetter]:
+        """The dead letters of ``selection`` (default: all), broker by broker, the oldest first."""
+        chosen = (selection or LetterSelection()).model_dump(mode="json", exclude_defaults=True)
+        with self._stream("/api/v1/dead-letters", chosen) as lines:
+            for line in lines:
+                yield _parse(DeadLetter, line)
+
+    def dead_letter(self, letter_id: str) -> DeadLetter:
+        """One dead letter, with its event."""
+        return self._read(f"/api/v1/dead-letters/{_path(letter_id)}", DeadLetter)
+
     # --- writes ---------------------------------------------------------------------------------------------
 
     def send(self, events: Sequence[WireEvent], broker: str = "default", namespace: str = "default") -> None:
@@ -121,6 +140,21 @@ class Client:
         body = encode_structured(events[0]) if single else encode_batch(events)
         headers = {"content-type": (STRUCTURED if single else BATCH).decode()}
         self._send("POST", f"{self.place.gateway}/events/{_path(namespace, broker)}", body, headers)
+
+    def replay(self, letter_ids: Sequence[str], *, dry_run: bool = False) -> list[LetterOutcome]:
+        """Deliver dead letters again, each to the trigger that had failed with it."""
+        return self._act("replay", letter_ids, dry_run=dry_run)
+
+    def drop(self, letter_ids: Sequence[str], *, dry_run: bool = False) -> list[LetterOutcome]:
+        """Remove dead letters for good."""
+        return self._act("drop", letter_ids, dry_run=dry_run)
+
+    def _act(self, name: str, letter_ids: Sequence[str], *, dry_run: bool) -> list[LetterOutcome]:
+        body = orjson.dumps({"ids": list(letter_ids), "dryRun": dry_run})
+        response = self._send(
+            "POST", f"{self.place.api}/api/v1/dead-letters:{name}", body, {"content-type": "application/json"}
+        )
+        return _parse(LetterOutcomes, response.content).items
 
     def put_blob(
         self, content: bytes | IO[bytes] | Iterable[bytes], content_type: str | None = None
@@ -197,7 +231,7 @@ class Client:
             raise refusal or refused(response.status_code, response.headers, response.content)
 
     @contextlib.contextmanager
-    def _stream(self, path: str, query: Mapping[str, int | bool | list[str]]) -> Iterator[Iterator[bytes]]:
+    def _stream(self, path: str, query: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
         with (
             _mapped(self.place),
             self._http.stream(

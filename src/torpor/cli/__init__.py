@@ -23,6 +23,7 @@ FAILED, WRONG = 1, 2
 
 VERBS = {
     "build": "Build the images of functions.",
+    "dead-letters": "Events that could not be delivered: look, replay, drop.",
     "deploy": "Declare functions and triggers to a cluster.",
     "describe": "Show all there is to say of a function.",
     "doctor": "Check this machine and the platform that runs on it.",
@@ -82,7 +83,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"torpor.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"torpor.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(

@@ -125,18 +125,24 @@ class Courier:
             _LOG.warning("a sink does not take a dead letter", extra={**about, "reason": decision.reason})
             return True
         _LOG.warning("an event becomes a dead letter", extra={**about, "reason": decision.reason})
-        await self.bury(route, message.events, delivery.attempt, decision, response.body if response else b"")
+        await self.bury(route, message.events, delivery, decision, response.body if response else b"")
         return True
 
     async def bury(
-        self, route: Route, events: Sequence[WireEvent], attempt: int, why: DeadLetter, data: bytes = b""
+        self,
+        route: Route,
+        events: Sequence[WireEvent],
+        delivery: Delivery,
+        why: DeadLetter,
+        data: bytes = b"",
     ) -> None:
-        """Make ``events`` dead letters of the trigger's broker."""
+        """Make ``events``, which ``delivery`` brought, dead letters of the trigger's broker."""
         records = dead_letters(
             events,
             trigger_key=route.key,
             function_key=route.trigger.function_key,
-            attempt=attempt,
+            sequence=delivery.record.sequence,
+            attempt=delivery.attempt,
             reason=why.reason,
             code=why.code,
             data=data,
@@ -186,13 +192,14 @@ async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence
     records = [
         Record(names.token(event.type), names.identity(event.source, event.id), event) for event in events
     ]
-    await store(log, stats, broker_key, records)
+    stats.count_published(broker_key, sum(await store(log, broker_key, records)))
 
 
-async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[Record]) -> None:
-    """Append ``records`` to a broker's stream as :func:`publish` does.
+async def store(log: EventLog, broker_key: str, records: Sequence[Record]) -> list[bool]:
+    """Append ``records`` to a broker's stream, all or none; per record whether it was new.
 
     A full stream is made room in by removing what every trigger has had.
+    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     stream = names.broker_stream(broker_key)
     try:
@@ -203,4 +210,4 @@ async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[
         new = await log.append(stream, records)
     if len(new) != len(records):
         raise EventLogError(f"the log answered for {len(new)} of {len(records)} records")
-    stats.count_published(broker_key, sum(new))
+    return new

@@ -190,6 +190,11 @@ class Dispatcher:
             pending, problem = 0, str(error)
         return TriggerState(self.stats.of(subscription.route.key), pending, problem)
 
+    def route(self, trigger_key: str) -> Route | None:
+        """The trigger of this key, while events that are published reach it."""
+        subscription = self._subscriptions.get(trigger_key)
+        return subscription.route if subscription is not None else None
+
     def brokers(self) -> set[str]:
         """The keys of the brokers that there are."""
         return set(self._brokers)

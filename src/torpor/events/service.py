@@ -23,6 +23,7 @@ from torpor.events.dispatcher import STOP_GRACE_SECONDS, Dispatcher
 from torpor.events.http_sender import GatewaySender
 from torpor.events.ingress import Ingress
 from torpor.events.jetstream import JetStreamLog
+from torpor.events.letters import DeadLetters
 from torpor.events.stats import Stats
 from torpor.transport import Client
 
@@ -59,6 +60,7 @@ class Service:
         self._client = Client(max_connections_per_endpoint=_MAX_CONNECTIONS, clock=clock)
         self._sender = GatewaySender(self._client, clock)
         self.dispatcher = Dispatcher(log, self._sender, clock, claims=claims, stats=self.stats, shared=shared)
+        self.dead_letters = DeadLetters(log, self.stats, self.dispatcher.route)
         self.ingress = Ingress(log, claims=claims, stats=self.stats)
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""

@@ -25,6 +25,8 @@ class TriggerCounts:
     """Deliveries that did not succeed."""
     dead_lettered: int = 0
     """Events that became dead letters."""
+    replayed: int = 0
+    """Dead letters that were replayed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -129,6 +131,7 @@ _COUNTERS = {
     "redelivered": "Deliveries that were not the first of their event",
     "failed": "Deliveries that did not succeed",
     "dead_lettered": "Events that became dead letters",
+    "replayed": "Dead letters that were replayed",
 }
 _SINK_COUNTERS = {
     "delivered": "Dead letters that a trigger's sink took",

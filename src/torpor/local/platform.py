@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
+    from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.models import Function, Trigger
     from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PartStatus, TriggerStatus
 
@@ -255,6 +256,22 @@ class LocalPlatform:
     async def tail(self, broker: str) -> AsyncIterator[WireEvent]:
         """Events of a broker from now on."""
         return await self._events.tail(broker)
+
+    async def dead_letters(self, selection: LetterSelection) -> AsyncIterator[DeadLetter]:
+        """The dead letters of a selection."""
+        return await self._events.control.dead_letters(selection)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """One dead letter."""
+        return await self._events.control.dead_letter(letter_id)
+
+    async def replay(self, action: LetterAction) -> Sequence[LetterOutcome]:
+        """Deliver dead letters again."""
+        return await self._events.control.replay(action)
+
+    async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
+        """Remove dead letters for good."""
+        return await self._events.control.drop(action)
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Store a blob."""
