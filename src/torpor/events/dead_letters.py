@@ -83,7 +83,7 @@ def _digest(text: str) -> str:
 
 
 def letter_id(key: str) -> str:
-    """The id of the dead letter of this key: the first half is its trigger's, which a consumer can ask for."""
+    """The id of the dead letter of this key; its first half is the trigger's alone."""
     mark, rest, _ = key.split(".", 2)
     return mark + rest
 

@@ -87,7 +87,7 @@ class SinkSubscription:
             return
         sunk = WireEvent({**event.attributes, _SUNK: self.route.key}, event.data)
         try:
-            # Several triggers may have made dead letters of one event, and a replay more: each of them counts.
+            # Several triggers, and replays, may have made dead letters of one event: each counts.
             record = Record(names.token(event.type), identity, sunk)
             self._stats.count_published(broker, sum(await store(self._log, broker, [record])))
         except RecordTooLargeError as error:
