@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from torpor.binding import WireEvent
     from torpor.blobs import OpenBlob
+    from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
 
@@ -72,6 +73,10 @@ class Backend(Protocol):
 
     async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
         """Remove dead letters for good; one outcome for each id."""
+        ...
+
+    async def explain(self, question: Question) -> Answer:
+        """What happened to the events of an id."""
         ...
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:

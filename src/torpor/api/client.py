@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import orjson
@@ -27,6 +27,7 @@ from torpor.api.places import Place, find
 from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_structured, encode_batch, encode_structured
 from torpor.errors import ApiError, MalformedEventError, RefusedError, UnreachableError
 from torpor.settings import PlatformSettings
+from torpor.spec.history import Answer
 from torpor.spec.letters import DeadLetter, LetterOutcome, LetterSelection
 from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PlatformStatus, TriggerStatus
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # A quiet stream has an empty line every fifteen seconds.
+_EXPLAIN_TIMEOUT = httpx.Timeout(150.0, connect=5.0)
 _STREAM_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 # As long as the longest `timeoutSeconds` of a function, and the time it may be held before.
 _INVOKE_TIMEOUT = httpx.Timeout(3720.0, connect=5.0)
@@ -132,6 +134,12 @@ class Client:
         """One dead letter, with its event."""
         return self._read(f"/api/v1/dead-letters/{_path(letter_id)}", DeadLetter)
 
+    def explain(self, event_id: str, source: str | None = None, broker: str | None = None) -> Answer:
+        """What happened to the events of ``event_id``; ``broker`` is ``namespace/name``."""
+        given = {"id": event_id, "source": source, "broker": broker}
+        query = urlencode({name: value for name, value in given.items() if value is not None})
+        return self._read(f"/api/v1/explanation?{query}", Answer, _EXPLAIN_TIMEOUT)
+
     # --- writes ---------------------------------------------------------------------------------------------
 
     def send(self, events: Sequence[WireEvent], broker: str = "default", namespace: str = "default") -> None:
@@ -208,8 +216,8 @@ class Client:
 
     # --- within ---------------------------------------------------------------------------------------------
 
-    def _read(self, path: str, model: type[M]) -> M:
-        return _parse(model, self._send("GET", f"{self.place.api}{path}").content)
+    def _read(self, path: str, model: type[M], timeout: httpx.Timeout = _TIMEOUT) -> M:
+        return _parse(model, self._send("GET", f"{self.place.api}{path}", timeout=timeout).content)
 
     def _send(
         self,
@@ -217,10 +225,16 @@ class Client:
         url: str,
         content: bytes | IO[bytes] | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout = _TIMEOUT,
     ) -> httpx.Response:
         with _mapped(self.place):
             response = self._http.request(
-                method, url, content=content, headers=headers, extensions=self._extensions
+                method,
+                url,
+                content=content,
+                headers=headers,
+                timeout=timeout,
+                extensions=self._extensions,
             )
         self._check(response)
         return response

@@ -28,6 +28,7 @@ VERBS = {
     "describe": "Show all there is to say of a function.",
     "doctor": "Check this machine and the platform that runs on it.",
     "events": "Send events, and watch them go by.",
+    "explain": "Show what happened to an event.",
     "invoke": "Call a function.",
     "list": "List what runs.",
     "logs": "Show what a function's instances write.",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.resources import Object
     from torpor.scaling.load import Load
     from torpor.scaling.loop import ScalingState
+    from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, TriggerStatus
     from torpor.transport import Client
@@ -167,6 +168,10 @@ class ClusterBackend:
     async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
         """Remove dead letters for good."""
         return await self._events.ask(lambda pod: pod.drop(action))
+
+    async def explain(self, question: Question) -> Answer:
+        """What happened to the events of an id."""
+        return await self._events.ask(lambda pod: pod.explain(question))
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Store a blob."""

@@ -14,6 +14,7 @@ from torpor.endpoint import Endpoint
 from torpor.errors import EventLogError, MalformedEventError
 from torpor.events.control_app import END
 from torpor.events.declaration import Declaration, EventsHealth, EventsState
+from torpor.spec.history import Answer, Question
 from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _TIMEOUT_SECONDS = 5.0
 _DECLARE_SECONDS = 60.0
 _TAIL_SILENCE_SECONDS = 40.0  # the process sends something every 15 s
 _ACTION_SECONDS = 60.0
+_EXPLAIN_SECONDS = 120.0
 _BASE = "http://events"
 _LETTER = TypeAdapter(DeadLetter | None)
 _OUTCOMES = TypeAdapter(list[LetterOutcome])
@@ -94,6 +96,13 @@ class ControlClient:
     async def drop(self, action: LetterAction) -> list[LetterOutcome]:
         """Remove dead letters for good."""
         return await self._act("drop", action)
+
+    async def explain(self, question: Question) -> Answer:
+        """What happened to the events of an id."""
+        body = await self._call(
+            "POST", "/explain", content=question.model_dump_json(), timeout_seconds=_EXPLAIN_SECONDS
+        )
+        return Answer.model_validate_json(body)
 
     async def _act(self, name: str, action: LetterAction) -> list[LetterOutcome]:
         body = await self._call(

@@ -2,6 +2,7 @@
 ``GET /tail/<namespace>/<broker>`` (a line of JSON for each event); and ``PUT /declared`` where somebody else
 knows what is declared.
 
+``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
 Of dead letters: ``GET /dead-letters/<id>``, and ``POST /dead-letters/select``, ``/replay`` and ``/drop`` with
 the documents of :mod:`torpor.spec.letters`. What is selected comes as a line of JSON each; the last line is
 :data:`END`, by which a list that is whole is told from one that was cut.
@@ -24,6 +25,7 @@ from torpor.errors import EventLogError, TorporError
 from torpor.events.declaration import Declaration
 from torpor.problems import ProblemType
 from torpor.serving import answer, refuse
+from torpor.spec.history import Question
 from torpor.spec.letters import ID_DIGITS, LetterAction, LetterOutcome, LetterSelection
 
 if TYPE_CHECKING:
@@ -74,6 +76,10 @@ class ControlApp:
                 await answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(service.registry))
             elif method == "GET" and path.startswith("/tail/"):
                 await self._tail(path.removeprefix("/tail/"), receive, send)
+            elif (method, path) == ("POST", "/explain"):
+                question = Question.model_validate_json(await _body(receive))
+                told = await service.explainer.explain(question)
+                await answer(send, 200, _JSON, told.model_dump_json().encode())
             elif path.startswith(_LETTERS):
                 await self._letters(method, path.removeprefix(_LETTERS), receive, send)
             else:

@@ -71,11 +71,14 @@ def dead_letters(
 
 
 def _record(event: WireEvent, extensions: dict[str, str], trigger_key: str, sequence: int) -> Record:
-    own = "\0".join((trigger_key, event.source, event.id, str(sequence)))
-    mark = _digest(trigger_key)
-    rest = _digest(own)
+    found = letter_of(trigger_key, event.source, event.id, sequence)
     letter = WireEvent({**event.attributes, **extensions}, event.data)
-    return Record(f"{mark}.{rest}.{token(event.type)}", mark + rest, letter)
+    return Record(f"{key_of(found)[:-1]}{token(event.type)}", found, letter)
+
+
+def letter_of(trigger_key: str, source: str, event_id: str, sequence: int) -> str:
+    """The id of the dead letter of an event that was delivered by the record of that sequence."""
+    return _digest(trigger_key) + _digest("\0".join((trigger_key, source, event_id, str(sequence))))
 
 
 def _digest(text: str) -> str:

@@ -38,6 +38,7 @@ from torpor.events.join import Groups, Overdue, Part, Seen, Unfit, part_of
 from torpor.events.log import ConsumerSpec, Delivery, EventLog, Guard, Record, StreamSpec
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
+from torpor.events.records import group_ended, part_dealt_with
 from torpor.events.subscription import (
     ACK_WAIT_SECONDS,
     consumer_spec,
@@ -193,9 +194,31 @@ class JoinSubscription:
         if seen is Seen.FULL:
             await delivery.retry(_PAUSE_SECONDS)
             return
+        self._note(event, part, "kept")
         if seen is Seen.WHOLE:
             await self._end(part.group, _WHOLE, f"all {part.size} parts came")
+        await self._done(delivery)
+
+    async def _done(self, delivery: Delivery) -> None:
+        """Acknowledge a part, once what became of it is written down."""
+        await self._courier.recorder.flush(self.route.trigger.broker_key)
         await delivery.ack()
+
+    def _note(self, event: WireEvent, part: Part, end: str, why: str = "") -> None:
+        """Have it written down what became of a part."""
+        recorder = self._courier.recorder
+        line = part_dealt_with(
+            event,
+            at=recorder.now(),
+            by=recorder.name,
+            trigger=self.route.key,
+            end=end,
+            why=why,
+            group=part.group,
+            index=part.index,
+            size=part.size,
+        )
+        recorder.add(self.route.trigger.broker_key, [line])
 
     async def _late(self, event: WireEvent, part: Part, delivery: Delivery, ending: str) -> None:
         """A part of an ended group: of a whole one it is a duplicate, of another it must not vanish."""
@@ -220,13 +243,15 @@ class JoinSubscription:
 
     async def _settle_late(self, event: WireEvent, part: Part, delivery: Delivery, ending: str) -> None:
         if ending == _WHOLE:
-            await delivery.ack()
+            self._note(event, part, "left out", "its group has all its parts")
+            await self._done(delivery)
             return
         included = await self._included(part.group)
         if included is None:  # the group is still being dealt with
             await delivery.retry(_PAUSE_SECONDS)
         elif part.index in included:
-            await delivery.ack()
+            self._note(event, part, "left out", "its group had this part when it ended")
+            await self._done(delivery)
         else:
             await self._bury(event, delivery, f"the event came after its group had ended ({ending})")
 
@@ -235,7 +260,7 @@ class JoinSubscription:
             "an event becomes a dead letter",
             extra={"trigger": self.route.key, "event": event.id, "reason": reason},
         )
-        await self._courier.bury(self.route, [event], delivery, DeadLetter(reason))
+        await self._courier.bury(self.route, Message([], b"", [event]), delivery, DeadLetter(reason))
         await delivery.ack()
 
     async def _append(self, key: str, identity: str, event: WireEvent) -> bool:
@@ -270,6 +295,13 @@ class JoinSubscription:
         key = f"ready.{names.token(group)}"
         if not await self._append(key, uuid.uuid4().hex, ending):
             how = await self._ending(group) or how
+        else:
+            recorder, broker_key = self._courier.recorder, self.route.trigger.broker_key
+            line = group_ended(
+                group, at=recorder.now(), by=recorder.name, trigger=self.route.key, end=how, why=reason
+            )
+            recorder.add(broker_key, [line])
+            await recorder.flush(broker_key)
         self._remember(group, how)
         self._groups.close(group)
 
@@ -354,7 +386,7 @@ class JoinSubscription:
             return True
         if how == _EXPIRED:
             why = DeadLetter(f"the group was not whole in time: {reason}")
-            await self._courier.bury(self.route, events, delivery, why)
+            await self._courier.bury(self.route, Message([], b"", events, group), delivery, why)
             return True
         headers = [
             (b"content-type", BATCH),
@@ -364,7 +396,7 @@ class JoinSubscription:
         if not await self._throttle.turn():
             await delivery.retry(0.0)
             return False
-        message = Message(headers, encode_batch(events), events)
+        message = Message(headers, encode_batch(events), events, group)
         return await self._courier.deliver(self.route, message, delivery)
 
     async def _load(self, group_token: str, before: int) -> list[tuple[int, WireEvent]]:

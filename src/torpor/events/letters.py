@@ -15,6 +15,7 @@ from torpor.events import names
 from torpor.events.courier import store
 from torpor.events.dead_letters import chooser, key_of, original, view
 from torpor.events.log import Record
+from torpor.events.records import taken_in
 from torpor.spec.letters import LetterOutcome
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from torpor.events.courier import Route
     from torpor.events.log import EventLog, Stored
+    from torpor.events.recorder import Recorder
     from torpor.events.stats import Stats
     from torpor.spec.letters import DeadLetter, LetterSelection
 
@@ -32,8 +34,11 @@ _AT_ONCE = 16
 class DeadLetters:
     """The dead letters of every broker; ``route`` tells a trigger that is at work by its key."""
 
-    def __init__(self, log: EventLog, stats: Stats, route: Callable[[str], Route | None]) -> None:
+    def __init__(
+        self, log: EventLog, stats: Stats, recorder: Recorder, route: Callable[[str], Route | None]
+    ) -> None:
         self._log = log
+        self._recorder = recorder
         self._stats = stats
         self._route = route
 
@@ -107,8 +112,12 @@ class DeadLetters:
         key = names.addressed_key(route.key, letter_id)
         async for _ in self._log.read(names.broker_stream(route.trigger.broker_key), key):
             return
-        record = Record(key, f"to:{letter_id}", original(stored.event))
-        await store(self._log, route.trigger.broker_key, [record])
+        event, recorder, broker = original(stored.event), self._recorder, route.trigger.broker_key
+        at = recorder.now()
+        new = await store(self._log, broker, [Record(key, f"to:{letter_id}", event)])
+        lines = taken_in([event], new, at=at, by=recorder.name, how="replay", trigger=route.key)
+        recorder.add(broker, lines)
+        await recorder.flush(broker)
 
     # --- within ---------------------------------------------------------------------------------------------
 

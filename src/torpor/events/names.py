@@ -22,6 +22,7 @@ DEFAULT_BROKER = "default/default"
 """The key of the broker that there is without any trigger that reads it."""
 BROKER = "broker"
 DEAD = "dead"
+RECORDS = "records"
 GROUPS = "groups"
 SINK = "sink."
 """How the names of consumers begin that bring dead letters to a sink."""
@@ -60,6 +61,11 @@ def broker_stream(broker_key: str) -> str:
 def dead_stream(broker_key: str) -> str:
     """Stream of the dead letters of a broker's triggers."""
     return f"{DEAD}.{broker_key.replace('/', '.')}"
+
+
+def records_stream(broker_key: str) -> str:
+    """Stream of what happened to the events of a broker."""
+    return f"{RECORDS}.{broker_key.replace('/', '.')}"
 
 
 def groups_stream(trigger_key: str) -> str:

@@ -42,6 +42,8 @@ class Stats(Collector):
     dead-lettered."""
     refused: dict[str, int] = field(default_factory=dict)
     """By kind of problem: requests that the ingress refused."""
+    unrecorded: int = 0
+    """Things that happened to events and could not be written down."""
 
     def count_published(self, broker_key: str, events: int) -> None:
         """``events`` were taken in by the broker."""
@@ -101,6 +103,11 @@ class Stats(Collector):
         for key, value in self.refused.items():
             refused.add_metric([key], value)
         yield refused
+        unrecorded = CounterMetricFamily(
+            "torpor_events_unrecorded", "Things that happened to events and could not be written down."
+        )
+        unrecorded.add_metric([], self.unrecorded)
+        yield unrecorded
         for name, text in _COUNTERS.items():
             yield _family(f"torpor_events_{name}", text, name, self.triggers)
         for name, text in _SINK_COUNTERS.items():

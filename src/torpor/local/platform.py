@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
+    from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.models import Function, Trigger
     from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, PartStatus, TriggerStatus
@@ -272,6 +273,10 @@ class LocalPlatform:
     async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
         """Remove dead letters for good."""
         return await self._events.control.drop(action)
+
+    async def explain(self, question: Question) -> Answer:
+        """What happened to the events of an id."""
+        return await self._events.control.explain(question)
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Store a blob."""

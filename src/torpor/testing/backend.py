@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from torpor.blobs import OpenBlob
 from torpor.errors import BlobNotFoundError, TorporError
 from torpor.spec import selectors
+from torpor.spec.history import Answer, Explanation, Question
 from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
 from torpor.spec.status import (
     BrokerStatus,
@@ -73,6 +74,7 @@ class FakeBackend:
         self.blobs: dict[str, tuple[bytes, str | None]] = {}
         self.letters: dict[str, DeadLetter] = {}
         self.replayed: list[str] = []
+        self.explanations: list[Explanation] = []
         self.failure: TorporError | None = None
         self._followers: dict[str, list[asyncio.Queue[LogLine]]] = {}
         self._tails: dict[str, list[asyncio.Queue[WireEvent]]] = {}
@@ -194,6 +196,19 @@ class FakeBackend:
                 detail = f"event {letter.event_id!r} of trigger {letter.trigger}"
                 outcomes.append(LetterOutcome(id=letter_id, outcome=outcome, detail=detail))
         return outcomes
+
+    async def explain(self, question: Question) -> Answer:
+        """Those of ``explanations`` that are meant."""
+        self._fail()
+        items = [
+            each
+            for each in self.explanations
+            if each.id == question.id
+            and question.source in (each.source, None)
+            and question.broker in (each.broker, None)
+        ]
+        looked_at = tuple(f"{each.namespace}/{each.name}" for each in self.broker_list)
+        return Answer(looked_at=looked_at, since=EPOCH, items=tuple(items))
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Keep the bytes."""

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from torpor.api.app import ApiOptions, create
 from torpor.binding import WireEvent
+from torpor.spec.history import Explanation
 from torpor.spec.letters import DeadLetter
 from torpor.spec.models import Filter
 from torpor.spec.status import LogLine, TriggerStatus
@@ -64,6 +65,9 @@ def _filled() -> FakeBackend:
         event={"specversion": "1.0", "id": "1", "source": "/test", "type": "image.tile", "data": [1]},
     )
     backend.letters = {LETTER: letter, "default": letter}
+    backend.explanations = [
+        Explanation(broker="default/default", id="1", source="/test", type="image.tile", kept=True)
+    ]
     backend.blobs["default"] = (b"bytes", "text/plain")
     return backend
 

@@ -247,6 +247,7 @@ def test_the_api_documents_itself() -> None:
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert sorted(operation["operationId"] for operation in operations) == [
         "dropDeadLetters",
+        "explainEvent",
         "getBlob",
         "getDeadLetter",
         "getFunction",

@@ -22,7 +22,7 @@ NOBODY = "0" * 28
 
 
 def letters_of(it: World, log: Any = None) -> DeadLetters:
-    return DeadLetters(log or it.log, it.dispatcher.stats, it.dispatcher.route)
+    return DeadLetters(log or it.log, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route)
 
 
 async def found(letters: DeadLetters, **selection: Any) -> list[DeadLetter]:
