@@ -2,7 +2,7 @@
 
 :func:`create` puts together what every request passes (:mod:`torpor.api.edge`), how errors look
 (:mod:`torpor.api.refusals`), and the routes. The API shows and streams; it decides nothing, and changes
-nothing but blobs: what runs is declared in files.
+nothing but blobs and dead letters: what runs is declared in files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
-from torpor.api import reference, refusals, routes
+from torpor.api import answers, history_routes, letter_routes, reference, refusals, routes
 from torpor.api.edge import Edge
 from torpor.api.streams import Streams
 from torpor.blobs import MAX_BLOB_BYTES
@@ -47,7 +47,7 @@ class _Api(FastAPI):
         document = super().openapi()
         for operations in document["paths"].values():
             for operation in operations.values():
-                operation["responses"]["default"] |= routes.PROBLEM
+                operation["responses"]["default"] |= answers.PROBLEM
         return document
 
 
@@ -66,7 +66,8 @@ def create(backend: Backend, options: ApiOptions | None = None) -> FastAPI:
     )
     app.state.backend = backend
     app.state.streams = Streams(chosen.max_streams, chosen.quiet_seconds)
-    app.include_router(routes.router, prefix="/api/v1", responses=routes.PROBLEMS)
+    for router in (routes.router, history_routes.router, letter_routes.router):
+        app.include_router(router, prefix="/api/v1", responses=answers.PROBLEMS)
     app.add_api_route("/api/v1/docs", _docs, include_in_schema=False)
     refusals.install(app)
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from torpor.binding import WireEvent
     from torpor.blobs import OpenBlob
+    from torpor.spec.history import Answer, Question
+    from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.status import (
         BrokerStatus,
         FunctionStatus,
@@ -63,6 +65,29 @@ class Backend(Protocol):
         Asked only for brokers that there are. A reader that falls behind may lose events; the platform
         never waits.
         """
+        ...
+
+    async def dead_letters(self, selection: LetterSelection) -> AsyncIterator[DeadLetter]:
+        """The dead letters of ``selection``, whose filters are right; broker by broker, the oldest first."""
+        ...
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """The dead letter of this id with all there is to say of it, or ``None``."""
+        ...
+
+    async def replay(self, action: LetterAction) -> Sequence[LetterOutcome]:
+        """Deliver dead letters again, each to the trigger that had failed with it; one outcome for each id.
+
+        It is safe to call again: what was replayed is not there any more.
+        """
+        ...
+
+    async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
+        """Remove dead letters for good; one outcome for each id."""
+        ...
+
+    async def explain(self, question: Question) -> Answer:
+        """What happened to the events of an id."""
         ...
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:

@@ -8,18 +8,28 @@ with words that a person can act on: :class:`~torpor.errors.UnreachableError` an
 from __future__ import annotations
 
 import contextlib
-from typing import IO, TYPE_CHECKING, Self, TypeVar
-from urllib.parse import quote
+from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote, urlencode
 
 import httpx
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from torpor.api.documents import BrokerList, FunctionList, Health, ScheduleList, StoredBlob, TriggerList
+from torpor.api.documents import (
+    BrokerList,
+    FunctionList,
+    Health,
+    LetterOutcomes,
+    ScheduleList,
+    StoredBlob,
+    TriggerList,
+)
 from torpor.api.places import Place, find
 from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_structured, encode_batch, encode_structured
 from torpor.errors import ApiError, MalformedEventError, RefusedError, UnreachableError
 from torpor.settings import PlatformSettings
+from torpor.spec.history import Answer
+from torpor.spec.letters import DeadLetter, LetterOutcome, LetterSelection
 from torpor.spec.status import (
     BrokerStatus,
     FunctionStatus,
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # A quiet stream has an empty line every fifteen seconds.
+_EXPLAIN_TIMEOUT = httpx.Timeout(150.0, connect=5.0)
 _STREAM_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 # As long as the longest `timeoutSeconds` of a function, and the time it may be held before.
 _INVOKE_TIMEOUT = httpx.Timeout(3720.0, connect=5.0)
@@ -124,6 +135,23 @@ class Client:
         ) as lines:
             yield map(_event, lines)
 
+    def dead_letters(self, selection: LetterSelection | None = None) -> Iterator[DeadLetter]:
+        """The dead letters of ``selection`` (default: all), broker by broker, the oldest first."""
+        chosen = (selection or LetterSelection()).model_dump(mode="json", exclude_defaults=True)
+        with self._stream("/api/v1/dead-letters", chosen) as lines:
+            for line in lines:
+                yield _parse(DeadLetter, line)
+
+    def dead_letter(self, letter_id: str) -> DeadLetter:
+        """One dead letter, with its event."""
+        return self._read(f"/api/v1/dead-letters/{_path(letter_id)}", DeadLetter)
+
+    def explain(self, event_id: str, source: str | None = None, broker: str | None = None) -> Answer:
+        """What happened to the events of ``event_id``; ``broker`` is ``namespace/name``."""
+        given = {"id": event_id, "source": source, "broker": broker}
+        query = urlencode({name: value for name, value in given.items() if value is not None})
+        return self._read(f"/api/v1/explanation?{query}", Answer, _EXPLAIN_TIMEOUT)
+
     # --- writes ---------------------------------------------------------------------------------------------
 
     def send(self, events: Sequence[WireEvent], broker: str = "default", namespace: str = "default") -> None:
@@ -132,6 +160,21 @@ class Client:
         body = encode_structured(events[0]) if single else encode_batch(events)
         headers = {"content-type": (STRUCTURED if single else BATCH).decode()}
         self._send("POST", f"{self.place.gateway}/events/{_path(namespace, broker)}", body, headers)
+
+    def replay(self, letter_ids: Sequence[str], *, dry_run: bool = False) -> list[LetterOutcome]:
+        """Deliver dead letters again, each to the trigger that had failed with it."""
+        return self._act("replay", letter_ids, dry_run=dry_run)
+
+    def drop(self, letter_ids: Sequence[str], *, dry_run: bool = False) -> list[LetterOutcome]:
+        """Remove dead letters for good."""
+        return self._act("drop", letter_ids, dry_run=dry_run)
+
+    def _act(self, name: str, letter_ids: Sequence[str], *, dry_run: bool) -> list[LetterOutcome]:
+        body = orjson.dumps({"ids": list(letter_ids), "dryRun": dry_run})
+        response = self._send(
+            "POST", f"{self.place.api}/api/v1/dead-letters:{name}", body, {"content-type": "application/json"}
+        )
+        return _parse(LetterOutcomes, response.content).items
 
     def put_blob(
         self, content: bytes | IO[bytes] | Iterable[bytes], content_type: str | None = None
@@ -185,8 +228,8 @@ class Client:
 
     # --- within ---------------------------------------------------------------------------------------------
 
-    def _read(self, path: str, model: type[M]) -> M:
-        return _parse(model, self._send("GET", f"{self.place.api}{path}").content)
+    def _read(self, path: str, model: type[M], timeout: httpx.Timeout = _TIMEOUT) -> M:
+        return _parse(model, self._send("GET", f"{self.place.api}{path}", timeout=timeout).content)
 
     def _send(
         self,
@@ -194,10 +237,16 @@ class Client:
         url: str,
         content: bytes | IO[bytes] | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout = _TIMEOUT,
     ) -> httpx.Response:
         with _mapped(self.place):
             response = self._http.request(
-                method, url, content=content, headers=headers, extensions=self._extensions
+                method,
+                url,
+                content=content,
+                headers=headers,
+                timeout=timeout,
+                extensions=self._extensions,
             )
         self._check(response)
         return response
@@ -208,7 +257,7 @@ class Client:
             raise refusal or refused(response.status_code, response.headers, response.content)
 
     @contextlib.contextmanager
-    def _stream(self, path: str, query: Mapping[str, int | bool | list[str]]) -> Iterator[Iterator[bytes]]:
+    def _stream(self, path: str, query: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
         with (
             _mapped(self.place),
             self._http.stream(

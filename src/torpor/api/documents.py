@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from torpor.spec.letters import LetterOutcome
 from torpor.spec.status import BrokerStatus, FunctionStatus, PartStatus, ScheduleStatus, TriggerStatus
 
 
@@ -34,6 +35,12 @@ class BrokerList(_Document):
     """Brokers, in the order of their namespaces and names."""
 
     items: list[BrokerStatus]
+
+
+class LetterOutcomes(_Document):
+    """What became of dead letters, in the order in which they were named."""
+
+    items: list[LetterOutcome]
 
 
 class StoredBlob(_Document):

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import WithJsonSchema
 from starlette.responses import StreamingResponse
 
-from torpor.api import filters
-from torpor.api.documents import (
-    BrokerList,
-    FunctionList,
-    Health,
-    ProblemDocument,
-    ScheduleList,
-    StoredBlob,
-    TriggerList,
-)
+from torpor.api.answers import LINES, MISSING, backend_of, streams_of
+from torpor.api.documents import BrokerList, FunctionList, Health, ScheduleList, StoredBlob, TriggerList
 from torpor.api.refusals import RefusalError, unknown
-from torpor.api.streams import MEDIA_TYPE, Streams
 from torpor.binding import WireEvent, encode_structured
 from torpor.blobs.base import ANSWER_HEADERS, WRONG_TYPE, is_type
 from torpor.problems import ProblemType
+from torpor.spec import selectors
 from torpor.spec.status import (
     BrokerStatus,
     FunctionStatus,
@@ -38,44 +30,14 @@ if TYPE_CHECKING:
 
     from torpor.api.backend import Backend
 
-MAX_TAIL_LINES = 10_000
+MAX_TAILLINES = 10_000
 _BLOB_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
-PROBLEM: dict[str, Any] = {
-    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
-}
-"""How OpenAPI has the body of a problem."""
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {**PROBLEM, "description": "The request cannot be understood"},
-    405: {**PROBLEM, "description": "This address does not take this method"},
-    413: {**PROBLEM, "description": "The body is larger than allowed"},
-    421: {**PROBLEM, "description": "This host name is not served here"},
-    503: {**PROBLEM, "description": "The platform cannot do this at the moment"},
-    "default": {"model": ProblemDocument, "description": "Any other problem"},
-}
-"""What every route may answer beside its own documents."""
-_MISSING: dict[int | str, dict[str, Any]] = {404: {**PROBLEM, "description": "There is no such thing"}}
-_LINES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "One JSON document a line; empty lines mean nothing",
-        "content": {MEDIA_TYPE: {"schema": {}}},
-    }
-}
 
 router = APIRouter()
 _FilterText = Annotated[
-    str, WithJsonSchema({"type": "string", "pattern": filters.FORM, "maxLength": filters.MAX_LENGTH})
+    str, WithJsonSchema({"type": "string", "pattern": selectors.FORM, "maxLength": selectors.MAX_LENGTH})
 ]
 R = TypeVar("R", FunctionStatus, TriggerStatus, ScheduleStatus, BrokerStatus)
-
-
-def _backend(request: Request) -> Backend:
-    backend: Backend = request.app.state.backend
-    return backend
-
-
-def _streams(request: Request) -> Streams:
-    streams: Streams = request.app.state.streams
-    return streams
 
 
 def _key(resource: FunctionStatus | TriggerStatus | ScheduleStatus | BrokerStatus) -> str:
@@ -98,20 +60,20 @@ async def _function(backend: Backend, namespace: str, name: str) -> FunctionStat
 @router.get("/functions", tags=["functions"])
 async def list_functions(request: Request) -> FunctionList:
     """Every declared function, with its instances."""
-    return FunctionList(items=_sorted(await _backend(request).functions()))
+    return FunctionList(items=_sorted(await backend_of(request).functions()))
 
 
-@router.get("/functions/{namespace}/{name}", tags=["functions"], responses=_MISSING)
+@router.get("/functions/{namespace}/{name}", tags=["functions"], responses=MISSING)
 async def get_function(request: Request, namespace: str, name: str) -> FunctionStatus:
     """One function."""
-    return await _function(_backend(request), namespace, name)
+    return await _function(backend_of(request), namespace, name)
 
 
 @router.get(
     "/functions/{namespace}/{name}/logs",
     tags=["functions"],
     response_class=StreamingResponse,
-    responses={**_MISSING, **_LINES},
+    responses={**MISSING, **LINES},
 )
 async def get_function_logs(
     request: Request,
@@ -119,14 +81,14 @@ async def get_function_logs(
     name: str,
     *,
     tail: Annotated[
-        int, Query(ge=0, le=MAX_TAIL_LINES, description="How many of the last lines come first.")
+        int, Query(ge=0, le=MAX_TAILLINES, description="How many of the last lines come first.")
     ] = 100,
     follow: Annotated[bool, Query(description="Go on with each new line.")] = False,
 ) -> StreamingResponse:
     """What the function's instances wrote to stdout and stderr: one `LogLine` document a line."""
-    backend = _backend(request)
+    backend = backend_of(request)
     function = await _function(backend, namespace, name)
-    return _streams(request).respond(backend.logs(_key(function), tail=tail, follow=follow), _log_line)
+    return streams_of(request).respond(backend.logs(_key(function), tail=tail, follow=follow), _log_line)
 
 
 def _log_line(line: LogLine) -> bytes:
@@ -136,26 +98,26 @@ def _log_line(line: LogLine) -> bytes:
 @router.get("/triggers", tags=["events"])
 async def list_triggers(request: Request) -> TriggerList:
     """Every declared trigger, with its counters."""
-    return TriggerList(items=_sorted(await _backend(request).triggers()))
+    return TriggerList(items=_sorted(await backend_of(request).triggers()))
 
 
 @router.get("/schedules", tags=["events"])
 async def list_schedules(request: Request) -> ScheduleList:
     """Every declared schedule, with its counters and its last and next firing."""
-    return ScheduleList(items=_sorted(await _backend(request).schedules()))
+    return ScheduleList(items=_sorted(await backend_of(request).schedules()))
 
 
 @router.get("/brokers", tags=["events"])
 async def list_brokers(request: Request) -> BrokerList:
     """Every broker, with its counters."""
-    return BrokerList(items=_sorted(await _backend(request).brokers()))
+    return BrokerList(items=_sorted(await backend_of(request).brokers()))
 
 
 @router.get(
     "/brokers/{namespace}/{name}/tail",
     tags=["events"],
     response_class=StreamingResponse,
-    responses={**_MISSING, **_LINES},
+    responses={**MISSING, **LINES},
 )
 async def tail_broker(
     request: Request,
@@ -165,39 +127,39 @@ async def tail_broker(
         list[_FilterText] | None,
         Query(
             alias="filter",
-            max_length=filters.MAX_FILTERS,
+            max_length=selectors.MAX_FILTERS,
             description="Show only events with this, such as `type=image.*`; all must match.",
         ),
     ] = None,
 ) -> StreamingResponse:
     """Each event that the broker takes in from now on: one structured CloudEvent a line."""
     try:
-        wanted = filters.parse(conditions or ())
+        wanted = selectors.parse(conditions or ())
     except ValueError as error:
         raise RefusalError(ProblemType.MALFORMED_REQUEST, str(error)) from None
-    backend = _backend(request)
+    backend = backend_of(request)
     known = [_key(broker) for broker in await backend.brokers()]
     key = f"{namespace}/{name}"
     if key not in known:
         raise unknown(ProblemType.UNKNOWN_BROKER, "broker", key, known)
     events = await backend.tail(key)
-    return _streams(request).respond(events, encode_structured, only=lambda event: _meets(event, wanted))
+    return streams_of(request).respond(events, encode_structured, only=lambda event: _meets(event, wanted))
 
 
-def _meets(event: WireEvent, wanted: tuple[filters.AttributeFilter, ...]) -> bool:
+def _meets(event: WireEvent, wanted: tuple[selectors.AttributeFilter, ...]) -> bool:
     return all(condition.matches(event.attributes) for condition in wanted)
 
 
 @router.get("/status", tags=["platform"])
 async def get_status(request: Request) -> PlatformStatus:
     """The platform itself: addresses, processes, versions, and what was wrong with the last reload."""
-    return await _backend(request).status()
+    return await backend_of(request).status()
 
 
 @router.get("/health", tags=["platform"])
 async def get_health(request: Request) -> Health:
     """Whether every part of the platform does its work."""
-    parts = list((await _backend(request).status()).parts)
+    parts = list((await backend_of(request).status()).parts)
     return Health(healthy=all(part.healthy for part in parts), parts=parts)
 
 
@@ -219,7 +181,7 @@ async def put_blob(request: Request, response: Response) -> StoredBlob:
     content_type = request.headers.get("content-type")
     if content_type is not None and not is_type(content_type):
         raise RefusalError(ProblemType.MALFORMED_REQUEST, WRONG_TYPE)
-    dataref = await _backend(request).put_blob(_chunks(request), content_type)
+    dataref = await backend_of(request).put_blob(_chunks(request), content_type)
     name = dataref.rpartition("/")[2]
     response.headers["location"] = f"/api/v1/blobs/{name}"
     return StoredBlob(name=name, dataref=dataref)
@@ -236,7 +198,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
     tags=["blobs"],
     response_class=StreamingResponse,
     responses={
-        **_MISSING,
+        **MISSING,
         200: {
             "description": "The bytes of the blob",
             "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
@@ -247,7 +209,7 @@ async def get_blob(request: Request, name: str) -> StreamingResponse:
     """The bytes of a blob."""
     if not _BLOB_NAME.match(name) or name in (".", ".."):
         raise RefusalError(ProblemType.NOT_FOUND, f"There is no blob {name[:300]!r}.")
-    blob = await _backend(request).get_blob(name)
+    blob = await backend_of(request).get_blob(name)
     headers = {
         "content-length": str(blob.size_bytes),
         "content-type": blob.content_type or "application/octet-stream",

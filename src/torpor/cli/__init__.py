@@ -23,10 +23,12 @@ FAILED, WRONG = 1, 2
 
 VERBS = {
     "build": "Build the images of functions.",
+    "dead-letters": "Events that could not be delivered: look, replay, drop.",
     "deploy": "Declare functions, triggers and schedules to a cluster.",
     "describe": "Show all there is to say of a function or a schedule.",
     "doctor": "Check this machine and the platform that runs on it.",
     "events": "Send events, and watch them go by.",
+    "explain": "Show what happened to an event.",
     "invoke": "Call a function.",
     "list": "List what runs.",
     "logs": "Show what a function's instances write.",
@@ -82,7 +84,7 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"torpor.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"torpor.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
@@ -12,7 +12,7 @@ from torpor.errors import EventLogError
 from torpor.events.control import ControlClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from torpor.binding import WireEvent
     from torpor.clock import Clock
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.api")
 _FIRST_PAUSE_SECONDS = 0.1
 _PATIENCE_SECONDS = 20.0
+T = TypeVar("T")
 
 
 class EventsPods:
@@ -76,14 +77,22 @@ class EventsPods:
             await self._clock.sleep(pause_seconds)
             pause_seconds *= 2
 
-    async def _tail(self, broker: str) -> AsyncGenerator[WireEvent, None]:
+    async def ask(self, question: Callable[[ControlClient], Awaitable[T]]) -> T:
+        """What a pod answers that is ready: any can, since all work on one event log.
+
+        ``question`` must be safe to be put again, to another pod, when one does not answer.
+        Raises :class:`~torpor.errors.EventLogError` when none answers.
+        """
         trouble: EventLogError | None = None
         for client in await self._known():
             try:
-                return await client.tail(broker)
+                return await question(client)
             except EventLogError as error:
                 trouble = error
-        raise EventLogError("no events pod answers") from trouble
+        raise EventLogError(f"no events pod answers{f': {trouble}' if trouble else ''}") from trouble
+
+    async def _tail(self, broker: str) -> AsyncGenerator[WireEvent, None]:
+        return await self.ask(lambda pod: pod.tail(broker))
 
     async def _state(self, client: ControlClient) -> EventsState | None:
         try:

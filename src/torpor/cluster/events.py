@@ -63,12 +63,13 @@ class EventsPod:
         self._functions = Mirror(kube, resources.FUNCTIONS, clock, lambda _: self._news.set())
         self._triggers = Mirror(kube, resources.TRIGGERS, clock, lambda _: self._news.set())
         self._schedules = Mirror(kube, resources.SCHEDULES, clock, lambda _: self._news.set())
+        self._name = settings.identity or socket.gethostname()
         self._leader = Leader(
             kube,
             clock,
             namespace=settings.namespace,
             name=LEASE,
-            identity=settings.identity or socket.gethostname(),
+            identity=self._name,
             outlasts=True,
         )
         self._declared: Declaration | None = None
@@ -101,7 +102,7 @@ class EventsPod:
             if log is None:
                 return
             log.on_reconnect(self._doubt)
-            service = Service(log, self._clock, blobs_url=settings.blobs_url, shared=True)
+            service = Service(log, self._clock, blobs_url=settings.blobs_url, shared=True, name=self._name)
             self._service = service
             self._control = ControlApp(service, self._clock, declares=False)
             try:

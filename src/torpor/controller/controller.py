@@ -84,8 +84,7 @@ class Controller:
             await client.close()
 
     async def _work(self, client: Client) -> None:
-        clock, kube, metrics = self._clock, self._kube, self.metrics
-        counts = metrics.queues
+        clock, kube, metrics, counts = self._clock, self._kube, self.metrics, self.metrics.queues
         # The reconcilers are made below.
         functions = WorkQueue(clock, lambda key: reconciler.reconcile(key), counts["function"])  # noqa: PLW0108
         triggers = WorkQueue(clock, lambda key: telling.reconcile(key), counts["trigger"])  # noqa: PLW0108

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from torpor.binding import WireEvent, decode_structured
 from torpor.endpoint import Endpoint
 from torpor.errors import EventLogError, MalformedEventError
+from torpor.events.control_app import END
 from torpor.events.declaration import Declaration, EventsHealth, EventsState
+from torpor.spec.history import Answer, Question
+from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from pathlib import Path
 
 _TIMEOUT_SECONDS = 5.0
 _DECLARE_SECONDS = 60.0
 _TAIL_SILENCE_SECONDS = 40.0  # the process sends something every 15 s
+_ACTION_SECONDS = 60.0
+_EXPLAIN_SECONDS = 120.0
 _BASE = "http://events"
+_LETTER = TypeAdapter(DeadLetter | None)
+_OUTCOMES = TypeAdapter(list[LetterOutcome])
+T = TypeVar("T")
 
 
 class ControlClient:
@@ -62,11 +72,56 @@ class ControlClient:
 
         The iterator raises :class:`~torpor.errors.EventLogError` when the process ends.
         """
+        stack, lines = await self._stream("GET", f"/tail/{broker_key}")
+        return _read(stack, lines, decode_structured)
+
+    async def dead_letters(self, selection: LetterSelection) -> AsyncGenerator[DeadLetter, None]:
+        """The dead letters of ``selection``, broker by broker, the oldest first.
+
+        The iterator raises :class:`~torpor.errors.EventLogError` when they can't be told to the end.
+        """
+        stack, lines = await self._stream(
+            "POST", "/dead-letters/select", selection.model_dump_json(exclude_none=True)
+        )
+        return _read(stack, lines, DeadLetter.model_validate_json)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """One dead letter with all there is to say of it, if it is there."""
+        return _LETTER.validate_json(await self._call("GET", f"/dead-letters/{quote(letter_id, safe='')}"))
+
+    async def replay(self, action: LetterAction) -> list[LetterOutcome]:
+        """Have dead letters delivered again, each to the trigger that had failed with it."""
+        return await self._act("replay", action)
+
+    async def drop(self, action: LetterAction) -> list[LetterOutcome]:
+        """Remove dead letters for good."""
+        return await self._act("drop", action)
+
+    async def explain(self, question: Question) -> Answer:
+        """What happened to the events of an id."""
+        body = await self._call(
+            "POST", "/explain", content=question.model_dump_json(), timeout_seconds=_EXPLAIN_SECONDS
+        )
+        return Answer.model_validate_json(body)
+
+    async def _act(self, name: str, action: LetterAction) -> list[LetterOutcome]:
+        body = await self._call(
+            "POST",
+            f"/dead-letters/{name}",
+            content=action.model_dump_json(),
+            timeout_seconds=_ACTION_SECONDS,
+        )
+        return _OUTCOMES.validate_json(body)
+
+    async def _stream(
+        self, method: str, path: str, content: str = ""
+    ) -> tuple[contextlib.AsyncExitStack, AsyncIterator[bytes]]:
+        """The lines of an answer, and what closes it."""
         stack = contextlib.AsyncExitStack()
         timeout = httpx.Timeout(_TIMEOUT_SECONDS, read=_TAIL_SILENCE_SECONDS)
         try:
             response = await stack.enter_async_context(
-                self._client.stream("GET", f"/tail/{broker_key}", timeout=timeout)
+                self._client.stream(method, path, content=content, timeout=timeout)
             )
             refusal = b"" if response.status_code == 200 else await response.aread()
         except httpx.HTTPError as error:
@@ -78,7 +133,7 @@ class ControlClient:
         if response.status_code != 200:
             await stack.aclose()
             raise EventLogError(_detail(response.status_code, refusal))
-        return _events(stack, response.aiter_lines())
+        return stack, _lines(response.aiter_bytes())
 
     async def close(self) -> None:
         """Close the connections."""
@@ -96,15 +151,27 @@ class ControlClient:
         return response.content
 
 
-async def _events(
-    stack: contextlib.AsyncExitStack, lines: AsyncIterator[str]
-) -> AsyncGenerator[WireEvent, None]:
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    # Not httpx's own: that ends lines at U+2028 and the like too, which JSON leaves as they are.
+    unfinished = b""
+    async for chunk in chunks:
+        *lines, unfinished = (unfinished + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+
+
+async def _read(
+    stack: contextlib.AsyncExitStack, lines: AsyncIterator[bytes], parse: Callable[[bytes], T]
+) -> AsyncGenerator[T, None]:
+    """What the lines hold, until the one that says that there are no more."""
     async with stack:
         try:
             async for line in lines:
-                if line:
-                    yield decode_structured(line.encode())
-        except (httpx.HTTPError, MalformedEventError) as error:
+                if line == END:
+                    return
+                yield parse(line)
+        except (httpx.HTTPError, MalformedEventError, ValidationError) as error:
             raise EventLogError(f"the events process went away: {_text(error)}") from error
         raise EventLogError("the events process has ended")
 

@@ -1,35 +1,50 @@
 """What the events service answers to the platform: ``GET /state``, ``GET /health``, ``GET /metrics`` and
 ``GET /tail/<namespace>/<broker>`` (a line of JSON for each event); and ``PUT /declared`` where somebody else
 knows what is declared.
+
+``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
+Of dead letters: ``GET /dead-letters/<id>``, and ``POST /dead-letters/select``, ``/replay`` and ``/drop`` with
+the documents of :mod:`torpor.spec.letters`. What is selected comes as a line of JSON each; the last line is
+:data:`END`, by which a list that is whole is told from one that was cut.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+import logging
+import re
+from typing import TYPE_CHECKING, TypeVar
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 
 from torpor.binding import encode_structured
-from torpor.clock import first_of
+from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError, TorporError
 from torpor.events.declaration import Declaration
 from torpor.problems import ProblemType
 from torpor.serving import answer, refuse
+from torpor.spec.history import Question
+from torpor.spec.letters import ID_DIGITS, LetterAction, LetterOutcome, LetterSelection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from torpor.clock import Clock
-    from torpor.events.log import Stored
     from torpor.events.service import Service
     from torpor.serving import Receive, Scope, Send
 
+_LOG = logging.getLogger("torpor.events")
+END = b"end"
 _MAX_CONTROL_BYTES = 64 * 1024 * 1024
 _HEARTBEAT_SECONDS = 15.0
 _JSON = b"application/json"
+_LINES = [(b"content-type", b"application/x-ndjson")]
+_LETTERS = "/dead-letters/"
+
+_OUTCOMES = TypeAdapter(list[LetterOutcome])
+T = TypeVar("T")
 
 
 class ControlApp:
@@ -61,34 +76,62 @@ class ControlApp:
                 await answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(service.registry))
             elif method == "GET" and path.startswith("/tail/"):
                 await self._tail(path.removeprefix("/tail/"), receive, send)
+            elif (method, path) == ("POST", "/explain"):
+                question = Question.model_validate_json(await _body(receive))
+                told = await service.explainer.explain(question)
+                await answer(send, 200, _JSON, told.model_dump_json().encode())
+            elif path.startswith(_LETTERS):
+                await self._letters(method, path.removeprefix(_LETTERS), receive, send)
             else:
-                await refuse(send, ProblemType.NOT_FOUND, f"{method} {path[:200]} is not known")
-        except ValidationError as error:
+                await _unknown(scope, send)
+        except ValueError as error:  # pydantic's errors are such
             await refuse(send, ProblemType.MALFORMED_REQUEST, str(error))
         except TorporError as error:
             await refuse(send, ProblemType.UNAVAILABLE, str(error))
 
     async def _put_declared(self, receive: Receive) -> None:
-        body = b""
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if message["type"] == "http.disconnect" or len(body) > _MAX_CONTROL_BYTES:
-                raise EventLogError("the declaration did not come whole")
-            if not message.get("more_body", False):
-                break
+        body = await _body(receive)
         await self._service.declare(Declaration.model_validate_json(body, strict=False))
 
     async def _tail(self, broker_key: str, receive: Receive, send: Send) -> None:
         tail = await self._service.tail(broker_key)
-        headers = [(b"content-type", b"application/x-ndjson")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._stream(tail, lambda stored: encode_structured(stored.event), receive, send)
+
+    async def _stream(
+        self, items: AsyncGenerator[T, None], line: Callable[[T], bytes], receive: Receive, send: Send
+    ) -> None:
+        """Answer with a line for each item, for as long as there are some and somebody listens."""
+        forwarding = asyncio.ensure_future(_forward(items, line, send))
+        await send({"type": "http.response.start", "status": 200, "headers": _LINES})
         try:
-            await first_of(_forward(tail, send), _disconnected(receive), self._ended.wait(), self._beat(send))
+            await first_of(
+                asyncio.shield(forwarding), _disconnected(receive), self._ended.wait(), self._beat(send)
+            )
+            if forwarding.done():
+                forwarding.result()
+        except TorporError as error:  # the last line is missing then
+            _LOG.warning("a list could not be told to its end", extra={"error": str(error)})
         finally:
-            await tail.aclose()
+            await cancel(forwarding)
+            await items.aclose()
         with contextlib.suppress(OSError):
             await send({"type": "http.response.body", "body": b""})
+
+    async def _letters(self, method: str, name: str, receive: Receive, send: Send) -> None:
+        letters = self._service.dead_letters
+        if (method, name) == ("POST", "select"):
+            selection = LetterSelection.model_validate_json(await _body(receive))
+            found = await letters.select(selection)
+            await self._stream(found, lambda letter: letter.model_dump_json().encode(), receive, send)
+        elif method == "POST" and name in ("replay", "drop"):
+            action = LetterAction.model_validate_json(await _body(receive))
+            act = letters.replay if name == "replay" else letters.drop
+            await answer(send, 200, _JSON, _OUTCOMES.dump_json(await act(action.ids, dry_run=action.dry_run)))
+        elif method == "GET":
+            letter = await letters.get(name) if re.fullmatch(rf"[0-9a-f]{{{ID_DIGITS}}}", name) else None
+            await answer(send, 200, _JSON, b"null" if letter is None else letter.model_dump_json().encode())
+        else:
+            await refuse(send, ProblemType.NOT_FOUND, f"{method} {_LETTERS}{name[:200]} is not known")
 
     async def _beat(self, send: Send) -> None:
         """Blank lines, by which each side notices that the other is gone."""
@@ -97,10 +140,25 @@ class ControlApp:
             await self._clock.sleep(_HEARTBEAT_SECONDS)
 
 
-async def _forward(tail: AsyncIterator[Stored], send: Send) -> None:
-    async for stored in tail:
-        line = encode_structured(stored.event) + b"\n"
-        await send({"type": "http.response.body", "body": line, "more_body": True})
+async def _forward(items: AsyncIterator[T], line: Callable[[T], bytes], send: Send) -> None:
+    async for item in items:
+        await send({"type": "http.response.body", "body": line(item) + b"\n", "more_body": True})
+    await send({"type": "http.response.body", "body": END + b"\n", "more_body": True})
+
+
+async def _body(receive: Receive) -> bytes:
+    body: bytes = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if message["type"] == "http.disconnect" or len(body) > _MAX_CONTROL_BYTES:
+            raise EventLogError("the request did not come whole")
+        if not message.get("more_body", False):
+            return body
+
+
+async def _unknown(scope: Scope, send: Send) -> None:
+    await refuse(send, ProblemType.NOT_FOUND, f"{scope['method']} {scope['path'][:200]} is not known")
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -32,6 +32,7 @@ from torpor.events.delivery import (
     parse_retry_after,
 )
 from torpor.events.log import Delivery, EventLog, Record
+from torpor.events.records import Attempt, died, taken_in, tried
 from torpor.events.replies import hops, replies
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.events.claims import Claims
     from torpor.events.filters import Matcher
+    from torpor.events.recorder import Recorder
     from torpor.events.sender import Response, Sender
     from torpor.events.stats import Stats
     from torpor.spec.models import Trigger
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 _PREFER = (b"prefer", b"reply")
 """Knative's data plane contract: that a reply is welcome."""
+_ENDS = {Delivered: "delivered", Retry: "retried", DeadLetter: "given up"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +80,30 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent, and the events that it stands for: they become the dead letters, if it comes to that."""
+    """What is sent, and the events that it stands for: they become the dead letters, if it comes to that.
+
+    ``group`` is the name of a joined group.
+    """
 
     headers: Headers
     body: bytes
     events: Sequence[WireEvent]
+    group: str | None = None
 
 
 class Courier:
     """Delivers messages for all triggers."""
 
-    def __init__(self, log: EventLog, sender: Sender, clock: Clock, claims: Claims, stats: Stats) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        sender: Sender,
+        clock: Clock,
+        claims: Claims,
+        stats: Stats,
+        recorder: Recorder,
+    ) -> None:
+        self.recorder = recorder
         self._log = log
         self._sender = sender
         self._clock = clock
@@ -97,27 +113,26 @@ class Courier:
     async def deliver(self, route: Route, message: Message, delivery: Delivery) -> bool:
         """One attempt. True when the message is done with, which leaves ``delivery`` to be acknowledged.
 
-        False when it was given back to be tried again. Raises :class:`~torpor.errors.EventLogError` or
-        :class:`~torpor.errors.BlobError` when the effect could not be made durable.
+        False when it was given back to be tried again. Either way it was written down before. Raises
+        :class:`~torpor.errors.EventLogError` or :class:`~torpor.errors.BlobError` when the effect could not
+        be made durable.
         """
         counts = self._stats.of_sink(route.key) if route.sink else self._stats.of(route.key)
         if delivery.attempt > 1:
             counts.redelivered += 1
-        response, outcome = await self._attempt(route, message, delivery.attempt)
-        first = message.events[0]
-        decision = decide(route.schedule, delivery.attempt, outcome, f"{first.source} {first.id}")
-        if isinstance(decision, Delivered) and response is not None:
-            decision = await self._publish(route, message, response) or decision
+        decision, response = await self._try(route, message, delivery)
         if isinstance(decision, Delivered):
+            await self.recorder.flush(route.trigger.broker_key)
             counts.delivered += 1
             return True
         counts.failed += 1
-        about = {"trigger": route.key, "event": first.id, "attempt": delivery.attempt}
+        about = {"trigger": route.key, "event": message.events[0].id, "attempt": delivery.attempt}
         if isinstance(decision, Retry):
             _LOG.info(
                 "a delivery failed and is tried again",
                 extra={**about, "reason": decision.reason, "delay_seconds": decision.delay_seconds},
             )
+            await self.recorder.flush(route.trigger.broker_key)
             await delivery.retry(decision.delay_seconds)
             return False
         if route.sink:
@@ -125,24 +140,67 @@ class Courier:
             _LOG.warning("a sink does not take a dead letter", extra={**about, "reason": decision.reason})
             return True
         _LOG.warning("an event becomes a dead letter", extra={**about, "reason": decision.reason})
-        await self.bury(route, message.events, delivery.attempt, decision, response.body if response else b"")
+        await self.bury(route, message, delivery, decision, response.body if response else b"")
         return True
 
+    async def _try(
+        self, route: Route, message: Message, delivery: Delivery
+    ) -> tuple[Delivered | Retry | DeadLetter, Response | None]:
+        """Call the function, write its replies, and have it noted."""
+        at, began = self._clock.now(), self._clock.monotonic()
+        response, outcome = await self._attempt(route, message, delivery.attempt)
+        took_seconds = self._clock.monotonic() - began
+        first = message.events[0]
+        decision = decide(route.schedule, delivery.attempt, outcome, f"{first.source} {first.id}")
+        written = 0
+        if isinstance(decision, Delivered) and response is not None:
+            result = await self._publish(route, message, response)
+            if isinstance(result, DeadLetter):
+                decision = result
+            else:
+                written = result
+        attempt = Attempt(
+            route.slot,
+            delivery.attempt,
+            took_seconds,
+            end=_ENDS[type(decision)],
+            status=response.status if response is not None else None,
+            why="" if isinstance(decision, Delivered) else decision.reason,
+            delay_seconds=decision.delay_seconds if isinstance(decision, Retry) else None,
+            replies=written,
+        )
+        line = tried(message.events, message.group, attempt, at=at, by=self.recorder.name)
+        self.recorder.add(route.trigger.broker_key, [line])
+        return decision, response
+
     async def bury(
-        self, route: Route, events: Sequence[WireEvent], attempt: int, why: DeadLetter, data: bytes = b""
+        self, route: Route, message: Message, delivery: Delivery, why: DeadLetter, data: bytes = b""
     ) -> None:
-        """Make ``events`` dead letters of the trigger's broker."""
+        """Make the events of ``message``, which ``delivery`` brought, dead letters of its broker."""
         records = dead_letters(
-            events,
+            message.events,
             trigger_key=route.key,
             function_key=route.trigger.function_key,
-            attempt=attempt,
+            sequence=delivery.record.sequence,
+            attempt=delivery.attempt,
             reason=why.reason,
             code=why.code,
             data=data,
         )
-        new = await self._log.append(names.dead_stream(route.trigger.broker_key), records)
+        broker_key = route.trigger.broker_key
+        new = await self._log.append(names.dead_stream(broker_key), records)
         self._stats.of(route.key).dead_lettered += sum(new)
+        line = died(
+            message.events,
+            message.group,
+            at=self._clock.now(),
+            by=self.recorder.name,
+            trigger=route.key,
+            sequence=delivery.record.sequence,
+            why=why.reason,
+        )
+        self.recorder.add(broker_key, [line])
+        await self.recorder.flush(broker_key)
 
     async def _attempt(
         self, route: Route, message: Message, attempt: int
@@ -158,42 +216,53 @@ class Courier:
         wait = parse_retry_after(asked, self._clock.now()) if asked is not None else None
         return response, Answer(response.status, wait)
 
-    async def _publish(self, route: Route, message: Message, response: Response) -> DeadLetter | None:
-        """Append the replies, all or none; or say why they never can be."""
+    async def _publish(self, route: Route, message: Message, response: Response) -> DeadLetter | int:
+        """Append the replies, all or none, and say how many they are; or why they never can be appended."""
         try:
             events = replies(response, min(hops(event) for event in message.events))
         except MalformedEventError as error:
             return DeadLetter(str(error), response.status)
         if not events:
-            return None
+            return 0
+        broker_key = route.trigger.broker_key
+        at = self._clock.now()
         try:
-            await publish(
-                self._log,
-                self._stats,
-                route.trigger.broker_key,
-                [await self._claims.check_in(e) for e in events],
-            )
+            checked = [await self._claims.check_in(e) for e in events]
+            new = await publish(self._log, self._stats, broker_key, checked)
         except RecordTooLargeError as error:
             return DeadLetter(f"the function's reply is too large: {error}", response.status)
-        return None
+        first = message.events[0]
+        lines = taken_in(
+            events,
+            new,
+            at=at,
+            by=self.recorder.name,
+            how="reply",
+            trigger=route.slot,
+            of=(first.id, first.source) if message.group is None else message.group,
+        )
+        self.recorder.add(broker_key, lines)
+        return len(events)
 
 
 async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:
-    """Append ``events`` to a broker's stream, all or none; one that is there already is left out.
+    """Append ``events`` to a broker's stream, all or none; per event whether it was new and so appended.
 
-    Returns whether each was new.
     Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     records = [
         Record(names.token(event.type), names.identity(event.source, event.id), event) for event in events
     ]
-    return await store(log, stats, broker_key, records)
+    new = await store(log, broker_key, records)
+    stats.count_published(broker_key, sum(new))
+    return new
 
 
-async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[Record]) -> list[bool]:
-    """Append ``records`` to a broker's stream as :func:`publish` does.
+async def store(log: EventLog, broker_key: str, records: Sequence[Record]) -> list[bool]:
+    """Append ``records`` to a broker's stream, all or none; per record whether it was new.
 
     A full stream is made room in by removing what every trigger has had.
+    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     stream = names.broker_stream(broker_key)
     try:
@@ -204,5 +273,4 @@ async def store(log: EventLog, stats: Stats, broker_key: str, records: Sequence[
         new = await log.append(stream, records)
     if len(new) != len(records):
         raise EventLogError(f"the log answered for {len(new)} of {len(records)} records")
-    stats.count_published(broker_key, sum(new))
     return new

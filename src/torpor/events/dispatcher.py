@@ -16,6 +16,7 @@ from torpor.events.delivery import schedule
 from torpor.events.filters import Matcher
 from torpor.events.joins import JoinSubscription, endings_spec, streams
 from torpor.events.log import EventLog, StreamSpec
+from torpor.events.recorder import Recorder, stream_spec
 from torpor.events.sinks import SinkSubscription
 from torpor.events.stats import Stats, TriggerCounts
 from torpor.events.subscription import AtWork, Subscription, Watched, consumer_spec
@@ -98,6 +99,7 @@ class Dispatcher:
         claims: Claims | None = None,
         stats: Stats | None = None,
         retention: Retention | None = None,
+        recorder: Recorder | None = None,
         shared: bool = False,
     ) -> None:
         self._log = log
@@ -105,7 +107,8 @@ class Dispatcher:
         self._claims = claims or Claims(None)
         self.stats = stats or Stats()
         self._retention = retention or Retention()
-        self._courier = Courier(log, sender, clock, self._claims, self.stats)
+        self.recorder = recorder or Recorder(log, clock, self.stats, "events")
+        self._courier = Courier(log, sender, clock, self._claims, self.stats, self.recorder)
         self._shared = shared
         self._leads = not shared
         self._wanted: dict[str, Route] = {}
@@ -189,6 +192,16 @@ class Dispatcher:
         except TorporError as error:
             pending, problem = 0, str(error)
         return TriggerState(self.stats.of(subscription.route.key), pending, problem)
+
+    def route(self, trigger_key: str) -> Route | None:
+        """The trigger of this key, while events that are published reach it."""
+        subscription = self._subscriptions.get(trigger_key)
+        return subscription.route if subscription is not None else None
+
+    def routes(self, broker_key: str) -> list[Route]:
+        """The triggers that read a broker, as declared, in the order of their names."""
+        read = (each for each in self._wanted.values() if not each.sink)
+        return sorted((each for each in read if each.trigger.broker_key == broker_key), key=lambda it: it.key)
 
     def brokers(self) -> set[str]:
         """The keys of the brokers that there are."""
@@ -314,6 +327,7 @@ class Dispatcher:
         window, most = self._retention.duplicate_window_seconds, self._retention.max_bytes
         events = StreamSpec(names.broker_stream(key), duplicate_window_seconds=window, max_bytes=most)
         await self._log.ensure_stream(StreamSpec(names.dead_stream(key), max_bytes=most))
+        await self._log.ensure_stream(stream_spec(key))
         return await self._log.ensure_stream(events)
 
     async def _strays(self) -> set[Stray]:

@@ -18,6 +18,7 @@ from torpor.binding import WireEvent, decode
 from torpor.errors import BlobError, EventLogError, MalformedEventError, RecordTooLargeError
 from torpor.events.claims import Claims
 from torpor.events.courier import publish
+from torpor.events.records import taken_in
 from torpor.events.stats import Stats
 from torpor.problems import Problem, ProblemType
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from torpor.events.log import EventLog
+    from torpor.events.recorder import Recorder
     from torpor.serving import Receive, Scope, Send
 
 _LOG = logging.getLogger("torpor.events")
@@ -62,11 +64,13 @@ class Ingress:
         claims: Claims | None = None,
         stats: Stats | None = None,
         limits: IngressLimits | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._log = log
         self._claims = claims or Claims(None)
         self._stats = stats or Stats()
         self._limits = limits or IngressLimits()
+        self._recorder = recorder
         self._brokers: frozenset[str] = frozenset()
         self._buffered_bytes = 0
 
@@ -185,9 +189,11 @@ class Ingress:
     async def _publish(self, broker: str, events: list[WireEvent]) -> None:
         if not events:
             return
+        recorder = self._recorder
+        at = recorder.now() if recorder is not None else 0.0
         try:
             checked = [await self._claims.check_in(event) for event in events]
-            await publish(self._log, self._stats, broker, checked)
+            new = await publish(self._log, self._stats, broker, checked)
         except RecordTooLargeError as error:
             raise _RefusedError(ProblemType.TOO_LARGE, str(error)) from error
         except (EventLogError, BlobError) as error:
@@ -195,6 +201,9 @@ class Ingress:
             raise _RefusedError(
                 ProblemType.UNAVAILABLE, "the events could not be stored; send them again"
             ) from error
+        if recorder is not None:
+            recorder.add(broker, taken_in(events, new, at=at, by=recorder.name, how="sent"))
+            await recorder.flush(broker)
 
 
 class _DisconnectedError(Exception):

@@ -261,15 +261,16 @@ class JetStreamLog:
                     post.cancel()
         return new
 
-    async def read(self, stream: str, key: str) -> AsyncIterator[Stored]:
-        """The records now under ``key``, oldest first."""
+    async def read(self, stream: str, key: str, *, since: float = 0.0) -> AsyncIterator[Stored]:
+        """The records now under ``key``, stored at ``since`` or later, oldest first."""
         newest = await self._newest(stream, key)
-        sequence = 1
+        sequence = await self._start(stream, since) if since > 0 else 1
         deadline = self._api.deadline()
         while True:
             page, left = await self._page(stream, key, sequence)
             for stored in page:
-                yield stored
+                if stored.stored_at >= since:
+                    yield stored
             if page:
                 sequence = page[-1].sequence + 1
                 deadline = self._api.deadline()
@@ -278,6 +279,14 @@ class JetStreamLog:
             if sequence > newest or sequence > (newest := await self._newest(stream, key)):
                 return
             await self._api.pause(deadline, UnansweredError(f"a copy of stream {stream!r} is behind"))
+
+    async def _start(self, stream: str, since: float) -> int:
+        """The sequence to read from, for what was stored at that time or later."""
+        first = await self._first_since(stream, since)
+        if first is not None:
+            return first
+        state = (await self._api.call(f"STREAM.INFO.{quoted(stream)}"))["state"]
+        return int(state["last_seq"]) + 1
 
     async def _newest(self, stream: str, key: str) -> int:
         """The sequence of the newest record under ``key``, where a reader can't take its own word for it."""

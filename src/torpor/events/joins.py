@@ -6,10 +6,11 @@ becomes:
 - a *part* (``part.<group>.<index>``, the first of its index counts);
 - the group's *ending* (``ready.<group>``, the first counts): whole, partial or expired. It is what gets
   delivered, by the same machinery as any event, with the parts that were stored before it;
-- after that a *mark* in another stream, for :data:`MARK_SECONDS`: the group was dealt with, and with which
-  parts.
+- after that a *mark* in another stream, for :data:`MARK_SECONDS`: the group was dealt with, when it ended and
+  with which parts.
 
-A group's parts and ending are removed once the mark is there.
+A group's parts and ending are removed once the mark is there. A dead letter of the group that is replayed
+after that opens the group anew: the mark goes, and parts and ending are as of a group that never was.
 
 Which groups are open is in this process' memory alone, so one process must join a trigger at a time. That
 does not hang on anybody's clock: whoever begins appends a *turn* (``turn.<unique>``), and parts and endings
@@ -37,7 +38,14 @@ from torpor.events.join import Groups, Overdue, Part, Seen, Unfit, part_of
 from torpor.events.log import ConsumerSpec, Delivery, EventLog, Guard, Record, StreamSpec
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
-from torpor.events.subscription import ACK_WAIT_SECONDS, consumer_spec, filters_revision, trace_headers
+from torpor.events.records import group_ended, part_dealt_with
+from torpor.events.subscription import (
+    ACK_WAIT_SECONDS,
+    consumer_spec,
+    filters_revision,
+    is_for,
+    trace_headers,
+)
 from torpor.events.throttle import Throttle
 from torpor.events.waiting import sleep_or
 
@@ -151,7 +159,7 @@ class JoinSubscription:
 
     async def _take(self, delivery: Delivery) -> None:
         event = delivery.record.event
-        if not self.route.matcher.matches(event):
+        if not is_for(self.route, delivery.record):
             await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
             return
         part = part_of(event.attributes)
@@ -159,7 +167,11 @@ class JoinSubscription:
             await self._refuse(event, delivery, part)
         elif not self._groups.knows(part.group) and (ending := await self._ending(part.group)) is not None:
             await self._late(event, part, delivery, ending)
-        elif (unfit := self._groups.check(part)) is not None:
+        else:
+            await self._admit(event, part, delivery)
+
+    async def _admit(self, event: WireEvent, part: Part, delivery: Delivery) -> None:
+        if (unfit := self._groups.check(part)) is not None:
             await self._refuse(event, delivery, unfit)
         elif not self._groups.reserve(part, self._clock.now()):
             await delivery.retry(_PAUSE_SECONDS)
@@ -172,7 +184,7 @@ class JoinSubscription:
 
     async def _store(self, event: WireEvent, part: Part, delivery: Delivery) -> None:
         key = f"part.{names.token(part.group)}.{part.index}"
-        await self._append(key, event)
+        await self._append(key, f"{key}:{delivery.record.sequence}", event)
         ending = self._ended.get(part.group)
         if ending is not None:  # it ended while this part was being stored
             await self._late(event, part, delivery, ending)
@@ -182,20 +194,64 @@ class JoinSubscription:
         if seen is Seen.FULL:
             await delivery.retry(_PAUSE_SECONDS)
             return
+        self._note(event, part, "kept")
         if seen is Seen.WHOLE:
             await self._end(part.group, _WHOLE, f"all {part.size} parts came")
+        await self._done(delivery)
+
+    async def _done(self, delivery: Delivery) -> None:
+        """Acknowledge a part, once what became of it is written down."""
+        await self._courier.recorder.flush(self.route.trigger.broker_key)
         await delivery.ack()
+
+    def _note(self, event: WireEvent, part: Part, end: str, why: str = "") -> None:
+        """Have it written down what became of a part."""
+        recorder = self._courier.recorder
+        line = part_dealt_with(
+            event,
+            at=recorder.now(),
+            by=recorder.name,
+            trigger=self.route.key,
+            end=end,
+            why=why,
+            group=part.group,
+            index=part.index,
+            size=part.size,
+        )
+        recorder.add(self.route.trigger.broker_key, [line])
 
     async def _late(self, event: WireEvent, part: Part, delivery: Delivery, ending: str) -> None:
         """A part of an ended group: of a whole one it is a duplicate, of another it must not vanish."""
+        if names.addressee(delivery.record.key) is not None:
+            await self._replayed(event, part, delivery, ending)
+        else:
+            await self._settle_late(event, part, delivery, ending)
+
+    async def _replayed(self, event: WireEvent, part: Part, delivery: Delivery, ending: str) -> None:
+        """A dead letter comes back: it opens its group anew, unless the group ended since it was replayed."""
+        token = names.token(part.group)
+        if await self._is_ending(token):  # what belonged to it before is still to be removed
+            await delivery.retry(_PAUSE_SECONDS)
+            return
+        mark = await self._mark(token)
+        if mark is not None and float(mark.attributes.get("endedat", "0")) >= delivery.record.stored_at:
+            await self._settle_late(event, part, delivery, ending)
+            return
+        await self._log.purge(names.DONE, self._mark_key(token))
+        self._ended.pop(part.group, None)
+        await self._admit(event, part, delivery)
+
+    async def _settle_late(self, event: WireEvent, part: Part, delivery: Delivery, ending: str) -> None:
         if ending == _WHOLE:
-            await delivery.ack()
+            self._note(event, part, "left out", "its group has all its parts")
+            await self._done(delivery)
             return
         included = await self._included(part.group)
         if included is None:  # the group is still being dealt with
             await delivery.retry(_PAUSE_SECONDS)
         elif part.index in included:
-            await delivery.ack()
+            self._note(event, part, "left out", "its group had this part when it ended")
+            await self._done(delivery)
         else:
             await self._bury(event, delivery, f"the event came after its group had ended ({ending})")
 
@@ -204,13 +260,17 @@ class JoinSubscription:
             "an event becomes a dead letter",
             extra={"trigger": self.route.key, "event": event.id, "reason": reason},
         )
-        await self._courier.bury(self.route, [event], delivery.attempt, DeadLetter(reason))
+        await self._courier.bury(self.route, Message([], b"", [event]), delivery, DeadLetter(reason))
         await delivery.ack()
 
-    async def _append(self, key: str, event: WireEvent) -> bool:
-        """Append to the trigger's stream while it is this process' turn; whether it was new."""
+    async def _append(self, key: str, identity: str, event: WireEvent) -> bool:
+        """Append to the trigger's stream while it is this process' turn; whether it was new.
+
+        That the first record of a key counts is what makes it one; the identity is its own, since a key may
+        come again after it was removed.
+        """
         try:
-            [new] = await self._log.append(self._stream, [Record(key, key, event)], guard=self._guard)
+            [new] = await self._log.append(self._stream, [Record(key, identity, event)], guard=self._guard)
         except SupersededError:
             if self._superseded is not None:
                 self._superseded(self)
@@ -233,8 +293,15 @@ class JoinSubscription:
             None,
         )
         key = f"ready.{names.token(group)}"
-        if not await self._append(key, ending):
+        if not await self._append(key, uuid.uuid4().hex, ending):
             how = await self._ending(group) or how
+        else:
+            recorder, broker_key = self._courier.recorder, self.route.trigger.broker_key
+            line = group_ended(
+                group, at=recorder.now(), by=recorder.name, trigger=self.route.key, end=how, why=reason
+            )
+            recorder.add(broker_key, [line])
+            await recorder.flush(broker_key)
         self._remember(group, how)
         self._groups.close(group)
 
@@ -299,11 +366,15 @@ class JoinSubscription:
             if not await self._settle(group, how, ending.attributes["reason"], events, delivery):
                 return
             mark = WireEvent(
-                {**ending.attributes, "datacontenttype": "application/json"},
+                {
+                    **ending.attributes,
+                    "datacontenttype": "application/json",
+                    "endedat": repr(delivery.record.stored_at),
+                },
                 orjson.dumps([index for index, _ in parts]),
             )
             key = self._mark_key(token)
-            await self._log.append(names.DONE, [Record(key, key, mark)])
+            await self._log.append(names.DONE, [Record(key, uuid.uuid4().hex, mark)])
         await delivery.ack()
         await self._clear(token)
 
@@ -315,7 +386,7 @@ class JoinSubscription:
             return True
         if how == _EXPIRED:
             why = DeadLetter(f"the group was not whole in time: {reason}")
-            await self._courier.bury(self.route, events, delivery.attempt, why)
+            await self._courier.bury(self.route, Message([], b"", events, group), delivery, why)
             return True
         headers = [
             (b"content-type", BATCH),
@@ -325,7 +396,7 @@ class JoinSubscription:
         if not await self._throttle.turn():
             await delivery.retry(0.0)
             return False
-        message = Message(headers, encode_batch(events), events)
+        message = Message(headers, encode_batch(events), events, group)
         return await self._courier.deliver(self.route, message, delivery)
 
     async def _load(self, group_token: str, before: int) -> list[tuple[int, WireEvent]]:
@@ -347,6 +418,11 @@ class JoinSubscription:
 
     async def _is_marked(self, group_token: str) -> bool:
         return await self._mark(group_token) is not None
+
+    async def _is_ending(self, group_token: str) -> bool:
+        async for _ in self._log.read(self._stream, f"ready.{group_token}"):
+            return True
+        return False
 
     async def _mark(self, group_token: str) -> WireEvent | None:
         async for stored in self._log.read(names.DONE, self._mark_key(group_token)):

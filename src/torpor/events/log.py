@@ -200,8 +200,11 @@ class EventLog(Protocol):
         """The names of the durable consumers of ``stream``."""
         ...
 
-    def read(self, stream: str, key: str) -> AsyncIterator[Stored]:
-        """The records that the stream holds now under ``key`` (exact, or ending in ``.>``), oldest first."""
+    def read(self, stream: str, key: str, *, since: float = 0.0) -> AsyncIterator[Stored]:
+        """The records that the stream holds now under ``key`` (exact, or ending in ``.>``), oldest first.
+
+        With ``since`` those stored then or later (seconds since the epoch), without a look at all before.
+        """
         ...
 
     async def tail(self, stream: str) -> AsyncGenerator[Stored, None]:

@@ -115,12 +115,12 @@ class MemoryLog:
         for tail in stream.tails:
             tail.append(stored)
 
-    async def read(self, stream: str, key: str) -> AsyncIterator[Stored]:
+    async def read(self, stream: str, key: str, *, since: float = 0.0) -> AsyncIterator[Stored]:
         """The records now under ``key``, oldest first."""
         target = self._stream(stream)
         self._expire(target)
         for stored in list(target.records.values()):
-            if key_matches(key, stored.key):
+            if stored.stored_at >= since and key_matches(key, stored.key):
                 yield stored
 
     async def tail(self, stream: str) -> AsyncGenerator[Stored, None]:

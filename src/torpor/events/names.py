@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+\Z")
 _ESCAPED = re.compile(rb"[^A-Za-z0-9_-]")
 _MAX_TOKEN = 120
+_TO = "=to"  # no text has this token
 
 DEFAULT_BROKER = "default/default"
 """The key of the broker that there is without any trigger that reads it."""
 BROKER = "broker"
 DEAD = "dead"
+RECORDS = "records"
 GROUPS = "groups"
 SCHEDULES = "schedules"
 """The stream that knows where each schedule stands."""
@@ -63,6 +65,11 @@ def dead_stream(broker_key: str) -> str:
     return f"{DEAD}.{broker_key.replace('/', '.')}"
 
 
+def records_stream(broker_key: str) -> str:
+    """Stream of what happened to the events of a broker."""
+    return f"{RECORDS}.{broker_key.replace('/', '.')}"
+
+
 def groups_stream(trigger_key: str) -> str:
     """Stream of the parts that a joining trigger holds."""
     return f"{GROUPS}.{trigger_key.replace('/', '.')}"
@@ -76,6 +83,22 @@ def trigger_consumer(trigger_key: str) -> str:
 def sink_consumer(trigger_key: str) -> str:
     """Durable consumer of a trigger's dead letters that brings them to their sink."""
     return f"{SINK}{trigger_key.replace('/', '.')}"
+
+
+def addressed_key(trigger_key: str, mark: str) -> str:
+    """Key of an event that is for one trigger alone, whatever its filters; ``mark`` tells two apart."""
+    return f"{_TO}.{token(trigger_key)}.{mark}"
+
+
+def addressed_keys(trigger_key: str) -> str:
+    """The keys of all events that are for that trigger alone, as a consumer names them."""
+    return f"{_TO}.{token(trigger_key)}.>"
+
+
+def addressee(key: str) -> str | None:
+    """The token of the trigger that a broker's record of this key is for alone; ``None``: for any trigger."""
+    to, _, rest = key.partition(".")
+    return rest.partition(".")[0] if to == _TO else None
 
 
 def identity(source: str, event_id: str) -> str:

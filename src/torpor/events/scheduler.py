@@ -18,6 +18,7 @@ from torpor.errors import SupersededError, TorporError
 from torpor.events import names
 from torpor.events.courier import publish
 from torpor.events.log import Guard, StreamSpec
+from torpor.events.records import taken_in
 from torpor.events.schedule import Standing, Timing
 from torpor.events.schedule_marks import (
     Mark,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from torpor.clock import Clock
     from torpor.events.log import EventLog
+    from torpor.events.recorder import Recorder
     from torpor.events.stats import Stats
     from torpor.spec.models import Schedule
 
@@ -51,13 +53,23 @@ class Scheduler:
     """Keeps a task for each schedule.
 
     ``shared`` says that other processes work on the same log. Then marks of schedules that are not declared
-    to this one are removed only when asked for (:meth:`remove`): another process may know more.
+    to this one are removed only when asked for (:meth:`remove`): another process may know more. What fires is
+    written down by ``recorder``, if there is one.
     """
 
-    def __init__(self, log: EventLog, clock: Clock, stats: Stats, *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        stats: Stats,
+        recorder: Recorder | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
         self._log = log
         self._clock = clock
         self._stats = stats
+        self._recorder = recorder
         self._shared = shared
         self._tasks: dict[str, tuple[ScheduleTask, asyncio.Task[None]]] = {}
         self._declared: dict[str, Schedule] = {}
@@ -80,7 +92,9 @@ class Scheduler:
             resting = {key for key in marks.keys() - at_work.keys() if key in self._declared}
             await self._remove(resting | (set() if self._shared else marks.keys() - self._declared.keys()))
             for key in at_work.keys() - self._tasks.keys():
-                work = ScheduleTask(at_work[key], self._log, self._clock, self._stats, marks.get(key, ()))
+                work = ScheduleTask(
+                    at_work[key], self._log, self._clock, self._stats, marks.get(key, ()), self._recorder
+                )
                 self._tasks[key] = work, asyncio.create_task(work.run())
 
     async def strays(self) -> set[str]:
@@ -117,9 +131,16 @@ class ScheduleTask:
     """One schedule at work. ``marks`` are those that the log has of it, the newest last."""
 
     def __init__(
-        self, schedule: Schedule, log: EventLog, clock: Clock, stats: Stats, marks: Sequence[Mark]
+        self,
+        schedule: Schedule,
+        log: EventLog,
+        clock: Clock,
+        stats: Stats,
+        marks: Sequence[Mark],
+        recorder: Recorder | None = None,
     ) -> None:
         self.schedule = schedule
+        self._recorder = recorder
         self._log = log
         self._clock = clock
         self._stats = stats
@@ -226,8 +247,15 @@ class ScheduleTask:
             there = await self._published(events)
             events = {one: event for one, event in events.items() if one not in there}
         if events:
-            new = await publish(self._log, self._stats, self.schedule.broker_key, list(events.values()))
+            broker, fired = self.schedule.broker_key, list(events.values())
+            new = await publish(self._log, self._stats, broker, fired)
             now = self._clock.now()
+            if self._recorder is not None:
+                lines = taken_in(
+                    fired, new, at=now, by=self._recorder.name, how="schedule", schedule=self.schedule.key
+                )
+                self._recorder.add(broker, lines)
+                await self._recorder.flush(broker)
             for one, is_new in zip(events, new, strict=True):
                 if is_new:
                     counts.observe(max(0.0, now - self._timing.due(one)))

@@ -27,9 +27,12 @@ from torpor.events.declaration import (
     TriggerReport,
 )
 from torpor.events.dispatcher import STOP_GRACE_SECONDS, Dispatcher
+from torpor.events.explain import Explainer
 from torpor.events.http_sender import GatewaySender
 from torpor.events.ingress import Ingress
 from torpor.events.jetstream import JetStreamLog
+from torpor.events.letters import DeadLetters
+from torpor.events.recorder import Recorder
 from torpor.events.scheduler import Scheduler
 from torpor.events.stats import Stats
 from torpor.transport import Client
@@ -49,7 +52,8 @@ _LONGEST_PAUSE_SECONDS = 5.0
 class Service:
     """Ingress, scheduler and dispatcher. ``shared`` says that other processes do the same on the same log.
 
-    Data that is too large for an event goes to ``blobs_url``, if there is one.
+    Data that is too large for an event goes to ``blobs_url``, if there is one. ``name`` is what this process
+    calls itself where it writes down what happened.
     """
 
     def __init__(
@@ -60,15 +64,27 @@ class Service:
         blobs_url: str = "",
         stats: Stats | None = None,
         shared: bool = False,
+        name: str = "events",
     ) -> None:
         self._log = log
         self.stats = stats or Stats()
         claims = Claims(BlobStore(blobs_url) if blobs_url else None)
         self._client = Client(max_connections_per_endpoint=_MAX_CONNECTIONS, clock=clock)
         self._sender = GatewaySender(self._client, clock)
-        self.dispatcher = Dispatcher(log, self._sender, clock, claims=claims, stats=self.stats, shared=shared)
-        self.scheduler = Scheduler(log, clock, self.stats, shared=shared)
-        self.ingress = Ingress(log, claims=claims, stats=self.stats)
+        self._recorder = Recorder(log, clock, self.stats, name)
+        self.dispatcher = Dispatcher(
+            log,
+            self._sender,
+            clock,
+            claims=claims,
+            stats=self.stats,
+            recorder=self._recorder,
+            shared=shared,
+        )
+        self.scheduler = Scheduler(log, clock, self.stats, self._recorder, shared=shared)
+        self.dead_letters = DeadLetters(log, self.stats, self._recorder, self.dispatcher.route)
+        self.explainer = Explainer(log, clock, self.dispatcher.routes)
+        self.ingress = Ingress(log, claims=claims, stats=self.stats, recorder=self._recorder)
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""
         self.registry.register(self.stats)
@@ -142,6 +158,7 @@ class Service:
         """Stop; deliveries under way for longer than ``grace_seconds`` are made again later."""
         await self.scheduler.close()
         await self.dispatcher.close(grace_seconds)
+        await self._recorder.close()
         await self._client.close()
         await self._log.close()
 

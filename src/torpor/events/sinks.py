@@ -14,6 +14,7 @@ from torpor.binding import WireEvent
 from torpor.errors import RecordTooLargeError
 from torpor.events import names
 from torpor.events.courier import Courier, Route, store
+from torpor.events.dead_letters import keys_of, letter_id
 from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record
 from torpor.events.pump import Pump
 from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING, message_of
@@ -32,7 +33,7 @@ def sink_spec(route: Route) -> ConsumerSpec:
     return ConsumerSpec(
         stream=names.dead_stream(route.trigger.broker_key),
         name=names.sink_consumer(route.key),
-        keys=(f"{names.token(route.key)}.>",),
+        keys=(keys_of(route.key),),
         ack_wait_seconds=ACK_WAIT_SECONDS,
         max_in_flight=MAX_WAITING + route.trigger.spec.parallelism,
         start="next",
@@ -73,23 +74,22 @@ class SinkSubscription:
     async def _handle(self, delivery: Delivery) -> None:
         event, broker = delivery.record.event, self.route.trigger.sink_broker_key
         if broker is not None:
-            await self._put(event, broker)
+            await self._put(event, broker, letter_id(delivery.record.key))
         elif not await self._courier.deliver(self.route, message_of(event), delivery):
             return
         await delivery.ack()
 
-    async def _put(self, event: WireEvent, broker: str) -> None:
+    async def _put(self, event: WireEvent, broker: str, identity: str) -> None:
         """Have the dead letter in the broker ``broker``, once."""
         counts = self._stats.of_sink(self.route.key)
         if _SUNK in event.attributes:
             self._leave(event, "it came out of a sink before")
             return
         sunk = WireEvent({**event.attributes, _SUNK: self.route.key}, event.data)
-        # Several triggers may have made dead letters of one event: each of them counts.
-        identity = f"{names.token(self.route.key)}:{names.identity(event.source, event.id)}"
         try:
+            # Several triggers, and replays, may have made dead letters of one event: each counts.
             record = Record(names.token(event.type), identity, sunk)
-            await store(self._log, self._stats, broker, [record])
+            self._stats.count_published(broker, sum(await store(self._log, broker, [record])))
         except RecordTooLargeError as error:
             self._leave(event, str(error))
         else:

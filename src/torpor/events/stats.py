@@ -27,6 +27,8 @@ class TriggerCounts:
     """Deliveries that did not succeed."""
     dead_lettered: int = 0
     """Events that became dead letters."""
+    replayed: int = 0
+    """Dead letters that were replayed."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,8 @@ class Stats(Collector):
     """By schedule key."""
     refused: dict[str, int] = field(default_factory=dict)
     """By kind of problem: requests that the ingress refused."""
+    unrecorded: int = 0
+    """Things that happened to events and could not be written down."""
 
     def count_published(self, broker_key: str, events: int) -> None:
         """``events`` were taken in by the broker."""
@@ -134,6 +138,11 @@ class Stats(Collector):
         for key, value in self.refused.items():
             refused.add_metric([key], value)
         yield refused
+        unrecorded = CounterMetricFamily(
+            "torpor_events_unrecorded", "Things that happened to events and could not be written down."
+        )
+        unrecorded.add_metric([], self.unrecorded)
+        yield unrecorded
         for name, text in _COUNTERS.items():
             yield _family(f"torpor_events_{name}", text, name, self.triggers)
         for name, text in _SINK_COUNTERS.items():
@@ -195,6 +204,7 @@ _COUNTERS = {
     "redelivered": "Deliveries that were not the first of their event",
     "failed": "Deliveries that did not succeed",
     "dead_lettered": "Events that became dead letters",
+    "replayed": "Dead letters that were replayed",
 }
 _SINK_COUNTERS = {
     "delivered": "Dead letters that a trigger's sink took",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from torpor.binding import Headers, WireEvent, encode_binary
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
-from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog, StreamSpec
+from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog, Stored, StreamSpec
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
 from torpor.events.throttle import Throttle
@@ -61,12 +61,20 @@ def consumer_spec(route: Route, *, fresh: bool = False) -> ConsumerSpec:
     return ConsumerSpec(
         stream=names.broker_stream(route.trigger.broker_key),
         name=names.trigger_consumer(route.key),
-        keys=tuple(sorted(names.token(each) for each in types)) if types else (),
+        keys=(*sorted(names.token(each) for each in types), names.addressed_keys(route.key)) if types else (),
         ack_wait_seconds=ACK_WAIT_SECONDS,
         max_in_flight=MAX_WAITING + route.trigger.spec.parallelism,
         start="first" if fresh else "next",
         revision=filters_revision(route),
     )
+
+
+def is_for(route: Route, record: Stored) -> bool:
+    """Whether a broker's record is for the trigger: addressed to it, or else by its filters."""
+    addressee = names.addressee(record.key)
+    if addressee is not None:
+        return addressee == names.token(route.key)
+    return route.matcher.matches(record.event)
 
 
 def filters_revision(route: Route) -> str:
@@ -120,7 +128,7 @@ class Subscription:
 
     async def _handle(self, delivery: Delivery) -> None:
         event = delivery.record.event
-        if not self.route.matcher.matches(event):
+        if not is_for(self.route, delivery.record):
             await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
             return
         if not await self._throttle.turn():

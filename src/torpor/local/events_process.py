@@ -129,6 +129,11 @@ class EventsProcess:
         """Events of a broker from now on. Raises :class:`~torpor.errors.EventLogError`."""
         return await self._control.tail(broker_key)
 
+    @property
+    def control(self) -> ControlClient:
+        """Where the process is asked. Raises :class:`~torpor.errors.EventLogError` before its start."""
+        return self._control
+
     async def parts(self) -> list[PartStatus]:
         """How both are."""
         nats = self._nats.health()

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
     from torpor.otlp import Tracer
+    from torpor.spec.history import Answer, Question
+    from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.models import Function, Schedule, Trigger
     from torpor.spec.status import (
         BrokerStatus,
@@ -293,6 +295,26 @@ class LocalPlatform:
     async def tail(self, broker: str) -> AsyncIterator[WireEvent]:
         """Events of a broker from now on."""
         return await self._events.tail(broker)
+
+    async def dead_letters(self, selection: LetterSelection) -> AsyncIterator[DeadLetter]:
+        """The dead letters of a selection."""
+        return await self._events.control.dead_letters(selection)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """One dead letter."""
+        return await self._events.control.dead_letter(letter_id)
+
+    async def replay(self, action: LetterAction) -> Sequence[LetterOutcome]:
+        """Deliver dead letters again."""
+        return await self._events.control.replay(action)
+
+    async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
+        """Remove dead letters for good."""
+        return await self._events.control.drop(action)
+
+    async def explain(self, question: Question) -> Answer:
+        """What happened to the events of an id."""
+        return await self._events.control.explain(question)
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Store a blob."""

@@ -9,24 +9,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from torpor.spec.models import Filter
+from torpor.spec.view import View
 
 
-class _View(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="ignore",
-        alias_generator=to_camel,
-        populate_by_name=True,
-        serialize_by_alias=True,
-        use_attribute_docstrings=True,
-    )
-
-
-class InstanceStatus(_View):
+class InstanceStatus(View):
     """One instance of a function."""
 
     id: str
@@ -47,7 +36,7 @@ class InstanceStatus(_View):
     """What it has of memory to itself."""
 
 
-class ScalingStatus(_View):
+class ScalingStatus(View):
     """How a function is scaled at the moment."""
 
     min_scale: int
@@ -66,7 +55,7 @@ class ScalingStatus(_View):
     """Why so many instances are desired, in words."""
 
 
-class FunctionStatus(_View):
+class FunctionStatus(View):
     """One function."""
 
     name: str
@@ -109,7 +98,7 @@ class FunctionStatus(_View):
     """How it is scaled."""
 
 
-class EventCounts(_View):
+class EventCounts(View):
     """Events since the platform's event log was made, as far as its counters reach back."""
 
     delivered: int = 0
@@ -145,7 +134,7 @@ class TriggerStatus(EventCounts):
     """What is wrong when it does not."""
 
 
-class ScheduleCounts(_View):
+class ScheduleCounts(View):
     """What became of a schedule's firings, as far as the platform's counters reach back."""
 
     fired: int = 0
@@ -200,7 +189,7 @@ class BrokerStatus(EventCounts):
     """Events that it has taken in durably."""
 
 
-class PartStatus(_View):
+class PartStatus(View):
     """One part of the platform, such as the gateway or the event log."""
 
     name: str
@@ -221,7 +210,7 @@ class PartStatus(_View):
     """What it has of memory to itself."""
 
 
-class PlatformStatus(_View):
+class PlatformStatus(View):
     """The platform."""
 
     version: str
@@ -246,7 +235,7 @@ class PlatformStatus(_View):
     """What was wrong with the declarations when they were last read; then the ones before are kept."""
 
 
-class LogLine(_View):
+class LogLine(View):
     """One line that an instance wrote."""
 
     time: datetime

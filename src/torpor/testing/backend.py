@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torpor.blobs import OpenBlob
 from torpor.errors import BlobNotFoundError, TorporError
+from torpor.spec import selectors
+from torpor.spec.history import Answer, Explanation, Question
+from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
 from torpor.spec.status import (
     BrokerStatus,
     FunctionStatus,
@@ -71,6 +74,9 @@ class FakeBackend:
         )
         self.lines: dict[str, list[LogLine]] = {}
         self.blobs: dict[str, tuple[bytes, str | None]] = {}
+        self.letters: dict[str, DeadLetter] = {}
+        self.replayed: list[str] = []
+        self.explanations: list[Explanation] = []
         self.failure: TorporError | None = None
         self._followers: dict[str, list[asyncio.Queue[LogLine]]] = {}
         self._tails: dict[str, list[asyncio.Queue[WireEvent]]] = {}
@@ -159,6 +165,58 @@ class FakeBackend:
         finally:
             self._tails[broker].remove(queue)
 
+    async def dead_letters(self, selection: LetterSelection) -> AsyncIterator[DeadLetter]:
+        """Those of ``letters`` that are selected, without their events."""
+        self._fail()
+        return self._selected(selection)
+
+    async def _selected(self, selection: LetterSelection) -> AsyncIterator[DeadLetter]:
+        for letter in sorted(self.letters.values(), key=lambda each: (each.broker, each.at)):
+            if _is_selected(letter, selection):
+                yield letter.model_copy(update={"event": None, "answer": None})
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """One of ``letters``."""
+        self._fail()
+        return self.letters.get(letter_id)
+
+    async def replay(self, action: LetterAction) -> Sequence[LetterOutcome]:
+        """Take them out of ``letters``; their ids are in ``replayed`` then."""
+        outcomes = self._remove(action, "replayed")
+        if not action.dry_run:
+            self.replayed += [each.id for each in outcomes if each.outcome == "replayed"]
+        return outcomes
+
+    async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
+        """Take them out of ``letters``."""
+        return self._remove(action, "dropped")
+
+    def _remove(self, action: LetterAction, outcome: Literal["replayed", "dropped"]) -> list[LetterOutcome]:
+        self._fail()
+        outcomes = []
+        for letter_id in dict.fromkeys(action.ids):
+            letter = self.letters.get(letter_id) if action.dry_run else self.letters.pop(letter_id, None)
+            if letter is None:
+                detail = "there is no such dead letter"
+                outcomes.append(LetterOutcome(id=letter_id, outcome="unknown", detail=detail))
+            else:
+                detail = f"event {letter.event_id!r} of trigger {letter.trigger}"
+                outcomes.append(LetterOutcome(id=letter_id, outcome=outcome, detail=detail))
+        return outcomes
+
+    async def explain(self, question: Question) -> Answer:
+        """Those of ``explanations`` that are meant."""
+        self._fail()
+        items = [
+            each
+            for each in self.explanations
+            if each.id == question.id
+            and question.source in (each.source, None)
+            and question.broker in (each.broker, None)
+        ]
+        looked_at = tuple(f"{each.namespace}/{each.name}" for each in self.broker_list)
+        return Answer(looked_at=looked_at, since=EPOCH, items=tuple(items))
+
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Keep the bytes."""
         self._fail()
@@ -178,6 +236,19 @@ class FakeBackend:
     def _fail(self) -> None:
         if self.failure is not None:
             raise self.failure
+
+
+def _is_selected(letter: DeadLetter, selection: LetterSelection) -> bool:
+    attributes = {"type": letter.event_type, "source": letter.event_source, "id": letter.event_id}
+    return (
+        (not selection.brokers or letter.broker in selection.brokers)
+        and (not selection.triggers or letter.trigger in selection.triggers)
+        and (not selection.functions or letter.function in selection.functions)
+        and (not selection.event_ids or letter.event_id in selection.event_ids)
+        and (selection.since is None or selection.since <= letter.at)
+        and (selection.until is None or letter.at < selection.until)
+        and all(each.matches(attributes) for each in selectors.parse(selection.filters))
+    )
 
 
 async def _chunks(content: bytes) -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""JetStream on three servers keeps the contract as one server does, and goes on when any of them is killed."""
+"""JetStream on three servers keeps the contract as one does, and goes on when any of them is killed."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -16,7 +16,8 @@ from tests.integration.events.process import PATIENCE_SECONDS, EventsProcess, Fu
 from torpor.errors import EventLogError
 from torpor.events.declaration import Declaration
 from torpor.events.nats_server import NatsServer
-from torpor.spec.models import Filter, Metadata, Subscriber, Trigger, TriggerSpec
+from torpor.spec.letters import DeadLetter, LetterAction, LetterSelection
+from torpor.spec.models import Delivery, Filter, Metadata, Subscriber, Trigger, TriggerSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +41,7 @@ class _Swallow(Functions):
 
 @asynccontextmanager
 async def _running(
-    folder: Path, trigger: Trigger = TRIGGER, functions: _Swallow | None = None
+    folder: Path, functions: Functions | None = None, trigger: Trigger = TRIGGER
 ) -> AsyncIterator[tuple[NatsServer, EventsProcess]]:
     nats = NatsServer(folder / "nats")
     await nats.start()
@@ -133,7 +134,7 @@ def test_filters_by_expression_and_on_data_let_through_what_they_should(tmp_path
 
     async def run() -> None:
         functions = _Swallow()
-        async with _running(tmp_path, trigger, functions) as (_, events):
+        async with _running(tmp_path, functions, trigger) as (_, events):
             await events.client.declare(events.declaration)
             async with httpx.AsyncClient(base_url=events.url, timeout=PATIENCE_SECONDS) as client:
                 for event_id, (headers, data) in cases.items():
@@ -248,5 +249,67 @@ def test_a_wrong_configuration_is_said_to_be(line: bytes, tmp_path: Path) -> Non
         assert process.returncode == 2
         assert b"wrong configuration" in said
         assert b"Traceback" not in said
+
+    asyncio.run(run())
+
+
+class _Broken(Functions):
+    """Takes nothing until it is mended."""
+
+    mended = False
+
+    def swallow(self, events: list[WireEvent]) -> list[WireEvent]:
+        if not self.mended:
+            raise RuntimeError("it is broken")
+        return []
+
+
+def test_dead_letters_are_told_replayed_and_dropped(tmp_path: Path) -> None:
+    async def run() -> None:
+        functions = _Broken(0)
+        trigger = TRIGGER.model_copy(
+            update={"spec": TRIGGER.spec.model_copy(update={"delivery": Delivery(retry=0)})}
+        )
+        async with _running(tmp_path, functions, trigger) as (_, events):
+            await events.client.declare(events.declaration)
+            for number in range(3):
+                assert (await _post(events.url, str(number))).status_code == 202
+
+            async def letters(**selection: Any) -> list[DeadLetter]:
+                found = await events.client.dead_letters(LetterSelection(**selection))
+                return [each async for each in found]
+
+            async def dead() -> bool:
+                return len(await letters()) == 3
+
+            await until(dead)
+            first, second, third = sorted(await letters(), key=lambda each: each.event_id)
+            assert (first.trigger, first.function, first.code) == ("default/t", "default/swallow", 500)
+            assert [each.id for each in await letters(filters=["id=1"], triggers=["default/t"])] == [
+                second.id
+            ]
+            whole = await events.client.dead_letter(second.id)
+            assert whole is not None
+            assert whole.event is not None
+            assert whole.event["id"] == "1"
+            assert await events.client.dead_letter("0" * 28) is None
+            assert await events.client.dead_letter("../x") is None
+            functions.mended = True
+            [would] = await events.client.replay(LetterAction(ids=(first.id,), dry_run=True))
+            assert would.outcome == "replayed"
+            assert len(await letters()) == 3
+            outcomes = await events.client.replay(LetterAction(ids=(first.id, second.id)))
+            assert [each.outcome for each in outcomes] == ["replayed", "replayed"]
+            assert [each.id for each in await letters()] == [third.id]
+
+            async def delivered() -> bool:
+                counts = (await events.client.state()).counts("default/t")
+                return counts is not None and (counts.delivered, counts.pending) == (2, 0)
+
+            await until(delivered)
+            [dropped, unknown] = await events.client.drop(LetterAction(ids=(third.id, first.id)))
+            assert (dropped.outcome, unknown.outcome) == ("dropped", "unknown")
+            assert await letters() == []
+            assert functions.calls["swallow"] == 5
 
     asyncio.run(run())

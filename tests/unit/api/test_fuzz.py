@@ -9,13 +9,17 @@ from hypothesis import HealthCheck, settings
 
 from torpor.api.app import ApiOptions, create
 from torpor.binding import WireEvent
+from torpor.spec.history import Explanation
+from torpor.spec.letters import DeadLetter
 from torpor.spec.models import Filter
 from torpor.spec.status import LogLine, TriggerStatus
-from torpor.testing.backend import FakeBackend, function_status
+from torpor.testing.backend import EPOCH, FakeBackend, function_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 from typing import Any
+
+LETTER = "0" * 28
 
 
 class _Ending(FakeBackend):
@@ -45,6 +49,25 @@ def _filled() -> FakeBackend:
         )
     ]
     backend.write("default/default", "a line")
+    letter = DeadLetter(
+        id=LETTER,
+        broker="default/default",
+        trigger="images/tiles",
+        function="images/resize",
+        at=EPOCH,
+        reason="the function answered 500, at attempt 11, the last",
+        attempts=11,
+        code=500,
+        event_type="image.tile",
+        event_source="/test",
+        event_id="1",
+        data_bytes=3,
+        event={"specversion": "1.0", "id": "1", "source": "/test", "type": "image.tile", "data": [1]},
+    )
+    backend.letters = {LETTER: letter, "default": letter}
+    backend.explanations = [
+        Explanation(broker="default/default", id="1", source="/test", type="image.tile", kept=True)
+    ]
     backend.blobs["default"] = (b"bytes", "text/plain")
     return backend
 

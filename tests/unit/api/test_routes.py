@@ -264,16 +264,21 @@ def test_the_api_documents_itself() -> None:
     document = call(FakeBackend(), "/api/v1/openapi.json").json()
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert sorted(operation["operationId"] for operation in operations) == [
+        "dropDeadLetters",
+        "explainEvent",
         "getBlob",
+        "getDeadLetter",
         "getFunction",
         "getFunctionLogs",
         "getHealth",
         "getStatus",
         "listBrokers",
+        "listDeadLetters",
         "listFunctions",
         "listSchedules",
         "listTriggers",
         "putBlob",
+        "replayDeadLetters",
         "tailBroker",
     ]
     for operation in operations:
@@ -291,3 +296,43 @@ def test_the_page_for_people_has_every_operation_and_document_and_loads_nothing(
     for name in document["components"]["schemas"]:
         assert f'id="{name}"' in response.text
     assert not re.search(r"<script|src=|https?://", response.text)
+
+
+# --- dead letters -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("filters=type", "filters"),
+        ("filters=type%3Da&since=yesterday", "since"),
+        ("since=2026-01-01T00:00:00", "since"),
+        ("triggers=", "triggers"),
+    ],
+)
+def test_a_wrong_selection_of_dead_letters_is_a_problem(query: str, says: str) -> None:
+    detail = assert_problem(call(FakeBackend(), f"/api/v1/dead-letters?{query}"), 400, "malformed-request")
+    assert says in detail
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"ids": []}', b'{"ids": ["x"]}', orjson.dumps({"ids": ["0" * 28] * 101})]
+)
+@pytest.mark.parametrize("verb", ["replay", "drop"])
+def test_a_wrong_action_on_dead_letters_changes_nothing(verb: str, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = call(FakeBackend(), f"/api/v1/dead-letters:{verb}", method="POST", content=body, headers=headers)
+    assert_problem(answer, 400, "malformed-request")
+
+
+def test_a_page_of_another_site_can_not_drop_dead_letters() -> None:
+    """What a browser sends without asking first is no JSON by its type, and is not read as such."""
+    body = orjson.dumps({"ids": ["0" * 28]})
+    answer = call(
+        FakeBackend(),
+        "/api/v1/dead-letters:drop",
+        method="POST",
+        content=body,
+        headers={"content-type": "text/plain"},
+    )
+    assert_problem(answer, 400, "malformed-request")

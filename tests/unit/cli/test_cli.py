@@ -80,7 +80,10 @@ def test_a_mistake_of_ours_is_not_taken_for_a_missing_extra(monkeypatch: pytest.
     ("arguments", "message"),
     [
         (["lst"], "Error: there is no command 'lst', did you mean 'list'?"),
-        (["xyzzy"], "Error: there is no command 'xyzzy', one of build, deploy, describe, doctor, "),
+        (
+            ["xyzzy"],
+            "Error: there is no command 'xyzzy', one of build, dead-letters, deploy, describe, doctor, ",
+        ),
         (["--nope"], "Error: No such option '--nope'"),
         (["list", "--nope"], "Error: No such option '--nope'"),
     ],

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import orjson
 import pytest
 
 from torpor import serving as server
@@ -17,11 +18,16 @@ from torpor.binding import WireEvent, encode_structured
 from torpor.blobs import BlobStore
 from torpor.cluster.backend import ClusterBackend
 from torpor.errors import EventLogError
-from torpor.events.declaration import EventsState, ScheduleReport, TriggerReport
+from torpor.events.control_app import ControlApp
+from torpor.events.dead_letters import dead_letters
+from torpor.events.declaration import Declaration, EventsState, ScheduleReport, TriggerReport
+from torpor.events.memory import MemoryLog
+from torpor.events.service import Service
 from torpor.providers.kubernetes.resources import FUNCTIONS, PODS, SCHEDULES, TRIGGERS
 from torpor.scaling import told
 from torpor.scaling.load import Load, encode
 from torpor.scaling.loop import ScalingState
+from torpor.spec.models import Metadata, Subscriber, Trigger, TriggerSpec
 from torpor.testing.clock import MovableClock
 from torpor.testing.kube import ApiServer
 from torpor.transport import Client
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from torpor.serving import Receive, Scope, Send
+    from torpor.serving import App, Receive, Scope, Send
 
 READY = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:03Z"}
 
@@ -83,7 +89,7 @@ class _Bench:
         )
         self.stack = contextlib.AsyncExitStack()
 
-    async def pod(self, component: str, name: str, agent: _Agent, *, ready: bool = True) -> None:
+    async def pod(self, component: str, name: str, agent: App, *, ready: bool = True) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
         endpoint = await self.stack.enter_async_context(server.serving(agent, listener, grace_seconds=1))
         labels = {"app.kubernetes.io/part-of": "torpor", "app.kubernetes.io/component": component}
@@ -266,6 +272,50 @@ def test_a_tail_goes_on_at_another_pod(tmp_path: Path) -> None:
         assert await upcoming == event(2)
         await events.aclose()  # type: ignore[attr-defined]
         second.events.put_nowait(None)
+
+    run(tmp_path, case)
+
+
+def test_any_events_pod_tells_of_dead_letters_and_replays_them(tmp_path: Path) -> None:
+    async def case(bench: _Bench) -> None:
+        log = MemoryLog(bench.clock)
+        services = [Service(log, bench.clock, shared=True) for _ in range(2)]  # type: ignore[arg-type]
+        trigger = Trigger(
+            metadata=Metadata(name="t", namespace="n"), spec=TriggerSpec(subscriber=Subscriber(function="f"))
+        )
+        for number, service in enumerate(services):
+            await service.declare(Declaration(triggers=(trigger,)))
+            app = ControlApp(service, bench.clock, declares=False)
+            await bench.pod("events", f"events-{number}", app)
+        records = dead_letters(
+            [event(number) for number in range(300)],
+            trigger_key="n/t",
+            function_key="n/f",
+            sequence=1,
+            attempt=2,
+            reason="bad",
+            code=500,
+            data=b"",
+        )
+        await log.append("dead.n.default", records)
+        await bench.settle()
+        transport = httpx.ASGITransport(create(bench.backend, ApiOptions()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost/api/v1/") as api:
+            lines = (await api.get("dead-letters", params={"triggers": "n/t"})).content.split(b"\n")
+            ids = [orjson.loads(line)["id"] for line in lines if line]
+            assert len(ids) == 300
+            assert (await api.get(f"dead-letters/{ids[0]}")).json()["event"]["id"] == "0"
+            assert (await api.get(f"dead-letters/{'0' * 28}")).status_code == 404
+            action = {"ids": ids[:2]}
+            for outcome in ("replayed", "unknown"):
+                answer = await api.post("/dead-letters:replay", json=action)
+                assert [item["outcome"] for item in answer.json()["items"]] == [outcome] * 2
+            answer = await api.post("/dead-letters:drop", json={"ids": ids[2:4], "dryRun": True})
+            assert [item["outcome"] for item in answer.json()["items"]] == ["dropped"] * 2
+        assert len([each async for each in log.read("dead.n.default", ">")]) == 298
+        assert len([each async for each in log.read("broker.n.default", "=to.>")]) == 2
+        for service in services:
+            await service.close(0.0)
 
     run(tmp_path, case)
 

@@ -57,7 +57,7 @@ def test_a_faulty_schedule_stays_as_it_was_too() -> None:
 
 def test_a_wrong_expression_stops_no_other_trigger() -> None:
     wrong = _trigger("wrong", filters=[{"sql": "type ="}])
-    found = Declarations(GATEWAY).read({}, _trigger("good", filters=[{"sql": "type = 'a'"}]) | wrong)
+    found = Declarations(GATEWAY).read({}, _trigger("good", filters=[{"sql": "type = 'a'"}]) | wrong, {})
     assert [trigger.key for trigger in found.triggers] == ["shop/good"]
     assert kept(wrong.values()) == {Stray("broker.shop.default", "trigger.shop.wrong")}
 

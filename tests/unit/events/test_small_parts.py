@@ -70,6 +70,7 @@ def test_a_dead_letter_says_why() -> None:
         [event("1", "some.type", b"x", subject="s")],
         trigger_key="ns/t",
         function_key="ns/f",
+        sequence=1,
         attempt=4,
         reason="bad\nthing" + "x" * 1000,
         code=500,
@@ -86,12 +87,19 @@ def test_a_dead_letter_says_why() -> None:
     assert attributes["torporattempts"] == "4"
     assert attributes["torporerror"].startswith("bad thing")
     assert len(attributes["torporerror"]) == 512
-    assert record.key == "ns=2Ft.some=2Etype"
+    assert record.key == f"{record.identity[:14]}.{record.identity[14:]}.some=2Etype"
 
 
 def test_a_dead_letter_without_an_answer() -> None:
     [record] = dead_letters(
-        [event("1")], trigger_key="a/t", function_key="a/f", attempt=1, reason="r", code=None, data=b""
+        [event("1")],
+        trigger_key="a/t",
+        function_key="a/f",
+        sequence=1,
+        attempt=1,
+        reason="r",
+        code=None,
+        data=b"",
     )
     assert "knativeerrorcode" not in record.event.attributes
     assert "knativeerrordata" not in record.event.attributes

@@ -656,6 +656,27 @@ async def a_reader_that_closes_leaves_the_consumer(rig: Rig) -> None:
 
 
 @_case
+async def records_are_read_from_a_time_on(rig: Rig) -> None:
+    """Those before it are left out, those of other keys too; of a time to come there are none."""
+    await rig.make()
+    await rig.append("1", "2")
+    [_, second] = [stored async for stored in rig.log.read(rig.stream, ">")]
+    await rig.time.pass_(rig.step_seconds)
+    await rig.append("3")
+    [*_, third] = [stored async for stored in rig.log.read(rig.stream, ">")]
+    assert third.stored_at > second.stored_at
+
+    async def ids(since: float, key: str = ">") -> list[str]:
+        return [stored.event.id async for stored in rig.log.read(rig.stream, key, since=since)]
+
+    assert (await ids(0.0))[-2:] == ["2", "3"]
+    assert await ids(second.stored_at + (third.stored_at - second.stored_at) / 2) == ["3"]
+    assert await ids(third.stored_at) == ["3"]
+    assert await ids(third.stored_at, "nothing.>") == []
+    assert await ids(third.stored_at + 3600.0) == []
+
+
+@_case
 async def consumers_are_listed_and_removed(rig: Rig) -> None:
     """By name, sorted."""
     await rig.make()

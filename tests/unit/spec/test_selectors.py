@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torpor.api.filters import MAX_FILTERS, MAX_LENGTH, AttributeFilter, matches, parse
+from torpor.spec.selectors import MAX_FILTERS, MAX_LENGTH, AttributeFilter, matches, parse
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""``torpor explain``: what happened to an event."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from torpor.cli.logs import harmless
+from torpor.cli.output import output_option, plural, print_json, print_table
+from torpor.cli.target import connect, context_option, full_name, namespace_option, short_name
+from torpor.errors import TorporError
+
+if TYPE_CHECKING:
+    from torpor.cli import Globals
+    from torpor.spec.history import Answer, Explanation, Step
+
+_SHOWN = 10
+
+
+@click.command("explain", short_help="Show what happened to an event.")
+@click.argument("event_id", metavar="EVENT-ID")
+@click.option("--source", metavar="URI", help="The event's source, where several events have that id.")
+@click.option("--broker", metavar="NAME", help="The broker that it was sent to.  [default: any]")
+@context_option
+@namespace_option
+@output_option
+@click.pass_obj
+def command(
+    chosen: Globals,
+    *,
+    event_id: str,
+    source: str | None,
+    broker: str | None,
+    namespace: str | None,
+    output: str,
+) -> None:
+    """Show when an event was accepted, what each trigger made of it and why, and what came of it."""
+    key = None if broker is None else "/".join(full_name(broker, namespace))
+    with connect(chosen) as client:
+        answer = client.explain(event_id, source, key)
+    if output == "json":
+        print_json(answer)
+    else:
+        for item in answer.items:
+            _show(item)
+        if len(answer.items) > 1:
+            click.echo(
+                f"{len(answer.items)} events have the id {event_id!r}; --source and --broker choose one.",
+                err=True,
+            )
+    if not answer.items:
+        raise TorporError(_unknown(event_id, source, answer))
+
+
+def _unknown(event_id: str, source: str | None, answer: Answer) -> str:
+    of = "" if source is None else f" of source {source!r}"
+    brokers = ", ".join(map(_short, answer.looked_at)) or "none"
+    back = (
+        "nothing is recorded there yet"
+        if answer.since is None
+        else f"the records there go back to {answer.since.astimezone():%Y-%m-%d %H:%M:%S}"
+    )
+    return f"there is no event {event_id!r}{of} in the brokers that were looked at ({brokers}); {back}"
+
+
+def _show(item: Explanation) -> None:
+    kept = "" if item.kept else "; the broker does not have it any more"
+    click.secho(harmless(f"{item.id} of {item.source} in {_short(item.broker)}"), bold=True)
+    click.echo(harmless(f"type {item.type or 'unknown'}{kept}") + "\n")
+    print_table(("time", "what", "trigger", "status", "took", "happened"), map(_row, item.steps), empty="")
+    click.echo()
+    print_table(
+        ("trigger", "function", "matches", "because", "state"),
+        (
+            (
+                _short(each.trigger),
+                _short(each.function),
+                {True: "yes", False: "no", None: None}[each.matches],
+                harmless(each.reason),
+                harmless(each.state),
+            )
+            for each in item.triggers
+        ),
+        empty="No trigger reads this broker.",
+    )
+    for group in item.groups:
+        missing = f"; missing: {', '.join(map(str, group.missing[:_SHOWN]))}" if group.missing else ""
+        more = ", ..." if len(group.missing) > _SHOWN else ""
+        parts = f"{group.present} of {plural(group.size, 'part')}{missing}{more}"
+        click.echo(harmless(f"\ngroup {group.group} at {_short(group.trigger)}: {parts}; {group.state}"))
+    for reply in item.replies[:_SHOWN]:
+        click.echo(harmless(f"\nreply {reply.id}, type {reply.type}; torpor explain '{reply.id}'"))
+    if item.replies_total > _SHOWN:
+        click.echo(f"and {item.replies_total - _SHOWN} more replies")
+    for letter in item.dead_letters:
+        click.echo(f"\ndead letter {letter}; torpor dead-letters show {letter}")
+    click.echo()
+
+
+def _row(step: Step) -> tuple[object, ...]:
+    took = None if step.duration_seconds is None else f"{step.duration_seconds * 1000:.0f} ms"
+    trigger = _short(step.trigger) if step.trigger else None
+    return (
+        f"{step.at.astimezone():%H:%M:%S.%f}"[:-3],
+        step.what,
+        trigger,
+        step.status,
+        took,
+        harmless(step.text),
+    )
+
+
+def _short(key: str) -> str:
+    return short_name(*key.split("/", 1))

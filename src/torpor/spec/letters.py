@@ -1,0 +1,105 @@
+"""What ``/api/v1`` and the command line show of dead letters, and what they are asked about them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BeforeValidator, Field, StrictBool, StringConstraints
+
+from torpor.spec.selectors import FORM, MAX_FILTERS, MAX_LENGTH
+from torpor.spec.view import View
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt]")
+ID_DIGITS = 28
+"""How many hexadecimal digits the id of a dead letter has."""
+MAX_IDS = 100
+"""Most dead letters that one request names."""
+MAX_NAMES = 100
+"""Most names of a kind in one selection."""
+
+
+def _no_number(value: object) -> object:
+    """Numbers are no times here, though pydantic takes them for such."""
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("a time such as 2026-01-31T12:00:00Z was expected")
+    return value
+
+
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=512)]
+_Condition = Annotated[str, StringConstraints(pattern=FORM, max_length=MAX_LENGTH)]
+_Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+_Id = Annotated[str, StringConstraints(pattern=f"^[0-9a-f]{{{ID_DIGITS}}}$")]
+
+
+class DeadLetter(View):
+    """An event that could not be delivered to one trigger's function."""
+
+    id: str
+    """Its own id, by which it is replayed or dropped; not that of the event."""
+    broker: str
+    """The broker that had the event, `namespace/name`."""
+    trigger: str
+    """The trigger that failed with it, `namespace/name`."""
+    function: str
+    """The function that did not take it, `namespace/name`."""
+    at: datetime
+    """When it became a dead letter."""
+    reason: str
+    """Why."""
+    attempts: int
+    """How often it was delivered."""
+    code: int | None = None
+    """The last HTTP status, if there was an answer."""
+    event_type: str
+    """The event's type."""
+    event_source: str
+    """The event's source."""
+    event_id: str
+    """The event's id."""
+    data_bytes: int
+    """How much data it has."""
+    answer: str | None = None
+    """The beginning of the last answer's body; shown of a single dead letter."""
+    event: dict[str, Any] | None = None
+    """The event as it was delivered, in CloudEvents' JSON format; shown of a single dead letter."""
+
+
+class LetterSelection(View):
+    """Which dead letters are meant: those that meet everything that is given; each list is a choice."""
+
+    brokers: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
+    """Of these brokers, `namespace/name`; none given means of any."""
+    triggers: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
+    """Of these triggers, `namespace/name`."""
+    functions: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
+    """Of these functions, `namespace/name`."""
+    event_ids: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
+    """Whose events have one of these ids."""
+    filters: tuple[_Condition, ...] = Field((), max_length=MAX_FILTERS)
+    """Conditions on attributes of the event, such as `type=image.*`; all must be met."""
+    since: _Time | None = None
+    """That became dead letters then or later."""
+    until: _Time | None = None
+    """That became dead letters before then."""
+
+
+class LetterAction(View):
+    """Dead letters to do something with."""
+
+    ids: tuple[_Id, ...] = Field(min_length=1, max_length=MAX_IDS)
+    """Their ids."""
+    dry_run: StrictBool = False
+    """Only say what would happen."""
+
+
+class LetterOutcome(View):
+    """What became of one dead letter; in a dry run what would."""
+
+    id: str
+    """Its id."""
+    outcome: Literal["replayed", "dropped", "refused", "unknown"]
+    """`refused`: it stays where it is; `unknown`: there is no such dead letter, or no more."""
+    detail: str
+    """The same in words."""

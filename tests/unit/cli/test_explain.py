@@ -1,0 +1,111 @@
+"""``torpor explain``: what is shown of what the platform knows of an event."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from torpor.spec.history import Explanation, GroupStanding, Reply, Standing, Step
+
+if TYPE_CHECKING:
+    import pytest
+
+AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def explanation(source: str = "/s", **changes: Any) -> Explanation:
+    delivery = Step(
+        at=AT,
+        what="delivery",
+        trigger="shop/ship",
+        text="attempt 2 given up: the function answered 400, which is final",
+        attempt=2,
+        status=400,
+        duration_seconds=0.0251,
+    )
+    one = Explanation(
+        broker="shop/default",
+        id="1",
+        source=source,
+        type="order.paid",
+        kept=True,
+        steps=(Step(at=AT, what="accepted", text="sent by a producer"), delivery),
+        triggers=(
+            Standing(
+                trigger="shop/ship", function="shop/ship", matches=True, reason="type is right", state="late"
+            ),
+            Standing(trigger="shop/b", function="shop/b", matches=False, reason="type is\x1b", state="past"),
+            Standing(trigger="shop/c", function="shop/c", matches=None, reason="gone", state="nothing"),
+        ),
+    )
+    return one.model_copy(update=changes)
+
+
+def test_one_event_is_told(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.backend.explanations = [
+        explanation(
+            groups=(
+                GroupStanding(
+                    trigger="shop/j",
+                    group="g",
+                    size=40,
+                    present=20,
+                    missing=tuple(range(20, 40)),
+                    state="waits",
+                ),
+            ),
+            replies=(Reply(id="1.x/0", source="/f", type="done"),),
+            replies_total=30,
+            dead_letters=("d" * 28,),
+        )
+    ]
+    assert platform.run("explain", "1") == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "1 of /s in default.shop\ntype order.paid\n",
+        "ship.shop  400     25 ms",
+        "attempt 2 given up: the function answered 400, which is final",
+        "ship.shop  yes      type is right",
+        "b.shop     no       type is\\x1b",
+        "c.shop     -        gone",
+        "group g at j.shop: 20 of 40 parts; missing: 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, ...; waits",
+        "reply 1.x/0, type done; torpor explain '1.x/0'",
+        "and 20 more replies",
+        f"torpor dead-letters show {'d' * 28}",
+    ):
+        assert text in shown
+
+
+def test_json_has_all_of_it(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.backend.explanations = [explanation(), explanation("/other")]
+    assert platform.run("explain", "1", "-o", "json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [item["source"] for item in document["items"]] == ["/s", "/other"]
+    assert document["items"][0]["steps"][1]["durationSeconds"] == 0.0251
+
+
+def test_several_events_of_one_id_are_listed(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.backend.explanations = [explanation(), explanation("/other", kept=False)]
+    assert platform.run("explain", "1") == 0
+    captured = capsys.readouterr()
+    assert (
+        "1 of /other in default.shop\ntype order.paid; the broker does not have it any more\n" in captured.out
+    )
+    assert "2 events have the id '1'; --source and --broker choose one." in captured.err
+    assert platform.run("explain", "1", "--source", "/other", "--broker", "default.shop") == 0
+    captured = capsys.readouterr()
+    assert "of /s " not in captured.out
+    assert captured.err == ""
+
+
+def test_an_unknown_event_is_an_error_that_says_where_it_was_looked_for(
+    platform: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert platform.run("explain", "2", "--source", "/s") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "there is no event '2' of source '/s' in the brokers that were looked at (default)" in captured.err
+    assert "the records there go back to 20" in captured.err
+    assert platform.run("explain", "1", "-o", "json") == 1
+    assert json.loads(capsys.readouterr().out)["items"] == []
