@@ -16,13 +16,12 @@ from prometheus_client import CollectorRegistry
 from torpor.blobs import BlobStore
 from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
-from torpor.events import names
+from torpor.events import brokers, names
 from torpor.events.claims import Claims
 from torpor.events.declaration import Declaration, EventsHealth, EventsState, TriggerReport
 from torpor.events.dispatcher import STOP_GRACE_SECONDS, Dispatcher
 from torpor.events.http_sender import GatewaySender
 from torpor.events.ingress import Ingress
-from torpor.events.jetstream import JetStreamLog
 from torpor.events.stats import Stats
 from torpor.transport import Client
 
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from torpor.clock import Clock
-    from torpor.events.log import Stored
+    from torpor.events.brokers import Broker
+    from torpor.events.log import EventLog, Stored
 
 _LOG = logging.getLogger("torpor.events")
 _MAX_CONNECTIONS = 4096
@@ -46,7 +46,7 @@ class Service:
 
     def __init__(
         self,
-        log: JetStreamLog,
+        log: EventLog,
         clock: Clock,
         *,
         blobs_url: str = "",
@@ -116,9 +116,9 @@ class Service:
         await self._log.close()
 
 
-async def connect(url: str, token: str, clock: Clock, ending: asyncio.Event) -> JetStreamLog | None:
+async def connect(broker: Broker, clock: Clock, ending: asyncio.Event) -> EventLog | None:
     """Connect to the event log, however long that takes; ``None`` once ``ending`` is set."""
-    connecting = asyncio.ensure_future(_connect(url, token, clock))
+    connecting = asyncio.ensure_future(_connect(broker, clock))
     await first_of(asyncio.shield(connecting), ending.wait())
     if connecting.done():
         return connecting.result()
@@ -126,11 +126,11 @@ async def connect(url: str, token: str, clock: Clock, ending: asyncio.Event) -> 
     return None
 
 
-async def _connect(url: str, token: str, clock: Clock) -> JetStreamLog:
+async def _connect(broker: Broker, clock: Clock) -> EventLog:
     pause_seconds = _FIRST_PAUSE_SECONDS
     while True:
         try:
-            return await JetStreamLog.connect(url, token=token, name="torpor-events", clock=clock)
+            return await brokers.connect(broker, clock)
         except EventLogError as error:
             _LOG.warning("waiting for the event log", extra={"error": str(error)})
             await clock.sleep(pause_seconds)

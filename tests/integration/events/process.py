@@ -60,7 +60,7 @@ class EventsProcess:
             pass_fds=fds,
         )
         config = ServiceConfig(
-            nats_url=self._nats.url,
+            broker_url=self._nats.url,
             nats_token=self._nats.token,
             blobs_url=(self._folder / "blobs").as_uri(),
             stats_path=str(self._folder / "stats.json"),
