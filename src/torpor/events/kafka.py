@@ -35,8 +35,9 @@ from torpor.events import kafka_codec as codec
 from torpor.events.kafka_codec import Purged, Trimmed
 from torpor.events.kafka_consumer import KafkaConsumer
 from torpor.events.kafka_journal import put
+from torpor.events.kafka_reclaim import carried_records, reclaim
 from torpor.events.kafka_registry import Entry, Registry
-from torpor.events.kafka_stream import JOURNAL, RECORDS, Cache, Stream
+from torpor.events.kafka_stream import RECORDS, Cache, Stream
 from torpor.events.kafka_wire import PATIENCE_SECONDS, Wire
 from torpor.events.log import MAX_APPEND, ConsumerSpec, Guard, Record, Stored, StreamSpec
 
@@ -52,7 +53,6 @@ _CACHE_BYTES = 64 * 1024 * 1024
 _READ_RECORDS = 256
 _READ_BYTES = 8 * 1024 * 1024
 _HOUSEKEEPING_SECONDS = 60.0
-_JOURNAL_MESSAGES = 20_000  # as many and more are replaced by a snapshot
 _FOR_EVER = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
@@ -185,7 +185,7 @@ class KafkaLog:
     async def _open(self, entry: Entry) -> Stream:
         topic = self._topic(entry.spec.name, entry.generation)
         stream = Stream(self._wire, self._cache, self._clock, topic, entry.spec)
-        await stream.open(entry.snapshot)
+        await stream.open(entry.snapshot, entry.start, carried_records(entry))
         return stream
 
     async def _let_go(self, name: str, reason: str) -> None:
@@ -208,6 +208,7 @@ class KafkaLog:
             task.add_done_callback(self._ending.discard)
         elif opening.done() and opening.exception() is None:
             opening.result().index.spec = entry.spec
+            opening.result().carry(carried_records(entry))
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -324,24 +325,9 @@ class KafkaLog:
         """The offset of the first message that Kafka still has of a stream's records."""
         return await self._wire.first((await self._stream(stream)).topic, RECORDS)
 
-    async def reclaim(self, name: str, *, journal_messages: int = _JOURNAL_MESSAGES) -> None:
-        """Delete from Kafka what a stream needs no more. Raises :class:`~torpor.errors.EventLogError`.
-
-        A journal of at least ``journal_messages`` is replaced by a snapshot.
-        """
-        stream = await self._stream(name)
-        window = stream.index.spec.duplicate_window_seconds
-        since = await self._wire.first_since(stream.topic, RECORDS, stream.now() - window)
-        needed = min(since, codec.offset_of(stream.index.first()))
-        if needed > await self._wire.first(stream.topic, RECORDS):
-            await self._wire.delete_before(stream.topic, RECORDS, needed)
-        first = await self._wire.first(stream.topic, JOURNAL)
-        entry = self._registry.get(name)
-        if entry is None or stream.journal.end - first < journal_messages:
-            return
-        if entry.snapshot is not None and entry.snapshot["end"] > first:
-            await self._wire.delete_before(stream.topic, JOURNAL, entry.snapshot["end"])
-        await self._registry.put(replace(entry, snapshot=stream.journal.dump()))
+    async def reclaim(self, name: str, **limits: float) -> None:
+        """Delete from Kafka what a stream needs no more: see :mod:`torpor.events.kafka_reclaim`."""
+        await reclaim(self._wire, self._registry, self._clock, await self._stream(name), **limits)  # type: ignore[arg-type]
 
 
 def _page(stream: Stream, sequences: list[int], start: int) -> list[int]:

@@ -31,6 +31,8 @@ BATCH_RECORDS = 1000
 BATCH_BYTES = 4 * 1024 * 1024
 _MAX_ATTRIBUTES_BYTES = 512 * 1024
 _BATCH_TYPE = b"application/vnd.torpor.records"
+BATCH: Headers = [("content-type", _BATCH_TYPE)]
+"""The headers of a message of several records."""
 _KEY, _IDENTITY, _GUARD, _DO = "torpor-key", "torpor-identity", "torpor-guard", "torpor-do"
 _PREFIX = "ce_"
 _TYPE = "content-type"
@@ -108,13 +110,13 @@ def chunks(records: Sequence[Record]) -> list[list[Record]]:
     return found
 
 
-def encode(appended: Appended) -> tuple[Headers, bytes | None]:
-    """The headers and the value of a message that appends."""
+def encode(appended: Appended, *, single: bool = True) -> tuple[Headers, bytes | None]:
+    """The headers and the value of a message that appends; with ``single``, one record in binary mode."""
     headers: Headers = []
     if appended.guard is not None:
         headers.append((_GUARD, f"{appended.guard.sequence} {appended.guard.key}".encode()))
-    if len(appended.records) != 1:
-        return [*headers, (_TYPE, _BATCH_TYPE)], _packed(appended.records)
+    if len(appended.records) != 1 or not single:
+        return [*headers, *BATCH], _packed(appended.records)
     [record] = appended.records
     headers += [(_KEY, record.key.encode()), (_IDENTITY, _bytes(record.identity))]
     for name, value in record.event.attributes.items():

@@ -100,6 +100,15 @@ class Index:
         digest = _digest(identity)
         if digest in self._identities or (self.spec.once_per_key and key in self._by_key):
             return Verdict.DUPLICATE
+        self._insert(sequence, key, digest, size)
+        return Verdict.NEW
+
+    def carry(self, sequence: int, at: float, key: str, identity: str, size: int) -> None:
+        """Begin with a record that was stored at that time, before what is to be applied."""
+        self.at = max(self.at, at)
+        self._insert(sequence, key, _digest(identity), size)
+
+    def _insert(self, sequence: int, key: str, digest: bytes, size: int) -> None:
         self._identities[digest] = self.at
         number = self._numbers.get(key)
         if number is None:
@@ -115,7 +124,6 @@ class Index:
         self._sizes.append(size)
         self._times.append(self.at)
         self.bytes += size
-        return Verdict.NEW
 
     def expire(self, now: float) -> None:
         """Forget identities and records whose time is up."""

@@ -31,12 +31,19 @@ _TOKEN = "torpor-token"  # noqa: S105 - it tells one message from another
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stream. ``generation`` counts the streams of that name; ``snapshot`` is of its consumers."""
+    """A stream. ``generation`` counts the streams of that name.
+
+    ``snapshot`` is of its consumers. ``carried`` are records before the offset ``start``: sequence, time and
+    text (:mod:`torpor.events.kafka_reclaim`). ``at`` is when that was written, in seconds since the epoch.
+    """
 
     spec: StreamSpec
     generation: int
     removed: bool = False
     snapshot: dict[str, Any] | None = None
+    start: int = 0
+    carried: list[Any] | None = None
+    at: float = 0.0
 
 
 class Registry:
@@ -97,7 +104,7 @@ class Registry:
 
     async def remove(self, entry: Entry) -> None:
         """Write that a stream is removed."""
-        await self.put(replace(entry, removed=True, snapshot=None))
+        await self.put(replace(entry, removed=True, snapshot=None, carried=None))
 
     def _fall(self) -> None:
         _LOG.error("%s can't be followed any more: what was to be read was removed", self._topic)

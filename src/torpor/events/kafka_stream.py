@@ -95,17 +95,32 @@ class Stream:
         self._flushing: asyncio.TimerHandle | None = None
         self._behind_seconds: float | None = None
         self._reader: Reader | None = None
+        self._carried: dict[int, tuple[Record, float]] = {}
 
-    async def open(self, snapshot: dict[str, Any] | None = None) -> None:
-        """Read what there is; the journal from ``snapshot`` on."""
+    async def open(
+        self,
+        snapshot: dict[str, Any] | None = None,
+        start: int = 0,
+        carried: Sequence[tuple[int, float, Record]] = (),
+    ) -> None:
+        """Read what there is: the journal from ``snapshot`` on, records from the offset ``start`` on, before
+        which there are ``carried``.
+        """
         if snapshot is not None:
             self.journal = Journal.load(snapshot)
+        self.carry(carried)
+        for sequence, at, record in carried:
+            self.index.carry(sequence, at, record.key, record.identity, codec.size_bytes(record))
         try:
-            await asyncio.gather(self._records.open(), self._entries.open(self.journal.end))
+            await asyncio.gather(self._records.open(start), self._entries.open(self.journal.end))
         except BaseException:
             await self.close(EventLogError(f"stream {self.name!r} can't be read"))
             raise
         self.index.skip(self._records.end)
+
+    def carry(self, carried: Sequence[tuple[int, float, Record]]) -> None:
+        """Have these records at hand, which Kafka may have no more."""
+        self._carried = {sequence: (record, at) for sequence, at, record in carried}
 
     async def close(self, error: EventLogError) -> None:
         """Let go; whoever waits is told ``error``."""
@@ -306,17 +321,28 @@ class Stream:
     async def load(self, sequences: Iterable[int]) -> list[Stored]:
         """The records, in the order of ``sequences``; what is gone is left out."""
         wanted = list(sequences)
-        offsets = dict.fromkeys(map(codec.offset_of, wanted))
+        offsets = dict.fromkeys(codec.offset_of(each) for each in wanted if each not in self._carried)
         found = {offset: self._cache.get(self.topic, offset) for offset in offsets}
         missing = [offset for offset, entry in found.items() if entry is None]
         if missing:
             found.update(await self._read(missing))
         loaded = []
         for sequence in wanted:
-            entry = found[codec.offset_of(sequence)]
-            if entry is not None:
+            if (carried := self._carried.get(sequence)) is not None:
+                loaded.append(codec.stored(carried[0], sequence, carried[1]))
+            elif (entry := found.get(codec.offset_of(sequence))) is not None:
                 loaded.append(codec.stored(entry.records[codec.place_of(sequence)], sequence, entry.at))
         return loaded
+
+    async def record(self, sequence: int) -> tuple[Record, float]:
+        """A record that is held, with its identity, and when it was stored."""
+        if (carried := self._carried.get(sequence)) is not None:
+            return carried
+        offset = codec.offset_of(sequence)
+        entry = self._cache.get(self.topic, offset) or (await self._read([offset])).get(offset)
+        if entry is None:
+            raise EventLogError(f"record {sequence} of stream {self.name!r} is gone")
+        return entry.records[codec.place_of(sequence)], entry.at
 
     async def _read(self, offsets: list[int]) -> dict[int, Entry]:
         if self._reader is None:

@@ -41,9 +41,12 @@ _PROBE_TIMEOUT_SECONDS = 2.0
 _THREADS = 8
 _MAX_REPLICAS = 3
 _PAUSE_SECONDS = 0.05
+_ATTEMPT_SECONDS = 2.0  # who asks for a partition that is not known yet is not told once it is
 _PASSING = frozenset(
     (
         KafkaError._NOENT,  # noqa: SLF001 - its name: there is no leader
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError.REQUEST_TIMED_OUT,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.UNKNOWN_LEADER_EPOCH,
@@ -226,7 +229,7 @@ class Wire:
         while True:
             try:
                 answer = await self._admin_call(
-                    lambda **given: self._admin.list_offsets({place: spec}, **given)
+                    lambda **given: self._admin.list_offsets({place: spec}, **given), _ATTEMPT_SECONDS
                 )
             except EventLogError as error:
                 # A topic that is new, or whose leader has changed, is not known everywhere at once.
@@ -275,12 +278,14 @@ class Wire:
             }
         )
 
-    async def _admin_call(self, begin: Callable[..., Mapping[Any, Any]]) -> Any:
+    async def _admin_call(
+        self, begin: Callable[..., Mapping[Any, Any]], timeout_seconds: float | None = None
+    ) -> Any:
         """The answer to a request about one thing."""
         if self._ending.is_set():
             raise EventLogError("the connection to Kafka is closed")
         try:
-            [future] = begin(request_timeout=self._patience_seconds).values()
+            [future] = begin(request_timeout=timeout_seconds or self._patience_seconds).values()
             return await asyncio.wrap_future(future)
         except KafkaException as error:
             raise mapped(error.args[0]) from error

@@ -37,7 +37,7 @@ def run(kafka: KafkaServer, case: Callable[[KafkaLog, KafkaLog], Awaitable[None]
             await one.ensure_stream(StreamSpec(STREAM))
             async with asyncio.timeout(120):
                 await case(one, other)
-            await one.remove_stream(STREAM)
+            await other.remove_stream(STREAM)
 
     asyncio.run(go())
 
@@ -136,7 +136,7 @@ def test_a_process_that_starts_later_goes_on_from_a_snapshot(kafka: KafkaServer)
         await deliveries[1].retry(1000.0)
         await until_pending(consumer, 5)
         for _ in range(2):  # the second deletes what the first replaced
-            await one.reclaim(STREAM, journal_messages=1)
+            await one.reclaim(STREAM, journal_messages=1, settled_seconds=0.0)
             await deliveries[2].extend()
             await one.consumers(STREAM)
         reader = await other.consumer(SPEC)
@@ -163,6 +163,38 @@ def test_what_is_trimmed_is_deleted_but_for_the_duplicate_window(kafka: KafkaSer
         assert await ids(other) == ["3"]
         [stored] = [stored async for stored in other.read(STREAM, ">")]
         assert await other.first_offset(STREAM) == offset_of(stored.sequence)
+
+    run(kafka, case)
+
+
+def test_one_old_record_does_not_keep_all_that_came_after_it(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        await one.ensure_stream(StreamSpec(STREAM, duplicate_window_seconds=0.5))
+        await one.append(STREAM, [record("turn", "turn.a")])
+        [turn] = [stored async for stored in one.read(STREAM, "turn.>")]
+        guard = Guard("turn.>", turn.sequence)
+        for number in range(50):
+            await one.append(STREAM, [record(str(number), "part.x")], guard=guard)
+            await one.purge(STREAM, "part.x")
+        await one.append(STREAM, [record("kept", "part.y")], guard=guard)
+        await asyncio.sleep(1.0)  # the broker's time can't be moved
+        for _ in range(2):  # the second deletes what the first made needless
+            await one.reclaim(STREAM, worth=10, settled_seconds=0.0)
+        assert await one.first_offset(STREAM) > 90
+        async with connected(kafka) as late:
+            for log in (one, other, late):
+                assert await ids(log) == ["turn", "kept"]
+            assert await late.append(STREAM, [record("more", "part.z")], guard=guard) == [True]
+            with pytest.raises(SupersededError):
+                await late.append(STREAM, [record("other")], guard=Guard("turn.>", turn.sequence + 1))
+            [stored] = [stored async for stored in late.read(STREAM, "turn.>")]
+            assert stored == turn
+        await one.purge(STREAM, "turn.a")
+        await asyncio.sleep(1.0)
+        for _ in range(2):
+            await one.reclaim(STREAM, worth=10, settled_seconds=0.0)
+        async with connected(kafka) as late:
+            assert await ids(late) == await ids(one) == ["kept", "more"]
 
     run(kafka, case)
 
