@@ -155,7 +155,21 @@ class PlatformSettings(TracedSettings):
     cache_dir: Path = Field(
         Path("~/.cache/torpor").expanduser(),
         alias="TORPOR_CACHE_DIR",
-        description="Where built environments of functions are kept.",
+        description="Where built environments of functions, and what the platform fetches, are kept.",
+    )
+    nats_token: str = Field(
+        "", alias="TORPOR_NATS_TOKEN", description="What a NATS that `torpor up --broker` names knows it by."
+    )
+    kafka_options: str = Field(
+        "",
+        alias="TORPOR_KAFKA_OPTIONS",
+        description="File of `name=value` lines with options of Kafka's client (librdkafka), for "
+        "`torpor up --broker kafka://...`.",
+    )
+    kafka_home: Path | None = Field(
+        None,
+        alias="TORPOR_KAFKA_HOME",
+        description="An unpacked Kafka for `torpor up --broker kafka`; by default it is fetched by Maven.",
     )
     log_level: _Level = Field(
         "INFO", alias="TORPOR_LOG_LEVEL", description="Least severe level that is logged."
@@ -241,8 +255,10 @@ class GatewaySettings(ListeningSettings, TracedSettings):
 class EventsSettings(ListeningSettings):
     """What takes in and delivers events reads beside."""
 
-    nats_url: str = Field(
-        "nats://127.0.0.1:4222", alias="TORPOR_NATS_URL", description="NATS servers, where events are kept."
+    broker_url: str = Field(
+        "nats://127.0.0.1:4222",
+        alias="TORPOR_BROKER_URL",
+        description="Where events are kept: `nats://host:port`, or `kafka://host:port[,host:port][/prefix]`.",
     )
     nats_token: str = Field("", alias="TORPOR_NATS_TOKEN", description="What NATS knows the platform by.")
     nats_copies: int = Field(
@@ -251,6 +267,12 @@ class EventsSettings(ListeningSettings):
         ge=1,
         le=5,
         description="On how many NATS servers of a cluster each stream is kept.",
+    )
+    kafka_options: str = Field(
+        "",
+        alias="TORPOR_KAFKA_OPTIONS",
+        description="File of `name=value` lines with options of Kafka's client (librdkafka), "
+        "such as `security.protocol` and `sasl.password`.",
     )
     gateway: str = Field(
         "",

@@ -266,9 +266,9 @@ def test_the_copies_that_ship_with_the_chart_are_up_to_date(folder: str) -> None
 
 def test_one_nats_of_its_own() -> None:
     chart = Rendered()
-    for part in ("events", "api"):
+    for part, name in (("events", "TORPOR_BROKER_URL"), ("api", "TORPOR_NATS_URL")):
         environment = chart.environment(part)
-        assert environment["TORPOR_NATS_URL"] == "nats://torpor-nats.torpor.svc:4222"
+        assert environment[name] == "nats://torpor-nats.torpor.svc:4222"
         assert environment["TORPOR_NATS_TOKEN"] == {"secretKeyRef": {"name": "torpor-nats", "key": "token"}}
     spec = chart("StatefulSet", "torpor-nats")["spec"]
     assert spec["replicas"] == 1
@@ -329,9 +329,33 @@ def test_an_external_nats(secret: bool) -> None:
         nats["tokenSecret"] = {"name": "mine"}
     chart = Rendered({"nats": nats})
     assert [one["metadata"]["name"] for one in chart.objects if "nats" in one["metadata"]["name"]] == []
-    for part in ("events", "api"):
-        assert chart.environment(part)["TORPOR_NATS_URL"] == nats["url"]
+    for part, name in (("events", "TORPOR_BROKER_URL"), ("api", "TORPOR_NATS_URL")):
+        assert chart.environment(part)[name] == nats["url"]
         assert ("TORPOR_NATS_TOKEN" in chart.environment(part)) == secret
+
+
+def test_events_in_a_kafka() -> None:
+    kafka: dict[str, Any] = {"bootstrapServers": "a:9092,b:9092", "optionsSecret": {"name": "mine"}}
+    chart = Rendered({"nats": {"enabled": False}, "kafka": kafka, "blobs": {"url": "s3://events/blobs"}})
+    assert [one["metadata"]["name"] for one in chart.objects if "nats" in one["metadata"]["name"]] == []
+    environment = chart.environment("events")
+    assert environment["TORPOR_BROKER_URL"] == "kafka://a:9092,b:9092/torpor"
+    assert environment["TORPOR_KAFKA_OPTIONS"] == "/etc/torpor/kafka/kafka.properties"
+    assert "TORPOR_NATS_URL" not in chart.environment("api")
+    for part in ("events", "controller"):
+        assert chart.environment(part)["TORPOR_BLOBS_URL"] == "s3://events/blobs"
+    pod = chart.pod("events")
+    assert {"name": "secret", "secret": {"secretName": "mine"}} in pod["volumes"]
+    mount = {"name": "secret", "mountPath": "/etc/torpor/kafka", "readOnly": True}
+    assert mount in pod["containers"][0]["volumeMounts"]
+    assert "secret" not in {each["name"] for each in chart.pod("api")["volumes"]}
+
+
+def test_a_kafka_without_a_place_for_blobs() -> None:
+    chart = Rendered({"nats": {"enabled": False}, "kafka": {"bootstrapServers": "a:9092"}})
+    assert "TORPOR_KAFKA_OPTIONS" not in chart.environment("events")
+    for part in ("events", "controller"):
+        assert chart.environment(part)["TORPOR_BLOBS_URL"] == ""
 
 
 def test_the_token_begins_with_a_letter() -> None:
@@ -554,6 +578,16 @@ def test_the_image_is_the_charts_version_by_default() -> None:
         ({"ingress": {"enabled": True, "hosts": ["https://a"]}}, "at '/ingress/hosts/0'"),
         ({"networkPolicy": {"metricsFrom": [{"pods": {}}]}}, "at '/networkPolicy/metricsFrom/0'"),
         ({"nats": {"enabled": False}}, "nats.url: is empty, the URL of your NATS was expected"),
+        ({"kafka": {"bootstrapServers": "kafka"}}, "at '/kafka/bootstrapServers'"),
+        (
+            {"kafka": {"bootstrapServers": "a:9092"}},
+            'kafka.bootstrapServers: is "a:9092", nothing was expected',
+        ),
+        (
+            {"kafka": {"optionsSecret": {"name": "x"}}},
+            'kafka.optionsSecret.name: is "x", nothing was expected',
+        ),
+        ({"blobs": {"url": "file:///tmp"}}, "at '/blobs/url'"),
         ({"nats": {"url": "nats://x:4222"}}, 'nats.url: is "nats://x:4222", nothing was expected'),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: is empty"),
         ({"gateway": {"service": {"nodePort": 30080}}}, "gateway.service.nodePort: is 30080, 0 was expected"),

@@ -58,13 +58,42 @@ http://torpor-gateway.{{ .Release.Namespace }}.svc
 {{ .Values.nats.url | default (printf "nats://torpor-nats.%s.svc:4222" .Release.Namespace) }}
 {{- end }}
 
+{{/* Where functions and events keep blobs; nothing where the platform has no place for them. */}}
+{{- define "torpor.blobsUrl" -}}
+{{- if .Values.blobs.url -}}
+{{ .Values.blobs.url }}
+{{- else if not .Values.kafka.bootstrapServers -}}
+http://torpor-api.{{ .Release.Namespace }}.svc:8082/blobs
+{{- end }}
+{{- end }}
+
+{{/* What takes in and delivers events reads of its broker. */}}
+{{- define "torpor.brokerEnvironment" -}}
+{{- if .Values.kafka.bootstrapServers }}
+- {name: TORPOR_BROKER_URL, value: {{ printf "kafka://%s/%s" .Values.kafka.bootstrapServers .Values.kafka.prefix | quote }}}
+{{- if .Values.kafka.optionsSecret.name }}
+- {name: TORPOR_KAFKA_OPTIONS, value: {{ printf "/etc/torpor/kafka/%s" .Values.kafka.optionsSecret.key | quote }}}
+{{- end }}
+{{- else }}
+- {name: TORPOR_BROKER_URL, value: {{ include "torpor.natsUrl" . | quote }}}
+{{- include "torpor.natsToken" . }}
+{{- end }}
+{{- end }}
+
 {{- define "torpor.natsSecret" -}}
 {{ .Values.nats.tokenSecret.name | default "torpor-nats" }}
 {{- end }}
 
-{{/* What a part that speaks with NATS reads. An external NATS may ask for no token. */}}
+{{/* What a part that keeps blobs in NATS reads; nothing where there is none. */}}
 {{- define "torpor.natsEnvironment" -}}
+{{- if not .Values.kafka.bootstrapServers }}
 - {name: TORPOR_NATS_URL, value: {{ include "torpor.natsUrl" . | quote }}}
+{{- include "torpor.natsToken" . }}
+{{- end }}
+{{- end }}
+
+{{/* An external NATS may ask for no token. */}}
+{{- define "torpor.natsToken" }}
 - {name: TORPOR_NATS_COPIES, value: {{ .Values.nats.replicas | quote }}}
 {{- if or .Values.nats.enabled .Values.nats.tokenSecret.name }}
 - name: TORPOR_NATS_TOKEN

@@ -1,6 +1,6 @@
 {{/* A part of the platform that runs the platform's image: account, Deployment, and a budget for evictions.
      (dict "root" $ "component" "gateway" "values" .Values.gateway "ports" (dict "http" 8080) "grace" 330
-           "environment" "- name: ..." "preStopSeconds" 5) */}}
+           "environment" "- name: ..." "preStopSeconds" 5 "secret" (dict "name" "mine" "path" "/etc/x")) */}}
 {{- define "torpor.part" -}}
 apiVersion: v1
 kind: ServiceAccount
@@ -62,9 +62,16 @@ spec:
           {{- include "torpor.containerSecurity" . | nindent 10 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
+            {{- if dig "secret" "name" "" . }}
+            - {name: secret, mountPath: {{ .secret.path }}, readOnly: true}
+            {{- end }}
       volumes:
         - name: tmp
           emptyDir: {}
+        {{- if dig "secret" "name" "" . }}
+        - name: secret
+          secret: {secretName: {{ .secret.name }}}
+        {{- end }}
 {{- if gt (int .values.replicas) 1 }}
 ---
 {{ include "torpor.budget" . }}

@@ -101,7 +101,7 @@ async def _gateway(settings: GatewaySettings) -> None:
 
 @command.command("events", short_help="Take in events and deliver them to functions.")
 def events() -> None:
-    """Take in events, keep them in NATS, and deliver them to functions; several share the work."""
+    """Take in events, keep them in NATS or Kafka, and deliver them to functions; several share the work."""
     from torpor.settings import EventsSettings  # noqa: PLC0415 - `--help` needs none of it
 
     _run(EventsSettings.from_environment(), _events)

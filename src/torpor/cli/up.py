@@ -21,6 +21,8 @@ from torpor.api.places import LOCAL_URL
 from torpor.api.server import serving
 from torpor.cli.output import output_option, print_table
 from torpor.clock import SystemClock
+from torpor.errors import StartError
+from torpor.events.brokers import Broker
 from torpor.local import ports
 from torpor.local.platform import LocalPlatform, Options
 from torpor.local.reports import News, Report
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from torpor.otlp import Tracer
 
 _LOG_BYTES = 8 * 1024 * 1024
+_BROKERS = ("nats", "kafka")
 _IMPATIENT = 130  # as shells have it for Ctrl-C
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COLOURS = {News.BROKEN: "red", News.FAULT: "red", News.PART: "yellow"}
@@ -49,6 +52,17 @@ _WORDS = {
     News.PART: "part",
     News.STOPPING: "ending",
 }
+
+
+def _broker(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if value not in _BROKERS:
+        try:
+            Broker(value)
+        except StartError as error:
+            raise click.BadParameter(f"{error}, or nats or kafka") from None
+        if value.startswith("memory:"):
+            raise click.BadParameter("memory:// keeps nothing; it is for tests")
+    return value
 
 
 @click.command("up", short_help="Run the platform on this machine, with your functions on it.")
@@ -69,8 +83,17 @@ _WORDS = {
     show_default=True,
     help="Where events, blobs and logs of the platform are kept.",
 )
+@click.option(
+    "--broker",
+    metavar="nats|kafka|URL",
+    default="nats",
+    show_default=True,
+    callback=_broker,
+    help="What keeps events: a NATS or a Kafka that is run here, or one that is there, "
+    "nats://host:port or kafka://host:port[,host:port][/prefix].",
+)
 @output_option
-def command(paths: tuple[Path, ...], port: int, data_dir: Path, output: str) -> None:
+def command(paths: tuple[Path, ...], port: int, data_dir: Path, broker: str, output: str) -> None:
     """Run the platform on this machine, with the functions below each PATH (default: this folder).
 
     Files are watched: a change takes effect, and a wrong one is shown and changes nothing. Ctrl-C ends it.
@@ -86,6 +109,7 @@ def command(paths: tuple[Path, ...], port: int, data_dir: Path, output: str) -> 
         data_dir=data_dir.absolute(),
         cache_dir=settings.cache_dir.expanduser().absolute(),
         log_level=settings.log_level,
+        broker=broker,
     )
     tell = _tell_json if output == "json" else _tell
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -18,6 +18,7 @@ from torpor.clock import alongside, cancel, first_of
 from torpor.cluster import names
 from torpor.cluster.declarations import Declarations, kept
 from torpor.errors import ClusterError, EventLogError
+from torpor.events.brokers import Broker, read_options
 from torpor.events.control_app import ControlApp
 from torpor.events.service import Service, connect
 from torpor.problems import ProblemType
@@ -96,9 +97,9 @@ class EventsPod:
         async with serving(
             self._agent, self._listen("agent", settings.health_port), grace_seconds=_CONTROL_SECONDS
         ):
-            log = await connect(
-                settings.nats_url, settings.nats_token, self._clock, ending, copies=settings.nats_copies
-            )
+            options = await read_options(settings.kafka_options)
+            broker = Broker(settings.broker_url, settings.nats_token, options, settings.nats_copies)
+            log = await connect(broker, self._clock, ending)
             if log is None:
                 return
             log.on_reconnect(self._doubt)
@@ -234,7 +235,7 @@ class EventsPod:
             ready = self.ready
             await answer(send, 200 if ready else 503, _TEXT, b"ok\n" if ready else b"not ready\n")
         elif self._control is None:
-            await refuse(send, ProblemType.UNAVAILABLE, "there is no connection to NATS yet")
+            await refuse(send, ProblemType.UNAVAILABLE, "there is no connection to the broker yet")
         else:
             await self._control(scope, receive, send)
 

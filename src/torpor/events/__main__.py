@@ -17,6 +17,7 @@ import uvloop
 from pydantic import ValidationError
 
 from torpor.clock import SystemClock
+from torpor.events.brokers import Broker
 from torpor.events.declaration import ServiceConfig
 from torpor.events.process import run
 from torpor.events.service import Service, connect
@@ -47,7 +48,8 @@ async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.so
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     loop.add_reader(0, _look, ending.set)
-    log = await connect(config.nats_url, config.nats_token, clock, ending)
+    broker = Broker(config.broker_url, config.nats_token, config.kafka_options)
+    log = await connect(broker, clock, ending)
     if log is None:
         return
     service = Service(log, clock, blobs_url=config.blobs_url)

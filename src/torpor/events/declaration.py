@@ -24,8 +24,10 @@ class _Document(BaseModel):
 class ServiceConfig(_Document):
     """What the process is started with: one line of JSON on its standard input."""
 
-    nats_url: str
-    nats_token: str
+    broker_url: str
+    """See :mod:`torpor.events.brokers`."""
+    nats_token: str = ""
+    kafka_options: dict[str, str] = Field(default_factory=dict)
     blobs_url: str = ""
     stats_path: str = ""
     """File in which the counters outlast the process; none by default."""

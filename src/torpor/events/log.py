@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from torpor.binding import WireEvent
 
@@ -158,6 +158,15 @@ class EventLog(Protocol):
     call that raised may have taken effect; making it again is harmless, since every call is idempotent (an
     append within the duplicate window).
     """
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker was there when it was last heard of."""
+        ...
+
+    def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` when a broker that was lost is there again; what is returned ends that."""
+        ...
 
     async def ensure_stream(self, spec: StreamSpec) -> bool:
         """Create the stream, or bring an existing one to ``spec``; its records stay. Whether it is new."""

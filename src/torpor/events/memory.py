@@ -17,7 +17,7 @@ from torpor.events.names import any_key_matches, key_matches
 from torpor.events.waiting import sleep_or
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 
     from torpor.clock import Clock
 
@@ -57,6 +57,12 @@ class MemoryLog:
         self._clock = clock
         self._streams: dict[str, _Stream] = {}
         self._changed: asyncio.Future[None] | None = None
+
+    connected = True
+
+    def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG002
+        """It is never lost."""
+        return lambda: None
 
     # --- streams and records --------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from torpor.blobs import BlobStore
 from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
-from torpor.events import names
+from torpor.events import brokers, names
 from torpor.events.claims import Claims
 from torpor.events.declaration import (
     Declaration,
@@ -30,7 +30,6 @@ from torpor.events.dispatcher import STOP_GRACE_SECONDS, Dispatcher
 from torpor.events.explain import Explainer
 from torpor.events.http_sender import GatewaySender
 from torpor.events.ingress import Ingress
-from torpor.events.jetstream import JetStreamLog
 from torpor.events.letters import DeadLetters
 from torpor.events.recorder import Recorder
 from torpor.events.scheduler import Scheduler
@@ -41,7 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from torpor.clock import Clock
-    from torpor.events.log import Stored
+    from torpor.events.brokers import Broker
+    from torpor.events.log import EventLog, Stored
 
 _LOG = logging.getLogger("torpor.events")
 _MAX_CONNECTIONS = 4096
@@ -58,7 +58,7 @@ class Service:
 
     def __init__(
         self,
-        log: JetStreamLog,
+        log: EventLog,
         clock: Clock,
         *,
         blobs_url: str = "",
@@ -167,11 +167,9 @@ def _time(seconds: int | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
-async def connect(
-    url: str, token: str, clock: Clock, ending: asyncio.Event, *, copies: int = 1
-) -> JetStreamLog | None:
+async def connect(broker: Broker, clock: Clock, ending: asyncio.Event) -> EventLog | None:
     """Connect to the event log, however long that takes; ``None`` once ``ending`` is set."""
-    connecting = asyncio.ensure_future(_connect(url, token, clock, copies))
+    connecting = asyncio.ensure_future(_connect(broker, clock))
     await first_of(asyncio.shield(connecting), ending.wait())
     if connecting.done():
         return connecting.result()
@@ -179,13 +177,11 @@ async def connect(
     return None
 
 
-async def _connect(url: str, token: str, clock: Clock, copies: int) -> JetStreamLog:
+async def _connect(broker: Broker, clock: Clock) -> EventLog:
     pause_seconds = _FIRST_PAUSE_SECONDS
     while True:
         try:
-            return await JetStreamLog.connect(
-                url, token=token, name="torpor-events", clock=clock, copies=copies
-            )
+            return await brokers.connect(broker, clock)
         except EventLogError as error:
             _LOG.warning("waiting for the event log", extra={"error": str(error)})
             await clock.sleep(pause_seconds)

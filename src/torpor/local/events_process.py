@@ -19,10 +19,11 @@ from torpor.endpoint import socket_folder
 from torpor.errors import EventLogError, StartError
 from torpor.events.control import ControlClient
 from torpor.events.declaration import Declaration, ServiceConfig
-from torpor.events.nats_server import NatsServer
 from torpor.local import ports
+from torpor.local.brokers import choose
 from torpor.local.reports import News, Report
 from torpor.memory import private_bytes
+from torpor.settings import PlatformSettings
 from torpor.spec.status import PartStatus
 
 if TYPE_CHECKING:
@@ -43,15 +44,30 @@ _SAID_BYTES = 500
 
 
 class EventsProcess:
-    """Both, as one part of the platform. ``folder`` keeps the broker's data, counters and logs."""
+    """Both, as one part of the platform. ``folder`` keeps the broker's data, counters and logs.
 
-    def __init__(self, folder: Path, blobs_url: str, log_level: str, clock: Clock, tell: Tell) -> None:
+    ``broker`` is ``nats`` or ``kafka``, which are run here, or the URL of one that is there.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        blobs_url: str,
+        log_level: str,
+        clock: Clock,
+        tell: Tell,
+        *,
+        broker: str = "nats",
+        settings: PlatformSettings | None = None,
+    ) -> None:
         self._folder = folder
         self._blobs_url = blobs_url
         self._log_level = log_level
         self._clock = clock
         self._tell = tell
-        self._nats = NatsServer(folder / "nats", clock=clock, on_change=self._nats_changed)
+        self._broker = choose(
+            broker, folder, settings or PlatformSettings.from_environment(), clock, self._broker_changed
+        )
         self._process = Supervised("events", self._launch, clock, self._changed)
         self._ingress = ports.listen()
         self._control_listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -64,7 +80,7 @@ class EventsProcess:
     async def start(self) -> None:
         """Start both. Raises :class:`~torpor.errors.StartError`."""
         await asyncio.to_thread(self._open_control)
-        await self._nats.start()
+        await self._broker.start()
         await self._process.start()
 
     async def close_dispatcher(self) -> None:
@@ -74,7 +90,7 @@ class EventsProcess:
     async def close(self) -> None:
         """End both; what waits stays on disk."""
         await self._process.close(_STOP_SECONDS)
-        await self._nats.close()
+        await self._broker.close()
         if self._client is not None:
             await self._client.close()
         self._ingress.close()
@@ -136,7 +152,6 @@ class EventsProcess:
 
     async def parts(self) -> list[PartStatus]:
         """How both are."""
-        nats = self._nats.health()
         detail = self._process.problem or ""
         if not detail:
             try:
@@ -154,16 +169,7 @@ class EventsProcess:
                 restarts=self._process.restarts,
                 memory_bytes=private_bytes(self._process.pid),
             ),
-            PartStatus(
-                name="nats",
-                healthy=nats.running and not nats.problem,
-                detail=nats.problem,
-                address=self._nats.url.removeprefix("nats://"),
-                pid=nats.pid,
-                version=f"nats-server {nats.version}",
-                restarts=nats.restarts,
-                memory_bytes=private_bytes(nats.pid),
-            ),
+            *self._broker.parts(),
         ]
 
     # --- its life -------------------------------------------------------------------------------------------
@@ -171,13 +177,15 @@ class EventsProcess:
     def _changed(self, problem: str | None) -> None:
         self._tell(Report(News.PART, "events", problem or "is back"))
 
-    def _nats_changed(self, problem: str | None) -> None:
-        self._tell(Report(News.PART, "nats", problem or "is back"))
+    def _broker_changed(self, name: str, problem: str | None) -> None:
+        self._tell(Report(News.PART, name, problem or "is back"))
 
     async def _launch(self) -> Process:
+        broker = self._broker.broker
         config = ServiceConfig(
-            nats_url=self._nats.url,
-            nats_token=self._nats.token,
+            broker_url=broker.url,
+            nats_token=broker.token,
+            kafka_options=dict(broker.options),
             blobs_url=self._blobs_url,
             stats_path=str(self._folder / "counters.json"),
             log_level=self._log_level,

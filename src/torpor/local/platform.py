@@ -68,6 +68,8 @@ class Options:
     data_dir: Path
     cache_dir: Path
     log_level: str
+    broker: str = "nats"
+    """``nats``, ``kafka``, or the URL of a broker that is there."""
 
 
 class LocalPlatform:
@@ -106,7 +108,12 @@ class LocalPlatform:
         )
         self._autoscaler = Autoscaler(clock=clock, observe=self._gateway.observe, fleet=self._provider)
         self._events = EventsProcess(
-            options.data_dir / "events", self._blobs_url, options.log_level, clock, tell
+            options.data_dir / "events",
+            self._blobs_url,
+            options.log_level,
+            clock,
+            tell,
+            broker=options.broker,
         )
         self._reloader = Reloader(options.paths, self._provider, self, clock, tell)
         self._tasks: list[asyncio.Task[None]] = []

@@ -71,7 +71,7 @@ class _World:
             http_port=0,
             health_port=0,
             identity=name,
-            nats_url=self.nats.url,
+            broker_url=self.nats.url,
             nats_token=self.nats.token,
             gateway=f"localhost:{self.functions.endpoint.port}" if self.functions.endpoint else "",
             leave_seconds=0.2,

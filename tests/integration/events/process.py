@@ -7,8 +7,9 @@ import os
 import signal
 import socket
 import sys
+import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 import uvicorn
@@ -16,15 +17,17 @@ import uvicorn
 from torpor.binding import WireEvent, decode, encode_batch
 from torpor.children import tied
 from torpor.endpoint import Endpoint
+from torpor.events.brokers import Broker
 from torpor.events.control import ControlClient
 from torpor.events.declaration import Declaration, ServiceConfig
+from torpor.events.nats_server import NatsServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
     from typing import Any
 
-    from torpor.events.nats_server import NatsServer
+    from torpor.events.kafka_server import KafkaServer
 
 PATIENCE_SECONDS = 60.0
 
@@ -36,11 +39,52 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
+class Server(Protocol):
+    """A broker that tests may kill."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    @property
+    def broker(self) -> Broker: ...
+
+
+@dataclass(frozen=True)
+class Nats:
+    """A NATS of the test's own."""
+
+    server: NatsServer
+
+    @property
+    def pid(self) -> int | None:
+        return self.server.pid
+
+    @property
+    def broker(self) -> Broker:
+        return Broker(self.server.url, self.server.token)
+
+
+@dataclass(frozen=True)
+class Kafka:
+    """Topics of the test's own, in a Kafka that all tests share."""
+
+    server: KafkaServer
+    prefix: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+
+    @property
+    def pid(self) -> int | None:
+        return self.server.pid
+
+    @property
+    def broker(self) -> Broker:
+        return Broker(f"kafka://{self.server.servers}/{self.prefix}", options=self.server.options)
+
+
 class EventsProcess:
     """``python -m torpor.events`` with sockets that outlive it."""
 
-    def __init__(self, folder: Path, nats: NatsServer) -> None:
-        self._nats = nats
+    def __init__(self, folder: Path, server: NatsServer | Server) -> None:
+        self._broker = Nats(server).broker if isinstance(server, NatsServer) else server.broker
         self._folder = folder
         self._control_path = folder / "control.sock"
         self._ingress = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -60,8 +104,9 @@ class EventsProcess:
             pass_fds=fds,
         )
         config = ServiceConfig(
-            nats_url=self._nats.url,
-            nats_token=self._nats.token,
+            broker_url=self._broker.url,
+            nats_token=self._broker.token,
+            kafka_options=dict(self._broker.options),
             blobs_url=(self._folder / "blobs").as_uri(),
             stats_path=str(self._folder / "stats.json"),
             log_level="ERROR",
@@ -167,8 +212,8 @@ def _event(event_id: str, event_type: str, data: bytes | None, **attributes: str
     )
 
 
-async def kill_nats(nats: NatsServer) -> None:
-    """Kill the server, and wait until it is there again."""
+async def kill_nats(nats: NatsServer | Server) -> None:
+    """Kill the broker, and wait until it is there again."""
     pid = nats.pid
     if pid is not None:
         os.kill(pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ import sys
 import orjson
 
 from torpor.clock import SystemClock
+from torpor.events.brokers import Broker
 from torpor.events.declaration import Declaration
 from torpor.events.service import Service, connect
 
@@ -23,7 +24,7 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     given = orjson.loads(await reader.readline())
     clock = SystemClock()
-    log = await connect(given["nats"], given["token"], clock, asyncio.Event())
+    log = await connect(Broker(given["nats"], given["token"]), clock, asyncio.Event())
     assert log is not None
     service = Service(log, clock, shared=True)
     await service.declare(Declaration.model_validate(given["declaration"]))

@@ -1,18 +1,28 @@
-"""The events process and a real NATS, killed in the middle of fan-outs: nothing is lost, nothing doubled."""
+"""The events process and a real broker, killed in the middle of fan-outs: nothing is lost or doubled."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import httpx
 import orjson
 import pytest
 
-from tests.integration.events.process import PATIENCE_SECONDS, EventsProcess, Functions, kill_nats, until
+from tests.integration.events.process import (
+    PATIENCE_SECONDS,
+    EventsProcess,
+    Functions,
+    Kafka,
+    Nats,
+    Server,
+    kill_nats,
+    until,
+)
+from torpor.clock import SystemClock
+from torpor.events.brokers import connect
 from torpor.events.declaration import Declaration
-from torpor.events.jetstream import JetStreamLog
 from torpor.events.nats_server import NatsServer
 from torpor.spec.models import Delivery, Filter, Join, Metadata, Subscriber, Trigger, TriggerSpec
 
@@ -43,8 +53,8 @@ TRIGGERS = (
 
 
 class _Rig:
-    def __init__(self, nats: NatsServer, events: EventsProcess, functions: Functions) -> None:
-        self.nats, self.events, self.functions = nats, events, functions
+    def __init__(self, server: Server, events: EventsProcess, functions: Functions) -> None:
+        self.server, self.events, self.functions = server, events, functions
 
     async def declare(self) -> None:
         declaration = Declaration(
@@ -70,7 +80,7 @@ class _Rig:
             assert response.status_code == 503
 
     async def outcome(self) -> tuple[list[str], list[list[int]], list[str]]:
-        return await outcome(self.nats)
+        return await outcome(self.server)
 
     async def done(self) -> bool:
         ids, _, _ = await self.outcome()
@@ -81,9 +91,10 @@ class _Rig:
         return all(report.pending == 0 for report in state.triggers.values())
 
 
-async def outcome(nats: NatsServer) -> tuple[list[str], list[list[int]], list[str]]:
+async def outcome(server: NatsServer | Server) -> tuple[list[str], list[list[int]], list[str]]:
     """Ids and data of the joined results, and the dead letters, as the log has them."""
-    log = await JetStreamLog.connect(nats.url, token=nats.token)
+    broker = Nats(server).broker if isinstance(server, NatsServer) else server.broker
+    log = await connect(broker, SystemClock())
     try:
         joined = [s.event async for s in log.read("broker.default.default", "joined")]
         dead = [s.event.attributes["torporerror"] async for s in log.read("dead.default.default", ">")]
@@ -93,25 +104,32 @@ async def outcome(nats: NatsServer) -> tuple[list[str], list[list[int]], list[st
 
 
 @asynccontextmanager
-async def _rig(folder: Path) -> AsyncIterator[_Rig]:
+async def _nats(folder: Path) -> AsyncIterator[Server]:
     nats = NatsServer(folder / "nats")
     await nats.start()
+    try:
+        yield Nats(nats)
+    finally:
+        await nats.close()
+
+
+@asynccontextmanager
+async def _rig(folder: Path, server: Server) -> AsyncIterator[_Rig]:
     functions, ready, end = Functions(TILES), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(functions.serve(ready, end))
     await ready.wait()
-    events = EventsProcess(folder, nats)
+    events = EventsProcess(folder, server)
     await events.start()
     try:
-        yield _Rig(nats, events, functions)
+        yield _Rig(server, events, functions)
     finally:
         await events.close()
         end.set()
         await serving
-        await nats.close()
 
 
-async def _kill_nats(rig: _Rig) -> None:
-    await kill_nats(rig.nats)
+async def _kill_broker(rig: _Rig) -> None:
+    await kill_nats(rig.server)
 
 
 async def _kill_events(rig: _Rig) -> None:
@@ -126,10 +144,14 @@ async def _restart_events(rig: _Rig) -> None:
     await rig.declare()
 
 
-@pytest.mark.parametrize("disturb", [_kill_nats, _kill_events, _restart_events])
-def test_nothing_is_lost_or_doubled(disturb: Callable[[_Rig], Awaitable[None]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("disturb", [_kill_broker, _kill_events, _restart_events])
+@pytest.mark.parametrize("broker", ["nats", "kafka"])
+def test_nothing_is_lost_or_doubled(
+    disturb: Callable[[_Rig], Awaitable[None]], broker: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     async def run() -> None:
-        async with _rig(tmp_path) as rig:
+        kept = _nats(tmp_path) if broker == "nats" else nullcontext(Kafka(request.getfixturevalue("kafka")))
+        async with kept as server, _rig(tmp_path, server) as rig:
             await rig.declare()
             publishing = asyncio.create_task(rig.publish_all())
             for share in (1, 4, 8):  # of all calls of `work`, in tenths: early, in the middle, late
@@ -155,7 +177,7 @@ def test_nothing_is_lost_or_doubled(disturb: Callable[[_Rig], Awaitable[None]], 
 
 async def _streams(rig: _Rig) -> dict[str, int]:
     """How much the groups' streams still hold."""
-    log = await JetStreamLog.connect(rig.nats.url, token=rig.nats.token)
+    log = await connect(rig.server.broker, SystemClock())
     try:
         names = [name for name in await log.streams() if name.startswith("groups.")]
         keys = {name: [stored.key async for stored in log.read(name, ">")] for name in names}

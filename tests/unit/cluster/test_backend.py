@@ -279,7 +279,7 @@ def test_a_tail_goes_on_at_another_pod(tmp_path: Path) -> None:
 def test_any_events_pod_tells_of_dead_letters_and_replays_them(tmp_path: Path) -> None:
     async def case(bench: _Bench) -> None:
         log = MemoryLog(bench.clock)
-        services = [Service(log, bench.clock, shared=True) for _ in range(2)]  # type: ignore[arg-type]
+        services = [Service(log, bench.clock, shared=True) for _ in range(2)]
         trigger = Trigger(
             metadata=Metadata(name="t", namespace="n"), spec=TriggerSpec(subscriber=Subscriber(function="f"))
         )

@@ -1,0 +1,210 @@
+"""How records, and what is done to them, are written as Kafka messages and read again. Pure.
+
+One append is one message, so that Kafka writes all of it or nothing. A single record is written in the binary
+mode of the CloudEvents Kafka protocol binding (attributes are headers ``ce_<name>``, data is the value), so
+that other programs can read a broker's events; several records go into one message of Torpor's own form,
+since that binding has no batches. Everything else in a topic has the header ``torpor-do``.
+
+A record's sequence is the offset of its message and its place in it, so sequences grow along the stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from torpor.binding import WireEvent
+from torpor.errors import EventLogError
+from torpor.events.log import Guard, Record, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Headers = list[tuple[str, bytes]]
+
+PLACE_BITS = 14  # MAX_APPEND is less than 2**14
+MAX_RECORD_BYTES = 8 * 1024 * 1024
+MAX_MESSAGE_BYTES = MAX_RECORD_BYTES + 1024 * 1024
+BATCH_RECORDS = 1000
+BATCH_BYTES = 4 * 1024 * 1024
+_MAX_ATTRIBUTES_BYTES = 512 * 1024
+_BATCH_TYPE = b"application/vnd.torpor.records"
+BATCH: Headers = [("content-type", _BATCH_TYPE)]
+"""The headers of a message of several records."""
+_KEY, _IDENTITY, _GUARD, _DO = "torpor-key", "torpor-identity", "torpor-guard", "torpor-do"
+_PREFIX = "ce_"
+_TYPE = "content-type"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What one message of a stream appends, if nothing of it turns out to be a duplicate."""
+
+    records: tuple[Record, ...]
+    guard: Guard | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """The records under ``key`` are removed."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """The records below that sequence are removed."""
+
+    before: int
+
+
+def sequence_of(offset: int, place: int = 0) -> int:
+    """The sequence of the record at ``place`` of the message at ``offset``; 0 is none's."""
+    return offset << PLACE_BITS | place + 1
+
+
+def offset_of(sequence: int) -> int:
+    """The offset of the message that holds the record."""
+    return sequence >> PLACE_BITS
+
+
+def place_of(sequence: int) -> int:
+    """The record's place in its message."""
+    return (sequence & (1 << PLACE_BITS) - 1) - 1
+
+
+def size_bytes(record: Record) -> int:
+    """What a record counts against its stream's ``max_bytes``."""
+    return attributes_bytes(record) + len(record.event.data or b"")
+
+
+def attributes_bytes(record: Record) -> int:
+    """The size of all but the data; characters count, since most are ASCII."""
+    texts = sum(len(name) + len(value) for name, value in record.event.attributes.items())
+    return texts + len(record.key) + len(record.identity)
+
+
+def refusal(record: Record) -> str | None:
+    """Why the record is too large; ``None`` if it isn't."""
+    size, texts = size_bytes(record), attributes_bytes(record)
+    if size > MAX_RECORD_BYTES:
+        return f"event {record.event.id!r} has {size} bytes, at most {MAX_RECORD_BYTES}"
+    if texts > _MAX_ATTRIBUTES_BYTES:
+        return f"event {record.event.id!r} has attributes of {texts} bytes, at most {_MAX_ATTRIBUTES_BYTES}"
+    return None
+
+
+def chunks(records: Sequence[Record]) -> list[list[Record]]:
+    """``records`` in their order, so that each part fits into one message."""
+    found: list[list[Record]] = []
+    held = 0
+    for record in records:
+        size = size_bytes(record)
+        if not found or len(found[-1]) == BATCH_RECORDS or held + size > BATCH_BYTES:
+            found.append([])
+            held = 0
+        found[-1].append(record)
+        held += size
+    return found
+
+
+def encode(appended: Appended, *, single: bool = True) -> tuple[Headers, bytes | None]:
+    """The headers and the value of a message that appends; with ``single``, one record in binary mode."""
+    headers: Headers = []
+    if appended.guard is not None:
+        headers.append((_GUARD, f"{appended.guard.sequence} {appended.guard.key}".encode()))
+    if len(appended.records) != 1 or not single:
+        return [*headers, *BATCH], _packed(appended.records)
+    [record] = appended.records
+    headers += [(_KEY, record.key.encode()), (_IDENTITY, _bytes(record.identity))]
+    for name, value in record.event.attributes.items():
+        headers.append((_TYPE if name == "datacontenttype" else _PREFIX + name, _bytes(value)))
+    return headers, record.event.data
+
+
+def encode_change(change: Purged | Trimmed) -> tuple[Headers, bytes]:
+    """The headers and the value of a message that removes records."""
+    if isinstance(change, Purged):
+        return [(_DO, b"purge")], change.key.encode()
+    return [(_DO, b"trim")], str(change.before).encode()
+
+
+def decode(headers: Headers | None, value: bytes | None) -> Appended | Purged | Trimmed:
+    """What a message says. Raises :class:`~torpor.errors.EventLogError` when it is none of Torpor's."""
+    texts = dict(headers or ())
+    try:
+        if (verb := texts.get(_DO)) is not None:
+            return Purged((value or b"").decode()) if verb == b"purge" else Trimmed(int(value or b""))
+        guard = _guard(texts.get(_GUARD))
+        if texts.get(_TYPE) == _BATCH_TYPE and _KEY not in texts:
+            return Appended(_unpacked(value or b""), guard)
+        key, identity = texts[_KEY].decode(), _text(texts[_IDENTITY])
+    except (LookupError, ValueError, TypeError) as error:
+        raise EventLogError(f"a message in Kafka is not of Torpor's form: {error!r}") from error
+    attributes: dict[str, str] = {}
+    for name, raw in headers or ():
+        if name.startswith(_PREFIX):
+            attributes[name[len(_PREFIX) :]] = _text(raw)
+        elif name == _TYPE:
+            attributes["datacontenttype"] = _text(raw)
+    return Appended((Record(key, identity, WireEvent(attributes, value)),), guard)
+
+
+def stored(record: Record, sequence: int, at: float) -> Stored:
+    """The record as the log holds it."""
+    return Stored(record.key, sequence, at, record.event)
+
+
+def dumps(document: Any) -> bytes:
+    """JSON, for what is no record."""
+    return orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
+
+
+def loads(value: bytes | None) -> Any:
+    """The contrary of :func:`dumps`. Raises :class:`~torpor.errors.EventLogError`."""
+    try:
+        return orjson.loads(value or b"")
+    except orjson.JSONDecodeError as error:
+        raise EventLogError(f"a message in Kafka is not of Torpor's form: {error}") from error
+
+
+def _guard(raw: bytes | None) -> Guard | None:
+    if raw is None:
+        return None
+    sequence, _, key = raw.decode().partition(" ")
+    return Guard(key, int(sequence))
+
+
+def _packed(records: Sequence[Record]) -> bytes:
+    """The length of a JSON list that has everything but data (4 bytes), the list, and all data."""
+    entries, parts = [], []
+    for record in records:
+        data = record.event.data
+        entries.append(
+            [record.key, record.identity, record.event.attributes, None if data is None else len(data)]
+        )
+        parts.append(data or b"")
+    head = orjson.dumps(entries)
+    return b"".join((len(head).to_bytes(4, "big"), head, *parts))
+
+
+def _unpacked(value: bytes) -> tuple[Record, ...]:
+    at = 4 + int.from_bytes(value[:4], "big")
+    records = []
+    for key, identity, attributes, length in orjson.loads(value[4:at]):
+        data = None if length is None else value[at : at + length]
+        at += length or 0
+        records.append(Record(key, identity, WireEvent(attributes, data)))
+    if at != len(value):
+        raise ValueError(f"{len(value)} bytes, {at} were expected")
+    return tuple(records)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")

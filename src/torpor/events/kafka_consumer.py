@@ -1,0 +1,182 @@
+"""Reads a durable consumer in Kafka: claims records through the journal, and hands them out."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torpor.errors import EventLogError
+from torpor.events.waiting import sleep_or
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Sequence
+
+    from torpor.clock import Clock
+    from torpor.events.kafka_index import Verdict
+    from torpor.events.kafka_journal import Durable, Grant
+    from torpor.events.kafka_stream import Stream
+    from torpor.events.log import Delivery, Stored
+
+_MOST_AT_ONCE = 512
+_SPARE = 2  # records named beyond the limit, for when another process is faster
+_PAUSE_SECONDS = 0.5
+_LOAD_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class KafkaDelivery:
+    """Keeps :class:`torpor.events.log.Delivery`."""
+
+    stream: Stream
+    consumer: str
+    born: int
+    record: Stored
+    attempt: int
+    settled: bool = False
+
+    async def ack(self) -> None:
+        """The record is done with."""
+        self._settle(None)
+
+    async def retry(self, delay_seconds: float) -> None:
+        """Deliver the record again later."""
+        self._settle(max(0.0, delay_seconds))
+
+    async def extend(self) -> None:
+        """Work is under way."""
+        if not self.settled and self.stream.gone is None:
+            of = [[self.record.sequence, self.attempt]]
+            self.stream.post({"do": "extend", "consumer": self.consumer, "born": self.born, "of": of})
+
+    def _settle(self, delay_seconds: float | None) -> None:
+        if not self.settled:
+            self.settled = True
+            self.stream.settle(self.consumer, self.born, self.record.sequence, self.attempt, delay_seconds)
+
+
+class KafkaConsumer:
+    """Keeps :class:`torpor.events.log.Consumer`."""
+
+    def __init__(self, stream: Stream, name: str, clock: Clock) -> None:
+        self._stream = stream
+        self._name = name
+        self._clock = clock
+        self._id = uuid.uuid4().hex
+        self._born = self._durable().born
+        self._granted: deque[Grant] = deque()
+        self._asked = False
+        self._failed = False
+        self._seen = (0, 0)  # of that version of the spec, nothing that matches is below that sequence
+        stream.readers[self._id] = self
+
+    async def fetch(self, limit: int) -> Sequence[Delivery]:
+        """Up to ``limit`` deliveries, as soon as there is one."""
+        while True:
+            durable = self._durable()
+            if self._granted:
+                deliveries = await self._take(limit)
+                if deliveries:
+                    return deliveries
+                continue
+            if self._failed:  # the brokers are away, which is waited out
+                self._failed = False
+                await self._clock.sleep(_PAUSE_SECONDS)
+                continue
+            change = self._stream.change()
+            await sleep_or(self._clock, self._ask(durable, min(limit, _MOST_AT_ONCE)), change)
+
+    def _ask(self, durable: Durable, limit: int) -> float | None:
+        """Claim what is there; otherwise in how many seconds something will be, if that is known."""
+        if self._asked:
+            return None
+        index, now = self._stream.index, self._stream.now()
+        due = durable.next_due()
+        again = due is not None and due <= now
+        start = max(durable.next, self._seen[1] if self._seen[0] == durable.version else 0)
+        fresh: list[int] = []
+        upto = start
+        if len(durable.held) < durable.spec.max_in_flight:
+            found = index.find(durable.spec.keys, start, _SPARE * limit)
+            fresh, upto = found.sequences, found.upto
+            if not fresh:
+                self._seen = (durable.version, upto)
+        if not again and not fresh:
+            return None if due is None else max(0.0, due - now)
+        self._asked = True
+        claim = {
+            "do": "claim",
+            "consumer": self._name,
+            "born": self._born,
+            "reader": self._id,
+            "limit": limit,
+            "version": durable.version,
+            "fresh": fresh,
+            "upto": upto,
+        }
+        self._stream.post(claim).add_done_callback(self._answered)
+        return None
+
+    def _answered(self, future: Future[list[Verdict]]) -> None:
+        if self._asked and (future.cancelled() or future.exception() is not None):
+            self._asked, self._failed = False, True
+
+    def granted(self, grants: tuple[Grant, ...]) -> None:
+        """The journal has come to a claim of this reader."""
+        self._asked = False
+        self._granted.extend(grants)
+
+    async def _take(self, limit: int) -> list[Delivery]:
+        """Some of what was granted; without those that are not there any more, which are done with."""
+        stream = self._stream
+        last = max(grant.sequence for grant in self._granted)
+        while stream.index.end <= last:  # another process has seen more of the stream
+            change = stream.change()
+            self._durable()
+            await sleep_or(self._clock, None, change)
+        chosen: list[Grant] = []
+        size = 0
+        for grant in list(self._granted)[:limit]:
+            if stream.index.holds(grant.sequence):
+                size += stream.index.size(grant.sequence)
+            if chosen and size > _LOAD_BYTES:
+                break
+            chosen.append(grant)
+        live = [grant for grant in chosen if stream.index.holds(grant.sequence)]
+        loaded = {each.sequence: each for each in await stream.load(grant.sequence for grant in live)}
+        deliveries: list[Delivery] = []
+        for grant in chosen:
+            self._granted.popleft()
+            stored = loaded.get(grant.sequence)
+            if stored is None:
+                stream.settle(self._name, self._born, grant.sequence, grant.attempt, None)
+            else:
+                deliveries.append(KafkaDelivery(stream, self._name, self._born, stored, grant.attempt))
+        return deliveries
+
+    async def pending(self) -> int:
+        """How many records wait to be delivered or acknowledged."""
+        durable, index = self._durable(), self._stream.index
+        held = sum(1 for sequence in durable.held if sequence >= index.end or index.holds(sequence))
+        return index.count(durable.spec.keys, durable.next) + held
+
+    async def revision(self) -> str:
+        """The revision of the spec that the durable consumer was brought to last."""
+        await self._stream.sync_journal()
+        return self._durable().spec.revision
+
+    async def close(self) -> None:
+        """Stop reading; the durable consumer stays, and what was not fetched yet is for others at once."""
+        self._stream.readers.pop(self._id, None)
+        while self._granted:
+            grant = self._granted.popleft()
+            self._stream.settle(self._name, self._born, grant.sequence, grant.attempt, 0.0)
+
+    def _durable(self) -> Durable:
+        self._stream.require()
+        durable = self._stream.journal.consumers.get(self._name)
+        if durable is None or (getattr(self, "_born", durable.born) != durable.born):
+            raise EventLogError(f"there is no consumer {self._name!r} of stream {self._stream.name!r}")
+        return durable

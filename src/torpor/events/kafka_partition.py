@@ -1,0 +1,124 @@
+"""One partition as this process has read it: up to where, and when it is up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError
+
+from torpor.errors import EventLogError
+from torpor.events.kafka_wire import PATIENCE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import Message
+
+    from torpor.events.kafka_wire import Wire
+
+_LOG = logging.getLogger("torpor.events")
+
+
+class Followed:
+    """Hands each message of a partition to ``take``, in order.
+
+    ``fell`` is called when it can't go on: what it was to read next has been removed.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        topic: str,
+        partition: int,
+        take: Callable[[Message], None],
+        fell: Callable[[], None],
+    ) -> None:
+        self._wire = wire
+        self._topic = topic
+        self._partition = partition
+        self._take_one = take
+        self._fell = fell
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._asking: asyncio.Task[int] | None = None
+        self._asking_next: asyncio.Task[int] | None = None
+        self._ended: EventLogError | None = None
+        self.end = 0
+        """The offset that comes next."""
+
+    async def open(self, start: int = 0) -> None:
+        """Begin at the offset ``start``, or at the first that is left; returns when all there is was read."""
+        low = await self._wire.first(self._topic, self._partition)
+        high = await self._wire.next(self._topic, self._partition)
+        self.end = max(start, low)
+        self._wire.follow(self._topic, self._partition, self.end, self._take)
+        await self._reach(high)
+
+    async def sync(self) -> int:
+        """Read all that was written before this call; returns the offset that came next then."""
+        # Those who come while a question is under way share the next one: it may have been answered already.
+        if self._asking is None:
+            self._asking = task = asyncio.create_task(self._ask(None))
+        elif self._asking_next is None:
+            self._asking_next = task = asyncio.create_task(self._ask(self._asking))
+        else:
+            task = self._asking_next
+        high = await asyncio.shield(task)
+        await self._reach(high)
+        return high
+
+    async def _ask(self, before: asyncio.Task[int] | None) -> int:
+        if before is not None:
+            await asyncio.wait([before])
+            self._asking, self._asking_next = self._asking_next, None
+        try:
+            return await self._wire.next(self._topic, self._partition)
+        finally:
+            if self._asking_next is None:
+                self._asking = None
+
+    async def _reach(self, offset: int) -> None:
+        if self._ended is not None:
+            raise self._ended
+        if self.end >= offset:
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (offset, reached)
+        self._waiting.append(entry)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await reached
+        except TimeoutError:
+            raise EventLogError("Kafka can't be read: nothing came in time") from None
+        finally:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+
+    def close(self, error: EventLogError) -> None:
+        """Read no more; who waits is told ``error``."""
+        self._wire.unfollow(self._topic, self._partition)
+        self._ended = error
+        waiting, self._waiting = self._waiting, []
+        for _, reached in waiting:
+            if not reached.done():
+                reached.set_exception(error)
+
+    def _take(self, messages: list[Message]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is None:
+                offset = message.offset() or 0
+                if offset >= self.end:
+                    self.end = offset + 1
+                    self._take_one(message)
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its name
+                self._fell()
+                return
+            else:
+                _LOG.debug("%s can't be read at the moment: %s", self._topic, error.str())
+        if self._waiting:
+            for offset, reached in self._waiting:
+                if offset <= self.end and not reached.done():
+                    reached.set_result(None)
+            self._waiting = [entry for entry in self._waiting if not entry[1].done()]

@@ -1,0 +1,368 @@
+"""One stream in Kafka as this process sees it: its records, its consumers, and what is under way to it.
+
+A stream is a topic of two partitions. The first has the records, in one order; the second is the journal of
+its durable consumers. Each process follows both, and whatever it writes has happened once it reads it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import uuid
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torpor.errors import EventLogError, StreamFullError, SupersededError
+from torpor.events import kafka_codec as codec
+from torpor.events.kafka_codec import Appended, Purged, Trimmed
+from torpor.events.kafka_index import Index, Verdict
+from torpor.events.kafka_journal import Journal
+from torpor.events.kafka_partition import Followed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from confluent_kafka import Message
+
+    from torpor.clock import Clock
+    from torpor.events.kafka_wire import Reader, Wire
+    from torpor.events.log import Guard, Record, Stored, StreamSpec
+
+_LOG = logging.getLogger("torpor.events")
+RECORDS, JOURNAL = 0, 1
+_TOKEN = "torpor-token"  # noqa: S105 - it tells one message from another
+_TAIL_RECORDS = 100_000
+_SETTLE_SECONDS = 0.003
+_SETTLE_AT_ONCE = 1000
+_DRIFT_SECONDS = 0.001
+
+
+class Entry(NamedTuple):
+    """A message that appends, as the cache has it."""
+
+    records: tuple[Record, ...]
+    at: float
+    size: int
+
+
+class Cache:
+    """The messages that were read last, of all streams together."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: OrderedDict[tuple[str, int], Entry] = OrderedDict()
+
+    def get(self, topic: str, offset: int) -> Entry | None:
+        """The message, if it is here."""
+        return self._entries.get((topic, offset))
+
+    def put(self, topic: str, offset: int, entry: Entry) -> None:
+        """Keep a message, and let go of the oldest."""
+        old = self._entries.pop((topic, offset), None)
+        self._bytes += entry.size - (old.size if old else 0)
+        self._entries[topic, offset] = entry
+        while self._bytes > self._max_bytes and len(self._entries) > 1:
+            _, gone = self._entries.popitem(last=False)
+            self._bytes -= gone.size
+
+
+class Stream:
+    """A stream that this process works with."""
+
+    def __init__(self, wire: Wire, cache: Cache, clock: Clock, topic: str, spec: StreamSpec) -> None:
+        self._wire = wire
+        self._cache = cache
+        self._clock = clock
+        self.topic = topic
+        self.name = spec.name
+        self.index = Index(spec)
+        self.journal = Journal()
+        self.gone: EventLogError | None = None
+        """Why it can't be worked with any more."""
+        self.readers: dict[str, Any] = {}
+        """Those who claim, by their ids; each has ``granted``."""
+        self._records = Followed(wire, topic, RECORDS, self._take_record, self._fall)
+        self._entries = Followed(wire, topic, JOURNAL, self._take_entry, self._fall)
+        self._own = uuid.uuid4().hex[:12].encode() + b"."
+        self._numbers = itertools.count(1)
+        self._under_way: dict[bytes, asyncio.Future[list[Verdict]]] = {}
+        self._bytes_under_way = 0
+        self._tails: list[deque[int]] = []
+        self._changed: asyncio.Future[None] | None = None
+        self._settled: dict[tuple[str, int], list[list[Any]]] = {}
+        self._flushing: asyncio.TimerHandle | None = None
+        self._behind_seconds: float | None = None
+        self._reader: Reader | None = None
+        self._carried: dict[int, tuple[Record, float]] = {}
+
+    async def open(
+        self,
+        snapshot: dict[str, Any] | None = None,
+        start: int = 0,
+        carried: Sequence[tuple[int, float, Record]] = (),
+    ) -> None:
+        """Read what there is: the journal from ``snapshot`` on, records from the offset ``start`` on, before
+        which there are ``carried``.
+        """
+        if snapshot is not None:
+            self.journal = Journal.load(snapshot)
+        self.carry(carried)
+        for sequence, at, record in carried:
+            self.index.carry(sequence, at, record.key, record.identity, codec.size_bytes(record))
+        try:
+            await asyncio.gather(self._records.open(start), self._entries.open(self.journal.end))
+        except BaseException:
+            await self.close(EventLogError(f"stream {self.name!r} can't be read"))
+            raise
+        self.index.skip(self._records.end)
+
+    def carry(self, carried: Sequence[tuple[int, float, Record]]) -> None:
+        """Have these records at hand, which Kafka may have no more."""
+        self._carried = {sequence: (record, at) for sequence, at, record in carried}
+
+    async def close(self, error: EventLogError) -> None:
+        """Let go; whoever waits is told ``error``."""
+        self._flush()
+        self._end(error)
+        if self._reader is not None:
+            await self._reader.close()
+
+    def _fall(self) -> None:
+        self._end(EventLogError(f"what was to be read of stream {self.name!r} was removed"))
+
+    def _end(self, error: EventLogError) -> None:
+        if self.gone is None:
+            self.gone = error
+            self._records.close(error)
+            self._entries.close(error)
+            for future in list(self._under_way.values()):
+                if not future.done():
+                    future.set_exception(error)
+                    future.exception()  # who has gone away need not see it
+            self._notify()
+
+    def require(self) -> None:
+        """Raise when it can't be worked with any more."""
+        if self.gone is not None:
+            raise EventLogError(str(self.gone))
+
+    def now(self) -> float:
+        """About what time it is for the broker."""
+        return self._clock.now() - (self._behind_seconds or 0.0)
+
+    def change(self) -> asyncio.Future[None]:
+        """Done with the next change after this call."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        return asyncio.shield(self._changed)
+
+    def _notify(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+        self._changed = None
+
+    async def sync(self) -> int:
+        """Know every record written before this call; returns the sequence that comes next."""
+        self.require()
+        return codec.sequence_of(await self._records.sync())
+
+    async def sync_journal(self) -> None:
+        """Know everything that consumers did before this call."""
+        self.require()
+        await self._entries.sync()
+
+    def wanted(self) -> int:
+        """The first sequence that a consumer waits for; the one that comes next if none does."""
+        first = self.index.end
+        for durable in self.journal.consumers.values():
+            fresh = self.index.find(durable.spec.keys, durable.next, 1).sequences
+            held = [sequence for sequence in durable.held if self.index.holds(sequence)]
+            first = min([first, *fresh, *held])
+        return first
+
+    # --- what is read ---------------------------------------------------------------------------------------
+
+    def _take_record(self, message: Message) -> None:
+        offset, at = message.offset() or 0, self._at(message)
+        headers, token = self._token(message)
+        try:
+            said = codec.decode(headers, message.value())
+        except EventLogError as error:
+            _LOG.warning("a message of %s is left out: %s", self.topic, error)
+            self.index.skip(offset + 1)
+            return
+        verdicts = self.index.apply(offset, at, said)
+        if isinstance(said, Appended):
+            entry = Entry(said.records, at, sum(map(codec.size_bytes, said.records)))
+            self._cache.put(self.topic, offset, entry)
+            new = [codec.sequence_of(offset, place) for place, it in enumerate(verdicts) if it is Verdict.NEW]
+            for tail in self._tails:
+                tail.extend(new)
+        self._answer(token, verdicts)
+        self._notify()
+
+    def _take_entry(self, message: Message) -> None:
+        offset, at = message.offset() or 0, self._at(message)
+        _, token = self._token(message)
+        try:
+            outcomes = self.journal.apply(offset, at, codec.loads(message.value()))
+        except (EventLogError, LookupError, TypeError) as error:
+            _LOG.warning("an entry of the journal of %s is left out: %r", self.topic, error)
+            return
+        for outcome in outcomes:
+            if (reader := self.readers.get(outcome.reader)) is not None:
+                reader.granted(outcome.grants)
+        self._answer(token, [])
+        self._notify()
+
+    def _at(self, message: Message) -> float:
+        at = message.timestamp()[1] / 1000
+        behind = self._clock.now() - at
+        known = self._behind_seconds
+        self._behind_seconds = behind if known is None else min(known + _DRIFT_SECONDS, behind)
+        return at
+
+    @staticmethod
+    def _token(message: Message) -> tuple[codec.Headers, bytes]:
+        headers: Any = message.headers() or []
+        if headers and headers[-1][0] == _TOKEN:
+            return headers[:-1], headers[-1][1]
+        return headers, b""
+
+    def _answer(self, token: bytes, verdicts: list[Verdict]) -> None:
+        future = self._under_way.pop(token, None)
+        if future is not None and not future.done():
+            future.set_result(verdicts)
+
+    # --- what is written ------------------------------------------------------------------------------------
+
+    def _write(
+        self, partition: int, headers: codec.Headers, value: bytes | None, key: str | None = None
+    ) -> asyncio.Future[list[Verdict]]:
+        """Write a message; the future is done once this process has read it."""
+        token = self._own + str(next(self._numbers)).encode()
+        future: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
+        self._under_way[token] = future
+        future.add_done_callback(lambda _: self._under_way.pop(token, None))
+
+        def failed(error: EventLogError) -> None:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()
+
+        self._wire.send(self.topic, partition, [*headers, (_TOKEN, token)], value, key=key, failed=failed)
+        return future
+
+    async def append(self, records: Sequence[Record], guard: Guard | None) -> list[bool]:
+        """Write what fits into one message; per record whether it was new."""
+        self.require()
+        now = self.now()
+        known = [guard is None and self.index.knows(each.identity, each.key, now) for each in records]
+        fresh = [record for record, is_known in zip(records, known, strict=True) if not is_known]
+        if not fresh:
+            return [False] * len(records)
+        size = sum(map(codec.size_bytes, fresh))
+        most = self.index.spec.max_bytes
+        if most is not None and self.index.bytes + self._bytes_under_way + size > most:
+            raise StreamFullError(f"stream {self.name!r} is full: it holds {self.index.bytes} bytes")
+        headers, value = codec.encode(Appended(tuple(fresh), guard))
+        self._bytes_under_way += size
+        try:
+            key = fresh[0].event.attributes.get("partitionkey") if len(fresh) == 1 else None
+            verdicts = await self._write(RECORDS, headers, value, key)
+        finally:
+            self._bytes_under_way -= size
+        if Verdict.SUPERSEDED in verdicts and guard is not None:
+            raise SupersededError(f"the newest record under {guard.key!r} is not {guard.sequence}")
+        outcome = iter(verdicts)
+        return [not is_known and next(outcome) is Verdict.NEW for is_known in known]
+
+    async def remove(self, change: Purged | Trimmed) -> None:
+        """Remove records."""
+        self.require()
+        await self._write(RECORDS, *codec.encode_change(change))
+
+    def post(self, *entries: dict[str, Any]) -> asyncio.Future[list[Verdict]]:
+        """Write to the journal; the future is done once this process has read it."""
+        self.require()
+        return self._write(JOURNAL, [], codec.dumps([*self._settlements(), *entries]))
+
+    def settle(
+        self, consumer: str, born: int, sequence: int, attempt: int, delay_seconds: float | None
+    ) -> None:
+        """End an attempt; several go together."""
+        if self.gone is not None:
+            return
+        of = self._settled.setdefault((consumer, born), [])
+        of.append([sequence, attempt, delay_seconds])
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._flush)
+        elif len(of) >= _SETTLE_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._settled and self.gone is None:
+            self.post()
+
+    def _settlements(self) -> list[dict[str, Any]]:
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        settled, self._settled = self._settled, {}
+        return [
+            {"do": "settle", "consumer": consumer, "born": born, "of": of}
+            for (consumer, born), of in settled.items()
+        ]
+
+    # --- records --------------------------------------------------------------------------------------------
+
+    async def load(self, sequences: Iterable[int]) -> list[Stored]:
+        """The records, in the order of ``sequences``; what is gone is left out."""
+        wanted = list(sequences)
+        offsets = dict.fromkeys(codec.offset_of(each) for each in wanted if each not in self._carried)
+        found = {offset: self._cache.get(self.topic, offset) for offset in offsets}
+        missing = [offset for offset, entry in found.items() if entry is None]
+        if missing:
+            found.update(await self._read(missing))
+        loaded = []
+        for sequence in wanted:
+            if (carried := self._carried.get(sequence)) is not None:
+                loaded.append(codec.stored(carried[0], sequence, carried[1]))
+            elif (entry := found.get(codec.offset_of(sequence))) is not None:
+                loaded.append(codec.stored(entry.records[codec.place_of(sequence)], sequence, entry.at))
+        return loaded
+
+    async def record(self, sequence: int) -> tuple[Record, float]:
+        """A record that is held, with its identity, and when it was stored."""
+        if (carried := self._carried.get(sequence)) is not None:
+            return carried
+        offset = codec.offset_of(sequence)
+        entry = self._cache.get(self.topic, offset) or (await self._read([offset])).get(offset)
+        if entry is None:
+            raise EventLogError(f"record {sequence} of stream {self.name!r} is gone")
+        return entry.records[codec.place_of(sequence)], entry.at
+
+    async def _read(self, offsets: list[int]) -> dict[int, Entry]:
+        if self._reader is None:
+            self._reader = self._wire.reader(self.topic)
+        found: dict[int, Entry] = {}
+        for message in await self._reader.read(offsets):
+            said = codec.decode(self._token(message)[0], message.value())
+            if isinstance(said, Appended):
+                at, offset = message.timestamp()[1] / 1000, message.offset() or 0
+                entry = Entry(said.records, at, sum(map(codec.size_bytes, said.records)))
+                found[offset] = entry
+                self._cache.put(self.topic, offset, entry)
+        return found
+
+    def look_on(self) -> deque[int]:
+        """The sequences of records that come from now on are added to what is returned."""
+        tail: deque[int] = deque(maxlen=_TAIL_RECORDS)
+        self._tails.append(tail)
+        return tail
+
+    def look_away(self, tail: deque[int]) -> None:
+        """The contrary of :meth:`look_on`."""
+        self._tails = [each for each in self._tails if each is not tail]

@@ -1,0 +1,271 @@
+"""What Kafka asks of the log beyond the contract: several processes, restarts, and what is deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from torpor.errors import EventLogError, SupersededError
+from torpor.events.kafka import KafkaLog
+from torpor.events.kafka_codec import offset_of
+from torpor.events.log import ConsumerSpec, Guard, Record, StreamSpec
+from torpor.testing.contracts.rig import event, record
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from torpor.events.kafka_server import KafkaServer
+    from torpor.events.log import Consumer
+
+STREAM = "broker.kafka.test"
+SPEC = ConsumerSpec(STREAM, "trigger.kafka.reader")
+
+
+def run(kafka: KafkaServer, case: Callable[[KafkaLog, KafkaLog], Awaitable[None]]) -> None:
+    """``case`` with two logs, as two processes have them."""
+
+    async def go() -> None:
+        async with AsyncExitStack() as stack:
+            one, other = [await stack.enter_async_context(connected(kafka)) for _ in range(2)]
+            await one.remove_stream(STREAM)
+            await one.ensure_stream(StreamSpec(STREAM))
+            async with asyncio.timeout(120):
+                await case(one, other)
+            await other.remove_stream(STREAM)
+
+    asyncio.run(go())
+
+
+@asynccontextmanager
+async def connected(kafka: KafkaServer) -> AsyncIterator[KafkaLog]:
+    log = await KafkaLog.connect(kafka.servers, options=kafka.options)
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+async def ids(log: KafkaLog, key: str = ">") -> list[str]:
+    return [stored.event.id async for stored in log.read(STREAM, key)]
+
+
+async def until_pending(consumer: Consumer, count: int) -> None:
+    async with asyncio.timeout(20):
+        while await consumer.pending() != count:
+            await asyncio.sleep(0.01)
+
+
+def test_of_racing_processes_one_appends(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        appends = [log.append(STREAM, [record(str(number))]) for number in range(50) for log in (one, other)]
+        answers = await asyncio.gather(*appends)
+        for number in range(50):
+            assert sorted((answers[2 * number], answers[2 * number + 1])) == [[False], [True]]
+        assert sorted(await ids(one)) == sorted(await ids(other)) == sorted(map(str, range(50)))
+
+    run(kafka, case)
+
+
+def test_a_guard_shuts_out_another_process(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        await one.append(STREAM, [record("turn 1", "turn.a")])
+        [first] = [stored async for stored in one.read(STREAM, "turn.>")]
+        await other.append(STREAM, [record("turn 2", "turn.b")])
+        with pytest.raises(SupersededError):
+            await one.append(STREAM, [record("late")], guard=Guard("turn.>", first.sequence))
+        assert await ids(other) == await ids(one) == ["turn 1", "turn 2"]
+
+    run(kafka, case)
+
+
+def test_processes_share_a_consumer_and_none_gets_what_another_has(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        await one.append(STREAM, [record(str(number)) for number in range(400)])
+        consumers = [await log.consumer(SPEC) for log in (one, other)]
+        taken: list[list[str]] = [[], []]
+
+        async def drain(consumer: Consumer, into: list[str]) -> None:
+            while sum(map(len, taken)) < 400:
+                for delivery in await consumer.fetch(10):
+                    into.append(delivery.record.event.id)
+                    await delivery.ack()
+                await asyncio.sleep(0)
+
+        drains = [asyncio.create_task(drain(*each)) for each in zip(consumers, taken, strict=True)]
+        await asyncio.wait(drains, return_when=asyncio.FIRST_COMPLETED)
+        for each in drains:
+            each.cancel()
+        await asyncio.gather(*drains, return_exceptions=True)
+        assert sorted(taken[0] + taken[1]) == sorted(map(str, range(400)))
+        assert taken[0]
+        assert taken[1]
+        await until_pending(consumers[0], 0)
+
+    run(kafka, case)
+
+
+def test_what_a_lost_process_had_comes_to_another(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        spec = ConsumerSpec(STREAM, "trigger.kafka.lost", ack_wait_seconds=0.5)
+        consumer = await one.consumer(spec)
+        await one.append(STREAM, [record("1"), record("2")])
+        [first, _] = await consumer.fetch(2)
+        await first.ack()
+        await until_pending(consumer, 1)
+        await one.close()
+        [again] = await (await other.consumer(spec)).fetch(2)
+        assert (again.record.event.id, again.attempt) == ("2", 2)
+
+    run(kafka, case)
+
+
+def test_a_process_that_starts_later_goes_on_from_a_snapshot(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        consumer = await one.consumer(SPEC)
+        await one.append(STREAM, [record(str(number)) for number in range(6)])
+        deliveries = [*await consumer.fetch(3)]
+        while len(deliveries) < 3:
+            deliveries += await consumer.fetch(3 - len(deliveries))
+        await deliveries[0].ack()
+        await deliveries[1].retry(1000.0)
+        await until_pending(consumer, 5)
+        for _ in range(2):  # the second deletes what the first replaced
+            await one.reclaim(STREAM, journal_messages=1, settled_seconds=0.0)
+            await deliveries[2].extend()
+            await one.consumers(STREAM)
+        reader = await other.consumer(SPEC)
+        assert await reader.pending() == 5
+        taken = [*await reader.fetch(10)]
+        while len(taken) < 3:
+            taken += await reader.fetch(10)
+        assert [(each.record.event.id, each.attempt) for each in taken] == [("3", 1), ("4", 1), ("5", 1)]
+
+    run(kafka, case)
+
+
+def test_what_is_trimmed_is_deleted_but_for_the_duplicate_window(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        await one.ensure_stream(StreamSpec(STREAM, duplicate_window_seconds=2.0))
+        await one.append(STREAM, [record("1")])
+        await one.append(STREAM, [record("2")])
+        await one.trim(STREAM, time.time() + 10)
+        await one.reclaim(STREAM)
+        assert await one.append(STREAM, [record("2")]) == [False]
+        await asyncio.sleep(2.5)  # the broker's time can't be moved
+        await one.append(STREAM, [record("3")])
+        await one.reclaim(STREAM)
+        assert await ids(other) == ["3"]
+        [stored] = [stored async for stored in other.read(STREAM, ">")]
+        assert await other.first_offset(STREAM) == offset_of(stored.sequence)
+
+    run(kafka, case)
+
+
+def test_one_old_record_does_not_keep_all_that_came_after_it(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        await one.ensure_stream(StreamSpec(STREAM, duplicate_window_seconds=0.5))
+        await one.append(STREAM, [record("turn", "turn.a")])
+        [turn] = [stored async for stored in one.read(STREAM, "turn.>")]
+        guard = Guard("turn.>", turn.sequence)
+        for number in range(50):
+            await one.append(STREAM, [record(str(number), "part.x")], guard=guard)
+            await one.purge(STREAM, "part.x")
+        await one.append(STREAM, [record("kept", "part.y")], guard=guard)
+        await asyncio.sleep(1.0)  # the broker's time can't be moved
+        for _ in range(2):  # the second deletes what the first made needless
+            await one.reclaim(STREAM, worth=10, settled_seconds=0.0)
+        assert await one.first_offset(STREAM) > 90
+        async with connected(kafka) as late:
+            for log in (one, other, late):
+                assert await ids(log) == ["turn", "kept"]
+            assert await late.append(STREAM, [record("more", "part.z")], guard=guard) == [True]
+            with pytest.raises(SupersededError):
+                await late.append(STREAM, [record("other")], guard=Guard("turn.>", turn.sequence + 1))
+            [stored] = [stored async for stored in late.read(STREAM, "turn.>")]
+            assert stored == turn
+        await one.purge(STREAM, "turn.a")
+        await asyncio.sleep(1.0)
+        for _ in range(2):
+            await one.reclaim(STREAM, worth=10, settled_seconds=0.0)
+        async with connected(kafka) as late:
+            assert await ids(late) == await ids(one) == ["kept", "more"]
+
+    run(kafka, case)
+
+
+def test_a_stream_that_another_process_removed_is_gone_here(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        consumer = await other.consumer(SPEC)
+        fetching = asyncio.create_task(_fetch(consumer))
+        await one.remove_stream(STREAM)
+        with pytest.raises(EventLogError):
+            await fetching
+        with pytest.raises(EventLogError):
+            await ids(other)
+        await one.ensure_stream(StreamSpec(STREAM))
+        assert await ids(other) == []
+        assert await other.append(STREAM, [record("1")]) == [True]
+        assert await ids(one) == ["1"]
+
+    run(kafka, case)
+
+
+def test_a_backlog_is_read_from_kafka_and_not_kept(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        data = b"x" * 100_000
+        for start in range(0, 1000, 20):  # 100 MB, more than is kept
+            batch = [
+                Record("k", str(number), event(str(number), data)) for number in range(start, start + 20)
+            ]
+            await one.append(STREAM, batch)
+        consumer = await other.consumer(SPEC)
+        assert await consumer.pending() == 1000
+        taken: list[str] = []
+        while len(taken) < 1000:
+            for delivery in await consumer.fetch(100):
+                assert delivery.record.event.data == data
+                taken.append(delivery.record.event.id)
+                await delivery.ack()
+        assert taken == [str(number) for number in range(1000)]
+
+    run(kafka, case)
+
+
+def test_a_broker_that_is_killed_loses_nothing(kafka: KafkaServer) -> None:
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        back = asyncio.Event()
+        one.on_reconnect(back.set)
+        consumer = await one.consumer(SPEC)
+        await one.append(STREAM, [record(str(number)) for number in range(10)])
+        assert kafka.pid is not None
+        os.kill(kafka.pid, signal.SIGKILL)
+        appended: list[str] = []
+        for number in range(10, 15):
+            while True:
+                try:
+                    await one.append(STREAM, [record(str(number))])
+                    break
+                except EventLogError:
+                    continue
+            appended.append(str(number))
+        await back.wait()
+        assert one.connected
+        taken: set[str] = set()
+        while len(taken) < 15:
+            for delivery in await consumer.fetch(20):
+                taken.add(delivery.record.event.id)
+                await delivery.ack()
+        assert await ids(other) == [str(number) for number in range(15)]
+        await until_pending(consumer, 0)
+
+    run(kafka, case)
+
+
+async def _fetch(consumer: Consumer) -> int:
+    return len(await consumer.fetch(1))

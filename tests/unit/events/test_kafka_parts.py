@@ -1,0 +1,278 @@
+"""What decides about records and consumers in Kafka, without a broker."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torpor.binding import WireEvent
+from torpor.errors import EventLogError
+from torpor.events import kafka_codec as codec
+from torpor.events.kafka_codec import Appended, Purged, Trimmed, sequence_of
+from torpor.events.kafka_index import Index, Verdict
+from torpor.events.kafka_journal import Journal, put
+from torpor.events.log import ConsumerSpec, Guard, Record, StreamSpec
+from torpor.events.names import key_matches
+from torpor.testing.contracts.rig import event, record
+
+SPEC = ConsumerSpec("s", "c", ack_wait_seconds=10.0, max_in_flight=4)
+
+
+# --- messages -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "appended",
+    [
+        Appended((record("1"),)),
+        Appended((record("1"),), Guard("lead.>", 7 << 14)),
+        Appended((record("1"), record("2", "b"), Record("c", "ü", WireEvent({"id": "x"}, None)))),
+        Appended((Record("k", "i", event("\U0001f600", b"", datacontenttype="text/plain")),)),
+        Appended((), Guard("a", 0)),
+    ],
+)
+def test_what_is_encoded_is_decoded(appended: Appended) -> None:
+    assert codec.decode(*codec.encode(appended)) == appended
+
+
+@pytest.mark.parametrize("change", [Purged("a.>"), Trimmed(12345)])
+def test_changes_are_decoded(change: Purged | Trimmed) -> None:
+    assert codec.decode(*codec.encode_change(change)) == change
+
+
+def test_a_single_event_is_in_the_binary_mode_of_the_cloudevents_binding() -> None:
+    headers, value = codec.encode(Appended((record("1"),)))
+    assert value == b"{}"
+    assert ("ce_id", b"1") in headers
+    assert ("ce_specversion", b"1.0") in headers
+    assert ("content-type", b"application/json") in headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "value"),
+    [
+        (None, b"x"),
+        ([("torpor-key", b"k")], b""),
+        ([("content-type", b"application/vnd.torpor.records")], b"\0\0\0\2[]rest"),
+        ([("torpor-do", b"trim")], b"soon"),
+        ([("torpor-guard", b"x y"), ("torpor-key", b"k"), ("torpor-identity", b"i")], b""),
+    ],
+)
+def test_what_others_wrote_is_an_error(headers: codec.Headers | None, value: bytes) -> None:
+    with pytest.raises(EventLogError):
+        codec.decode(headers, value)
+
+
+def test_an_append_is_split_where_it_does_not_fit_into_a_message() -> None:
+    many = [record(str(number)) for number in range(2500)]
+    assert [len(part) for part in codec.chunks(many)] == [1000, 1000, 500]
+    large = [Record("k", str(number), event(str(number), b"x" * 3 * 1024 * 1024)) for number in range(3)]
+    assert [len(part) for part in codec.chunks(large)] == [1, 1, 1]
+    assert [each for part in codec.chunks(many) for each in part] == many
+
+
+# --- records ------------------------------------------------------------------------------------------------
+
+
+def _append(index: Index, offset: int, at: float, *ids: str, key: str = "k") -> list[Verdict]:
+    return index.apply(offset, at, Appended(tuple(record(each, key) for each in ids)))
+
+
+def test_identities_are_known_for_the_window_of_the_broker() -> None:
+    index = Index(StreamSpec("s", duplicate_window_seconds=10.0))
+    assert _append(index, 0, 100.0, "1") == [Verdict.NEW]
+    assert _append(index, 1, 109.9, "1") == [Verdict.DUPLICATE]  # seen at 100, known before 110
+    assert _append(index, 2, 110.0, "1") == [Verdict.NEW]
+    assert index.under("k", 110.0) == [sequence_of(0), sequence_of(2)]
+
+
+def test_the_time_of_the_broker_does_not_run_backwards() -> None:
+    index = Index(StreamSpec("s", duplicate_window_seconds=10.0))
+    _append(index, 0, 110.0, "1")
+    assert _append(index, 1, 105.0, "1") == [Verdict.DUPLICATE]
+    assert _append(index, 2, 119.0, "1") == [Verdict.DUPLICATE]  # 110 + 10 is not over
+
+
+def test_what_is_old_is_hidden_before_it_is_forgotten() -> None:
+    index = Index(StreamSpec("s", max_age_seconds=10.0, once_per_key=True))
+    _append(index, 0, 100.0, "1")
+    assert index.under(">", 109.0) == [sequence_of(0)]
+    assert index.under(">", 110.0) == []
+    assert not index.knows("2", "k", 110.0)
+    assert _append(index, 1, 110.0, "2") == [Verdict.NEW]
+    assert index.bytes == codec.size_bytes(record("2", "k"))
+
+
+def test_records_are_found_past_what_does_not_match() -> None:
+    index = Index(StreamSpec("s"))
+    for offset in range(10):
+        _append(index, offset, 1.0, str(offset), key="ab"[offset % 2])
+    found = index.find(("b",), 0, 2)
+    assert (found.sequences, found.upto) == ([sequence_of(1), sequence_of(3)], sequence_of(5))
+    assert index.find(("b",), sequence_of(9) + 1, 2).upto == index.end
+    assert index.count(("b",), sequence_of(5)) == 3  # 5, 7, 9
+    assert index.count((), sequence_of(5)) == 5
+
+
+KEYS = ("a", "a.x", "a.y", "b.x.y")
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.sampled_from(KEYS), st.integers(0, 30)),
+        st.tuples(st.just("purge"), st.sampled_from((*KEYS, "a.>", "b.>", ">")), st.just(0)),
+        st.tuples(st.just("trim"), st.just(""), st.integers(0, 40)),
+    ),
+    max_size=40,
+)
+
+
+@given(ACTIONS, st.booleans())
+def test_an_index_holds_what_a_plain_list_holds(actions: list[tuple[str, str, int]], once: bool) -> None:
+    index = Index(StreamSpec("s", once_per_key=once))
+    held: list[tuple[int, str]] = []
+    identities: set[int] = set()
+    for offset, (verb, key, number) in enumerate(actions):
+        if verb == "append":
+            new = number not in identities and not (once and any(key == each for _, each in held))
+            said = index.apply(offset, 1.0, Appended((record(str(number), key),)))
+            assert said == [Verdict.NEW if new else Verdict.DUPLICATE]
+            if new:
+                identities.add(number)
+                held.append((sequence_of(offset), key))
+        elif verb == "purge":
+            index.apply(offset, 1.0, Purged(key))
+            held = [each for each in held if not key_matches(key, each[1])]
+        else:
+            index.apply(offset, 1.0, Trimmed(sequence_of(number)))
+            held = [each for each in held if each[0] >= sequence_of(number)]
+        for pattern in (*KEYS, "a.>", "b.>", ">"):
+            under = [sequence for sequence, each in held if key_matches(pattern, each)]
+            assert index.under(pattern, 1.0) == under
+            assert index.newest(pattern) == max(under, default=0)
+            assert index.count((pattern,), sequence_of(10)) == sum(it >= sequence_of(10) for it in under)
+        assert index.first() == (held[0][0] if held else index.end)
+        assert len(index) == len(held)
+        assert (index.bytes == 0) == (not held)
+
+
+# --- consumers ----------------------------------------------------------------------------------------------
+
+
+def _claim(limit: int, fresh: list[int], upto: int, version: int = 0) -> dict[str, object]:
+    return {
+        "do": "claim",
+        "consumer": "c",
+        "born": 0,
+        "reader": "r",
+        "limit": limit,
+        "version": version,
+        "fresh": fresh,
+        "upto": upto,
+    }
+
+
+def _settle(*of: list[object]) -> dict[str, object]:
+    return {"do": "settle", "consumer": "c", "born": 0, "of": list(of)}
+
+
+def _journal(spec: ConsumerSpec = SPEC) -> Journal:
+    journal = Journal()
+    journal.apply(0, 100.0, [put(spec, 0, keep=False)])
+    return journal
+
+
+def _grants(journal: Journal, offset: int, at: float, entry: dict[str, object]) -> list[tuple[int, int]]:
+    [outcome] = journal.apply(offset, at, [entry])
+    return [(grant.sequence, grant.attempt) for grant in outcome.grants]
+
+
+def test_of_two_claims_of_one_record_the_first_has_it() -> None:
+    journal = _journal()
+    assert _grants(journal, 1, 100.0, _claim(2, [10, 20, 30], 40)) == [(10, 1), (20, 1)]
+    assert _grants(journal, 2, 100.0, _claim(2, [10, 20, 30], 40)) == [(30, 1)]
+    assert journal.consumers["c"].next == 40
+
+
+def test_a_claim_gets_no_more_than_may_be_in_flight() -> None:
+    journal = _journal()
+    assert len(_grants(journal, 1, 100.0, _claim(10, [1, 2, 3, 4, 5, 6], 7))) == 4
+    assert _grants(journal, 2, 100.0, _claim(10, [5, 6], 7)) == []
+    journal.apply(3, 100.0, [_settle([1, 1, None])])
+    assert _grants(journal, 4, 100.0, _claim(10, [5, 6], 7)) == [(5, 1)]
+
+
+def test_leases_and_retries_come_again_on_the_brokers_time() -> None:
+    journal = _journal()
+    _grants(journal, 1, 100.0, _claim(2, [1, 2], 3))
+    journal.apply(2, 101.0, [_settle([2, 1, 30.0])])
+    assert _grants(journal, 3, 109.9, _claim(9, [], 3)) == []  # the lease of 1 ends at 100 + 10
+    assert _grants(journal, 4, 110.0, _claim(9, [], 3)) == [(1, 2)]
+    assert journal.consumers["c"].next_due() == 120.0
+    journal.apply(5, 119.0, [{"do": "extend", "consumer": "c", "born": 0, "of": [[1, 2]]}])
+    assert _grants(journal, 6, 128.9, _claim(9, [], 3)) == []  # 119 + 10
+    assert _grants(journal, 7, 131.0, _claim(9, [], 3)) == [(1, 3), (2, 2)]  # 101 + 30
+
+
+@pytest.mark.parametrize("word", [[1, 1, None], [1, 1, 5.0], [9, 1, None]])
+def test_an_attempt_without_a_lease_settles_nothing(word: list[object]) -> None:
+    journal = _journal()
+    _grants(journal, 1, 100.0, _claim(1, [1], 2))
+    assert _grants(journal, 2, 110.0, _claim(1, [], 2)) == [(1, 2)]
+    before = journal.dump()
+    journal.apply(3, 110.0, [_settle(word)])
+    assert journal.dump() == {**before, "end": 4}
+
+
+def test_a_claim_by_an_older_spec_gets_nothing_new() -> None:
+    journal = _journal()
+    journal.apply(1, 100.0, [put(replace(SPEC, keys=("b",)), 0, keep=False)])
+    assert _grants(journal, 2, 100.0, _claim(2, [1, 2], 3)) == []
+    assert _grants(journal, 3, 100.0, _claim(2, [1, 2], 3, version=1)) == [(1, 1), (2, 1)]
+
+
+def test_what_was_for_a_consumer_before_does_not_reach_its_successor() -> None:
+    journal = _journal()
+    _grants(journal, 1, 100.0, _claim(1, [1], 2))
+    journal.apply(2, 100.0, [{"do": "drop", "consumer": "c"}])
+    assert _grants(journal, 3, 100.0, _claim(1, [2], 3)) == []
+    journal.apply(4, 100.0, [put(SPEC, 0, keep=False)])
+    journal.apply(5, 100.0, [_settle([1, 1, None])])
+    assert _grants(journal, 6, 100.0, _claim(1, [2], 3)) == []
+    assert journal.consumers["c"].next == 0
+
+
+def test_a_journal_goes_on_from_what_was_dumped() -> None:
+    journal = _journal()
+    _grants(journal, 1, 100.0, _claim(3, [1, 2, 3], 4))
+    journal.apply(2, 101.0, [_settle([1, 1, None], [2, 1, 30.0])])
+    other = Journal.load(codec.loads(codec.dumps(journal.dump())))
+    assert other.dump() == journal.dump()
+    for each in (journal, other):
+        assert _grants(each, 3, 200.0, _claim(9, [], 4)) == [(3, 2), (2, 2)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["claim", "ack", "retry"]), st.integers(1, 6)), max_size=60))
+def test_no_record_is_had_twice_at_once_and_none_is_left(steps: list[tuple[str, int]]) -> None:
+    journal = _journal()
+    held: dict[int, int] = {}
+    done: set[int] = set()
+    records = list(range(1, 21))
+    for offset, (verb, number) in enumerate(steps, start=1):
+        if verb == "claim":
+            fresh = [each for each in records if each >= journal.consumers["c"].next]
+            for sequence, attempt in _grants(journal, offset, 100.0, _claim(number, fresh, 21)):
+                assert sequence not in held
+                assert sequence not in done
+                held[sequence] = attempt
+            assert len(held) <= SPEC.max_in_flight
+        elif held:
+            sequence = sorted(held)[number % len(held)]
+            attempt = held.pop(sequence)
+            delay = None if verb == "ack" else 0.0
+            journal.apply(offset, 100.0, [_settle([sequence, attempt, delay])])
+            if delay is None:
+                done.add(sequence)
+    durable = journal.consumers["c"]
+    assert {*durable.held, *done, *(each for each in records if each >= durable.next)} == set(records)
