@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup demo demo-cluster test lint lint-workflows unit test-cluster cluster-up cluster-down kind skaffold charts bench bench-cluster lock clean
+.PHONY: help setup demo demo-cluster test lint lint-workflows unit chaos test-cluster cluster-up cluster-down kind skaffold charts bench bench-cluster lock clean
 
 help: ## Show what there is to do
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -23,7 +23,7 @@ $(STAMP): requirements.lock pyproject.toml tools/check_machine.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(STAMP) ## Run two of the three patterns on real parts, in about a minute (IMAGE=path takes your own picture)
+demo: $(STAMP) ## Run the three patterns on real parts, in about two minutes (IMAGE=path takes your own picture)
 	@$(BIN)/python -m demo $(if $(IMAGE),--image "$(IMAGE)")
 
 demo-cluster: $(STAMP) ## The same on a Kubernetes: that of test-cluster
@@ -43,6 +43,9 @@ lint-workflows: $(STAMP) ## actionlint, which is built by Go the first time
 
 unit: $(STAMP) ## The fast tests alone
 	$(BIN)/python -m pytest tests/unit
+
+chaos: $(STAMP) ## Kill processes at random while 20,000 events are worked on, twenty times (an hour)
+	$(BIN)/python -m tests.chaos
 
 test-cluster: $(STAMP) ## The suite on a real Kubernetes: kind's where Docker runs, else one that it starts by itself (as root)
 	$(BIN)/python -m pytest -s tests/cluster

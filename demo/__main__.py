@@ -14,6 +14,7 @@ import uvloop
 from demo.api_act import ApiAct
 from demo.errors import DemoError
 from demo.fan_out_act import FanOutAct
+from demo.mail_act import MailAct
 from demo.pictures import media_type
 from demo.report import EventsReport, Report
 from demo.stage import Laptop
@@ -39,7 +40,7 @@ T = TypeVar("T")
 @click.option("--image", type=click.Path(path_type=Path, dir_okay=False), default=_PHOTO, help="A picture.")
 @click.option("--cluster", is_flag=True, help="In a Kubernetes, instead of on this machine.")
 def main(image: Path, *, cluster: bool) -> None:
-    """Run the API gateway and the fan-out on real parts, and write report.json and result.png."""
+    """Run API gateway, fan-out and bulk mail on real parts, and write report.json and result.png."""
     view = View()
     build = _ROOT / "build" / ("demo-cluster" if cluster else "demo")
     try:
@@ -91,6 +92,7 @@ async def _play(view: View, stage: Stage, image: Path, result: Path) -> Report:
     watching = asyncio.create_task(watcher.run())
     api = await _beside(watching, ApiAct(stage.url, watcher, clock, view.say).run())
     fan_out = await _beside(watching, FanOutAct(stage, watcher, clock, view.say, image, result).run())
+    messaging = await _beside(watching, MailAct(stage, clock, view.say).run())
     view.say("waiting for everything to go back to zero")
     await _beside(watching, watcher.until_zero())
     with stage.client() as client:
@@ -100,6 +102,7 @@ async def _play(view: View, stage: Stage, image: Path, result: Path) -> Report:
     return Report(
         api=api,
         fan_out=fan_out,
+        messaging=messaging,
         events=EventsReport(
             published=sum(one.published for one in brokers),
             delivered=sum(one.delivered for one in brokers),

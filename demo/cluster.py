@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from demo.errors import DemoError
-from demo.stage import copied, limit
+from demo.stage import change, copies
 from tests.cluster.clusters import Cluster, find
 from tests.cluster.platform import Platform
 from tests.cluster.settings import ClusterError, Settings
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from torpor.api.places import Place
 
@@ -40,7 +41,7 @@ class InCluster:
     def __init__(self, functions: Path, folder: Path, say: Callable[[str], None]) -> None:
         self._folder = folder
         self._greeter = functions / "greeter"
-        self._images = copied(functions / "images", folder / "images")
+        self._folders = copies(functions, folder)
         self._say = say
         self._undo = ExitStack()
         settings = Settings.from_environment()
@@ -49,6 +50,7 @@ class InCluster:
         self._place: Place | None = None
         self._settings = settings
         self.url = ""
+        self.host = ""
 
     def __enter__(self) -> Self:
         try:
@@ -68,7 +70,8 @@ class InCluster:
         image = self._source.build_platform()
         cluster.import_image(image)
         cluster.import_nats()
-        built = {**cluster.build(self._greeter), **cluster.build(self._images)}
+        folders = (self._greeter, *self._folders)
+        built = {name: image for folder in folders for name, image in cluster.build(folder).items()}
         (self._folder / "images.json").write_bytes(
             orjson.dumps([{"function": f"default/{name}", "image": one} for name, one in built.items()])
         )
@@ -78,9 +81,10 @@ class InCluster:
         platform.install(image)
         self._undo.callback(cluster.kubectl, "delete", _KINDS, "--all", "--namespace=default", "--wait")
         self._say("deploying the functions")
-        self._deploy(self._greeter, self._images)
+        self._deploy(*folders)
         self._place = find_place(_CONTEXT, str(cluster.kubeconfig))
         self.url = self._undo.enter_context(platform.reachable())
+        self.host = _own_address_towards(cluster)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -96,10 +100,10 @@ class InCluster:
     def look(self) -> None:
         """Pods carry labels: what is left is found by them."""
 
-    def limit(self, function: str, most: int) -> None:
+    def change(self, function: str, edit: Callable[[dict[str, Any]], None]) -> None:
         """Deploy the changed declaration."""
-        limit(self._images, function, most)
-        self._deploy(self._images)
+        change(self._folders, function, edit)
+        self._deploy(*self._folders)
 
     def end(self) -> None:
         """Take the functions and the platform away, and the cluster if it was made for this."""
@@ -140,3 +144,11 @@ class InCluster:
         )
         if done.returncode:
             raise DemoError(f"torpor deploy failed: {done.stderr.strip()}")
+
+
+def _own_address_towards(cluster: Cluster) -> str:
+    """The address of this machine that a node, and so its pods, can reach."""
+    [address, *_] = cluster.get("nodes")["items"][0]["status"]["addresses"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address["address"], 9))  # sends nothing: it only asks for the route
+        return str(probe.getsockname()[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from demo.errors import DemoError
 from demo.pictures import largest_difference, load, media_type, one_shot
@@ -109,7 +109,11 @@ class FanOutAct:
 
     async def _allow_one_instance(self) -> None:
         """Change the declaration, as a person with an editor would, and wait until it holds."""
-        await asyncio.to_thread(self.stage.limit, _WORKER, 1)
+
+        def limit(spec: dict[str, Any]) -> None:
+            spec["scaling"]["maxScale"] = 1
+
+        await asyncio.to_thread(self.stage.change, _WORKER, limit)
         await self.watcher.until(
             f"{_WORKER} with one instance at most",
             lambda functions: functions[_WORKER].scaling.max_scale == 1,

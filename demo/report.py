@@ -48,6 +48,24 @@ class FanOutReport(BaseModel):
     single_instance_seconds: float
 
 
+class MessagingReport(BaseModel):
+    """One event that became hundreds of mails; in numbers of mails."""
+
+    wanted: int
+    """Recipients that have a mailbox."""
+    sent: int
+    duplicates: int
+    refused: int
+    """How often the server put one off."""
+    retried: int
+    """Deliveries that were not the first of their mail."""
+    dead_lettered: int
+    replayed: int
+    lost: int
+    """Recipients with a mailbox that got nothing."""
+    wall_seconds: float
+
+
 class EventsReport(BaseModel):
     """What went through the broker, in numbers of events."""
 
@@ -62,6 +80,7 @@ class Report(BaseModel):
 
     api: ApiReport
     fan_out: FanOutReport
+    messaging: MessagingReport
     events: EventsReport
     instances_at_end: int
     processes_left: int
@@ -85,7 +104,17 @@ class Report(BaseModel):
                 self.fan_out.max_abs_diff <= MAX_DIFFERENCE,
                 f"the joined picture differs by {self.fan_out.max_abs_diff} grey levels from one resize",
             ),
-            (self.events.dead_lettered == 0, f"{self.events.dead_lettered} events became dead letters"),
+            (
+                self.messaging.sent == self.messaging.wanted and self.messaging.lost == 0,
+                f"{self.messaging.sent} of {self.messaging.wanted} mails sent, {self.messaging.lost} lost",
+            ),
+            (self.messaging.duplicates == 0, f"{self.messaging.duplicates} mails were sent twice"),
+            (self.messaging.retried > 0, "no mail had to be tried again"),
+            (self.messaging.replayed > 0, "no dead letter was replayed"),
+            (
+                self.events.dead_lettered == self.messaging.dead_lettered,
+                f"{self.events.dead_lettered} dead letters, {self.messaging.dead_lettered} were expected",
+            ),
             (self.instances_at_end == 0, f"{self.instances_at_end} instances were left at the end"),
             (self.processes_left == 0, f"{self.processes_left} processes were left at the end"),
         ]

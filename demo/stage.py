@@ -11,11 +11,14 @@ from demo.errors import DemoError
 from torpor.testing.running import Running
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from torpor.api.client import Client
+
+_CHANGED = ("images", "mailer")
 
 
 class Stage(Protocol):
@@ -23,6 +26,8 @@ class Stage(Protocol):
 
     url: str
     """Where callers reach the gateway."""
+    host: str
+    """The address of this machine as functions reach it."""
 
     def client(self) -> Client:
         """A new client of its REST API."""
@@ -32,8 +37,8 @@ class Stage(Protocol):
         """Take note of what runs, so that at the end it can be told what is left."""
         ...
 
-    def limit(self, function: str, most: int) -> None:
-        """Declare that a function of the fan-out has ``most`` instances at most."""
+    def change(self, function: str, edit: Callable[[dict[str, Any]], None]) -> None:
+        """Declare a function anew, with its ``spec`` as ``edit`` leaves it; returns once it holds."""
         ...
 
     def end(self) -> None:
@@ -48,9 +53,11 @@ class Stage(Protocol):
 class Laptop:
     """``torpor up`` on this machine, with the examples below ``functions`` and its data in ``folder``."""
 
+    host = "127.0.0.1"
+
     def __init__(self, functions: Path, folder: Path) -> None:
-        self._images = copied(functions / "images", folder / "images")
-        self._running = Running([functions / "greeter", self._images], folder / "platform")
+        self._folders = copies(functions, folder)
+        self._running = Running([functions / "greeter", *self._folders], folder / "platform")
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -71,9 +78,11 @@ class Laptop:
         """See :class:`Stage`."""
         self._running.census.take()
 
-    def limit(self, function: str, most: int) -> None:
+    def change(self, function: str, edit: Callable[[dict[str, Any]], None]) -> None:
         """See :class:`Stage`."""
-        limit(self._images, function, most)
+        told = len(self._running.news)
+        change(self._folders, function, edit)
+        self._running.wait_for("loaded", after=told)
 
     def end(self) -> None:
         """See :class:`Stage`."""
@@ -86,21 +95,24 @@ class Laptop:
         return len(self._running.census.left())
 
 
-def copied(functions: Path, to: Path) -> Path:
-    """A copy of an example's folder that may be changed."""
-    shutil.copytree(functions, to, ignore=shutil.ignore_patterns("__pycache__", "photo", "test_*"))
-    return to
+def copies(functions: Path, to: Path) -> list[Path]:
+    """Copies of the examples that are changed in the course of the acts."""
+    without = shutil.ignore_patterns("__pycache__", "photo", "test_*")
+    return [shutil.copytree(functions / name, to / name, ignore=without) for name in _CHANGED]
 
 
-def limit(folder: Path, function: str, most: int) -> None:
-    """Change the ``maxScale`` that a file in ``folder`` declares for ``function``."""
-    path = folder / "function.yaml"
+def change(folders: Sequence[Path], function: str, edit: Callable[[dict[str, Any]], None]) -> None:
+    """Edit the ``spec`` that a file in one of ``folders`` declares for ``function``."""
     yaml = YAML()
-    documents = list(yaml.load_all(path.read_text("utf-8")))
-    for document in documents:
-        if document["kind"] == "Function" and document["metadata"]["name"] == function:
-            document["spec"]["scaling"]["maxScale"] = most
-    changed = path.with_suffix(".new")
-    with changed.open("w", encoding="utf-8") as file:
-        yaml.dump_all(documents, file)
-    changed.replace(path)
+    for folder in folders:
+        path = folder / "function.yaml"
+        documents = list(yaml.load_all(path.read_text("utf-8")))
+        for document in documents:
+            if document["kind"] == "Function" and document["metadata"]["name"] == function:
+                edit(document["spec"])
+                changed = path.with_suffix(".new")
+                with changed.open("w", encoding="utf-8") as file:
+                    yaml.dump_all(documents, file)
+                changed.replace(path)
+                return
+    raise DemoError(f"no function {function!r} is declared in the examples")

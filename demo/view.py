@@ -82,7 +82,7 @@ def table(report: Report) -> Table:
     shown = Table(title="Measured", title_justify="left", box=None, header_style="bold", pad_edge=False)
     shown.add_column("what")
     shown.add_column("value", justify="right")
-    api, fan_out, events = report.api, report.fan_out, report.events
+    api, fan_out, events, mails = report.api, report.fan_out, report.events, report.messaging
     ratio = fan_out.single_instance_seconds / fan_out.wall_seconds if fan_out.wall_seconds else 0.0
     for what, value in (
         ("requests through the gateway", f"{api.requests}, {api.failed} failed"),
@@ -95,6 +95,12 @@ def table(report: Report) -> Table:
         ("largest difference from one resize", f"{fan_out.max_abs_diff} grey levels"),
         ("split, resized and joined in", f"{fan_out.wall_seconds:.2f} s"),
         ("the same with one instance", f"{fan_out.single_instance_seconds:.2f} s ({ratio:.1f} times)"),
+        ("mails sent, twice, lost", f"{mails.sent} of {mails.wanted}, {mails.duplicates}, {mails.lost}"),
+        (
+            "tried again / dead letters / replayed",
+            f"{mails.retried} / {mails.dead_lettered} / {mails.replayed}",
+        ),
+        ("sent and mended in", f"{mails.wall_seconds:.1f} s"),
         ("events published / delivered", f"{events.published} / {events.delivered}"),
         ("delivered again / dead letters", f"{events.redelivered} / {events.dead_lettered}"),
         ("instances, processes left", f"{report.instances_at_end}, {report.processes_left}"),

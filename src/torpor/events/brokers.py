@@ -1,8 +1,8 @@
 """Which event log a platform has: one URL says it.
 
-``nats://host:port`` is JetStream (several servers of one cluster with commas between),
-``kafka://host:port,host:port`` Apache Kafka (``/prefix`` after it, where several platforms share the brokers),
-``memory://`` a log that ends with its process, for tests.
+``nats://host:port`` is JetStream (several servers of one cluster with commas between), ``kafka://host:port``
+Apache Kafka (likewise; ``/prefix`` after it, where several platforms share the brokers), ``memory://`` a log
+that ends with its process, for tests.
 """
 
 from __future__ import annotations
