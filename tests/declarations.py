@@ -162,6 +162,8 @@ TRIGGER_FAULTS = [
     Wrong("delivery: {deadLetterSink: {broker: default}}", "6: spec.delivery.deadLetterSink.broker: is 'default', the trigger's own broker, another one was expected"),
     Wrong("delivery: {jitterPercentage: 101}", "6: spec.delivery.jitterPercentage: is 101, at most 100 was expected"),
     Wrong("delivery: {retryAfterMax: 2h}", "6: spec.delivery.retryAfterMax: is '2h', 0s to 1h was expected"),
+    Wrong("ordering: type", "6: spec.ordering: is 'type', 'none' or 'key' was expected"),
+    Wrong("ordering: key\n  join: {}", "7: spec.join: stands beside 'ordering: key', one of them was expected: a group has no key"),
     Wrong("rateLimit: {}", "6: spec.rateLimit.events: is missing, it has to be given"),
     Wrong("rateLimit: {events: 0}", "6: spec.rateLimit.events: is 0, at least 1 was expected"),
     Wrong("rateLimit: {events: 5, per: 10ms}", "6: spec.rateLimit.per: is '10ms', 100ms to 24h was expected"),
@@ -262,7 +264,8 @@ RIGHT_TRIGGERS = [
     "{subscriber: {function: f}, filters: [{not: {any: [{exact: {type: a}}, {not: {prefix: {type: b, source: /c}}}]}}]}",
     "{subscriber: {function: f}, filters: [{sql: \"type = 'a' AND subject LIKE 'b%'\"}, {exact: {'data.a\\\\.b.0': c}}]}",
     "{subscriber: {function: f}, join: {timeout: 168h, onTimeout: partial}, delivery: {retry: 0, timeout: 1ms, backoffPolicy: linear}}",
-    "{subscriber: {function: f}, rateLimit: {events: 100000}, delivery: {retryAfterMax: 0s, deadLetterSink: {function: f}}}",
+    "{subscriber: {function: f}, ordering: none, join: {}}",
+    "{subscriber: {function: f}, ordering: key, rateLimit: {events: 100000}, delivery: {retryAfterMax: 0s, deadLetterSink: {function: f}}}",
     "{subscriber: {function: f}, broker: b, delivery: {deadLetterSink: {broker: default}}, rateLimit: {events: 1, per: 24h}}",
 ]
 """Specs of triggers."""
@@ -306,7 +309,7 @@ WHOLE_TRIGGER: dict[str, Any] = json.loads("""{
     ],
     "delivery": {"retry": 3, "backoffPolicy": "linear", "backoffDelay": "1s", "timeout": "1s", "jitterPercentage": 5,
       "retryAfterMax": "1m", "deadLetterSink": {"function": "f"}},
-    "rateLimit": {"events": 5, "per": "1s"},
+    "rateLimit": {"events": 5, "per": "1s"}, "ordering": "none",
     "join": {"by": "fanoutid", "timeout": "1m", "onTimeout": "partial"}
   }
 }""")

@@ -16,6 +16,7 @@ from torpor.events.delivery import schedule
 from torpor.events.filters import Matcher
 from torpor.events.joins import JoinSubscription, endings_spec, streams
 from torpor.events.log import EventLog, StreamSpec
+from torpor.events.ordered import OrderedSubscription
 from torpor.events.recorder import Recorder, stream_spec
 from torpor.events.sinks import SinkSubscription
 from torpor.events.stats import Stats, TriggerCounts
@@ -283,6 +284,10 @@ class Dispatcher:
         if not self._works_on(route):
             consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route)] if joins else ())]
             return Watched(route, self._log, streams(route) if joins else (), consumers)
+        if route.trigger.spec.ordering == "key":
+            return OrderedSubscription(
+                route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh
+            )
         if not joins:
             return Subscription(
                 route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh

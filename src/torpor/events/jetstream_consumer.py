@@ -230,6 +230,12 @@ class JetStreamConsumer:
         info = await self._api.call(f"CONSUMER.INFO.{place}", patience_seconds=_PENDING_SECONDS)
         return int(info["num_pending"]) + int(info["num_ack_pending"])
 
+    async def outstanding(self) -> int:
+        """How many records were delivered and are not acknowledged."""
+        place = f"{quoted(self._stream)}.{quoted(self._name)}"
+        info = await self._api.call(f"CONSUMER.INFO.{place}", patience_seconds=_PENDING_SECONDS)
+        return int(info["num_ack_pending"])
+
     async def revision(self) -> str:
         """The revision of the spec that the durable consumer was brought to last."""
         info = await self._api.call(f"CONSUMER.INFO.{quoted(self._stream)}.{quoted(self._name)}")

@@ -142,6 +142,14 @@ class Consumer(Protocol):
         """How many records wait to be delivered or acknowledged."""
         ...
 
+    async def outstanding(self) -> int:
+        """How many records were delivered, to whomever, and are neither acknowledged nor removed.
+
+        Those that wait for a retry are among them. An acknowledgement that was told just now may not have
+        been counted yet; a delivery that was made always is.
+        """
+        ...
+
     async def revision(self) -> str:
         """The revision of the spec that the durable consumer was brought to last, by whomever."""
         ...

@@ -343,6 +343,11 @@ class MemoryConsumer:
         fresh = sum(1 for _ in _fresh(stream, durable))
         return fresh + len(durable.leases) + len(durable.delayed)
 
+    async def outstanding(self) -> int:
+        """How many records were delivered and are not acknowledged."""
+        _, durable = self.log.durable(self.stream, self.name)
+        return len(durable.leases) + len(durable.delayed)
+
     async def revision(self) -> str:
         """The revision of the spec that the durable consumer was brought to last."""
         _, durable = self.log.durable(self.stream, self.name)

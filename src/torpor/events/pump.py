@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torpor.clock import cancel
@@ -22,23 +23,39 @@ _RETRY_SECONDS = 1.0
 Handle = Callable[[Delivery], Awaitable[None]]
 
 
+@dataclass(slots=True)
+class _Held:
+    """A delivery that is being handled; nobody else gets its record before ``until`` (monotonic)."""
+
+    delivery: Delivery
+    until: float
+
+
 class Pump:
     """Has ``handle`` called for the deliveries of one consumer, at most ``parallelism`` at once.
 
     ``handle`` settles the delivery. When it raises a :class:`~torpor.errors.TorporError` (the log or the
-    blobs can't be reached), the record is delivered again.
+    blobs can't be reached), the record is delivered again. Where it is given, ``room`` says how many more to
+    ask for, from how many are being handled; :meth:`look` has it asked again.
     """
 
     def __init__(
-        self, log: EventLog, clock: Clock, spec: ConsumerSpec, handle: Handle, parallelism: int
+        self,
+        log: EventLog,
+        clock: Clock,
+        spec: ConsumerSpec,
+        handle: Handle,
+        parallelism: int,
+        room: Callable[[int], int] | None = None,
     ) -> None:
         self._log = log
         self._clock = clock
         self._spec = spec
         self._handle = handle
-        self._parallelism = parallelism
+        self._room = room or (lambda held: parallelism - held)
+        self._confirms = room is not None
         self._consumer: Consumer | None = None
-        self._held: dict[asyncio.Task[None], Delivery] = {}
+        self._held: dict[asyncio.Task[None], _Held] = {}
         self._freed = asyncio.Event()
         self._taken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -65,6 +82,31 @@ class Pump:
         if not self._halted and any(task.done() for task in self._tasks):
             raise EventLogError("reading events has ended unexpectedly; the log has the cause")
         return await self._consumer.pending() if self._consumer is not None else 0
+
+    async def at_hand(self) -> set[int] | None:
+        """The sequences of what is handled here, if all that was delivered to whomever and is not done with
+        is among them.
+
+        Otherwise ``None``, which may be a matter of moments: of what is under way to this reader, or of
+        acknowledgements that were not counted yet. An answer is certain: what was handled here during the
+        whole of the question is all that the log counted. Raises :class:`~torpor.errors.EventLogError`.
+        """
+        if self._consumer is None:
+            raise EventLogError("reading events is interrupted")
+        before = set(self._held)
+        outstanding = await self._consumer.outstanding()
+        stayed = {self._held[task].delivery.record.sequence for task in before & self._held.keys()}
+        return stayed if len(stayed) == outstanding else None
+
+    def leased(self) -> bool:
+        """Whether the delivery whose handling asks is surely nobody else's at the moment."""
+        task = asyncio.current_task()
+        held = self._held.get(task) if task is not None else None
+        return held is not None and self._clock.monotonic() < held.until
+
+    def look(self) -> None:
+        """See whether there is room for more."""
+        self._freed.set()
 
     async def revision(self) -> str:
         """The revision of the spec that the consumer was brought to last, by whomever."""
@@ -100,7 +142,7 @@ class Pump:
     async def _read(self) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
-            free = self._parallelism - len(self._held)
+            free = self._room(len(self._held))
             if free <= 0:
                 self._freed.clear()
                 await self._freed.wait()
@@ -119,7 +161,7 @@ class Pump:
             pause_seconds = _FIRST_PAUSE_SECONDS
             for delivery in deliveries:
                 task = asyncio.create_task(self._run(delivery))
-                self._held[task] = delivery
+                self._held[task] = _Held(delivery, self._clock.monotonic() + self._spec.ack_wait_seconds)
                 task.add_done_callback(self._done)
             self._taken.set()
 
@@ -156,11 +198,20 @@ class Pump:
                 self._taken.clear()
                 await self._taken.wait()
             await self._clock.sleep(self._spec.ack_wait_seconds / 3)
-            for delivery in list(self._held.values()):
-                try:
-                    await delivery.extend()
-                except TorporError as error:
-                    _LOG.debug("a delivery could not be extended", extra=self._about(error))
+            try:
+                await self._extend(list(self._held.values()))
+            except TorporError as error:
+                _LOG.debug("deliveries could not be extended", extra=self._about(error))
+
+    async def _extend(self, held: Sequence[_Held]) -> None:
+        now = self._clock.monotonic()
+        renewed = [each for each in held if now < each.until]  # a lease that has run out stays so
+        for each in held:
+            await each.delivery.extend()
+        if self._confirms and self._consumer is not None:
+            await self._consumer.outstanding()  # that it is answered says that the log heard what was before
+        for each in renewed:
+            each.until = now + self._spec.ack_wait_seconds
 
     def _about(self, error: BaseException) -> dict[str, str]:
         return {"stream": self._spec.stream, "consumer": self._spec.name, "error": str(error)}

@@ -22,6 +22,9 @@ ACK_WAIT_SECONDS = 10.0
 """How long after a crash of the dispatcher what it was working on is delivered again."""
 MAX_WAITING = 10_000
 """Most events of a trigger that wait for a retry; then it takes no new ones, which stay in the log."""
+WINDOW = 1000
+"""Most events of a trigger ordered by key that are held in memory: a key that is held up by a retry holds up
+others only once so many wait behind it."""
 _TRACE = ("traceparent", "tracestate")
 
 
@@ -58,12 +61,14 @@ def consumer_spec(route: Route, *, fresh: bool = False) -> ConsumerSpec:
     ``fresh`` says that the broker's stream was made for this, so that whatever it holds came after.
     """
     types = route.matcher.types()
+    spec = route.trigger.spec
+    most = WINDOW if spec.ordering == "key" else MAX_WAITING + spec.parallelism
     return ConsumerSpec(
         stream=names.broker_stream(route.trigger.broker_key),
         name=names.trigger_consumer(route.key),
         keys=(*sorted(names.token(each) for each in types), names.addressed_keys(route.key)) if types else (),
         ack_wait_seconds=ACK_WAIT_SECONDS,
-        max_in_flight=MAX_WAITING + route.trigger.spec.parallelism,
+        max_in_flight=most,
         start="first" if fresh else "next",
         revision=filters_revision(route),
     )

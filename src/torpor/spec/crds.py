@@ -199,7 +199,12 @@ _OBJECT_RULES: dict[str, list[dict[str, str]]] = {
             _shown("self.delivery.deadLetterSink.broker")
             + ", the trigger's own broker, another one was expected\"",
             ".delivery.deadLetterSink.broker",
-        )
+        ),
+        _rule(
+            "!has(self.join) || !has(self.ordering) || self.ordering != 'key'",
+            "\"stands beside 'ordering: key', one of them was expected: a group has no key\"",
+            ".join",
+        ),
     ],
 }
 # Of schedules, what an API server can see; expression and zone are looked up by the controller.

@@ -466,6 +466,8 @@ class TriggerSpec(_Model):
     """Most events under way to the function at once."""
     rate_limit: RateLimit | None = None
     """How often the function is called at most; without it, as often as events come."""
+    ordering: Literal["none", "key"] = "none"
+    """`key`: events with the same `partitionkey` go one at a time, in the order in which they came."""
     join: Join | None = None
     """Joins the parts of a fan-out before they are delivered."""
 
@@ -487,10 +489,18 @@ class TriggerSpec(_Model):
             raise fault(text, inner=("deadLetterSink", "broker"))
         return value
 
+    @field_validator("join")
+    @classmethod
+    def _joins_without_order(cls, value: Join | None, info: ValidationInfo) -> Join | None:
+        if value is not None and info.data.get("ordering") == "key":
+            raise fault("stands beside 'ordering: key', one of them was expected: a group has no key")
+        return value
+
     @property
     def one_worker(self) -> bool:
         """Whether no two processes may deliver for it at the same time."""
-        return self.join is not None or self.rate_limit is not None or self.parallelism == 1
+        exclusive = self.join is not None or self.rate_limit is not None or self.ordering == "key"
+        return exclusive or self.parallelism == 1
 
 
 class Trigger(_Resource):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torpor.binding import WireEvent, decode, encode_batch
 from torpor.errors import BrokenError, EventLogError
@@ -69,6 +69,7 @@ def trigger(
     parallelism: int = 32,
     function: str = "f",
     rate_limit: RateLimit | None = None,
+    ordering: Literal["none", "key"] = "none",
     broker: str = "default",
 ) -> Trigger:
     filters = (Filter(any=tuple(Filter(exact={"type": each}) for each in types)),) if types else ()
@@ -81,6 +82,7 @@ def trigger(
             delivery=delivery or linear(),
             parallelism=parallelism,
             rate_limit=rate_limit,
+            ordering=ordering,
             join=join,
         ),
     )

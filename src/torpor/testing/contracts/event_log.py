@@ -605,6 +605,23 @@ async def pending_counts_what_waits_and_what_is_under_way(rig: Rig) -> None:
 
 
 @_case
+async def outstanding_counts_what_was_delivered_and_not_acknowledged(rig: Rig) -> None:
+    """To whichever reader, and what waits for a retry too; not what was never delivered."""
+    await rig.make()
+    one, two = await rig.open(), await rig.open()
+    await rig.append("1", "2", "3")
+    assert await one.outstanding() == 0
+    [first] = await rig.take(one, 1)
+    assert (await one.outstanding(), await two.outstanding()) == (1, 1)
+    [second] = await rig.take(two, 1)
+    assert (await one.outstanding(), await two.outstanding()) == (2, 2)
+    await second.retry(1000.0)
+    await first.ack()
+    await rig.until_pending(one, 2)
+    assert (await one.outstanding(), await two.outstanding()) == (1, 1)
+
+
+@_case
 async def each_consumer_gets_every_record(rig: Rig) -> None:
     """Consumers are apart."""
     await rig.make()

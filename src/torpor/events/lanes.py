@@ -1,0 +1,110 @@
+"""Which events may be begun, where those of one key go one at a time and in their order. Pure.
+
+An event is known by its sequence in the log. It may be begun when no earlier one of its key can still come,
+which whoever reads the log says by :meth:`Lanes.verify`, and when the one of its key that was begun before is
+done with.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+
+@dataclass(slots=True)
+class _Lane:
+    waiting: list[int] = field(default_factory=list)  # a heap
+    begun: int | None = None
+    """What holds the key: nothing else of it begins before that is done with."""
+    is_back: bool = False
+    """Whether what holds the key was given back to the log, to come again."""
+
+
+class Lanes:
+    """The events at hand, by key; ``parallelism`` bounds how many are called for at once."""
+
+    def __init__(self, parallelism: int) -> None:
+        self._parallelism = parallelism
+        self._lanes: dict[str, _Lane] = {}
+        self._unverified: set[int] = set()
+        self._touched: dict[str, None] = {}
+        self._calls = 0
+
+    @property
+    def calls(self) -> int:
+        """How many events are being called for."""
+        return self._calls
+
+    @property
+    def verified(self) -> bool:
+        """Whether nothing at hand waits for :meth:`verify`."""
+        return not self._unverified
+
+    def add(self, key: str, sequence: int) -> None:
+        """An event has come, the first time or again."""
+        lane = self._lanes.setdefault(key, _Lane())
+        heapq.heappush(lane.waiting, sequence)
+        if not (lane.is_back and lane.begun == sequence):  # what holds the key has nothing before it
+            self._unverified.add(sequence)
+        self._touched[key] = None
+
+    def remove(self, key: str, sequence: int) -> None:
+        """An event that was not begun is not at hand any more."""
+        lane = self._lanes.get(key)
+        if lane is not None and sequence in lane.waiting:
+            lane.waiting.remove(sequence)
+            heapq.heapify(lane.waiting)
+            self._unverified.discard(sequence)
+            self._forget(key, lane)
+
+    def verify(self, sequences: AbstractSet[int]) -> None:
+        """Of these, everything that was delivered before them, and is not done with, is at hand."""
+        self._unverified -= sequences
+        self._touched = dict.fromkeys(self._lanes)
+
+    def begin(self) -> list[int]:
+        """The sequences of the events to begin now."""
+        begun: list[int] = []
+        held: dict[str, None] = {}
+        for key in list(self._touched):
+            if self._calls >= self._parallelism:
+                break
+            del self._touched[key]
+            lane = self._lanes.get(key)
+            if lane is None or not lane.waiting:
+                continue
+            first = lane.waiting[0]
+            if first in self._unverified:
+                held[key] = None
+            elif lane.begun is None or (lane.is_back and lane.begun == first):
+                heapq.heappop(lane.waiting)
+                lane.begun, lane.is_back = first, False
+                self._calls += 1
+                begun.append(first)
+        self._touched |= held
+        return begun
+
+    def rest(self) -> None:
+        """An event that was begun is not called for any more; its key it still holds."""
+        self._calls -= 1
+
+    def finish(self, key: str) -> None:
+        """What holds the key is done with."""
+        lane = self._lanes[key]
+        lane.begun, lane.is_back = None, False
+        self._touched[key] = None
+        self._forget(key, lane)
+
+    def give_back(self, key: str) -> None:
+        """What holds the key comes again, and holds it until then."""
+        self._lanes[key].is_back = True
+        self._touched[key] = None
+
+    def _forget(self, key: str, lane: _Lane) -> None:
+        if not lane.waiting and lane.begun is None:
+            del self._lanes[key]
+            self._touched.pop(key, None)
