@@ -48,7 +48,7 @@ _LONGEST_DURATION = 15
 _LONGEST_TEXT = 1000
 CHECKED_KEYS_DEPTH = 2
 """How deep keys of filters are checked: an API server reckons with lists as long as they may be, and one
-level more costs 13 times what it lets a rule cost. :mod:`torpor.spec.policies` has the rest.
+level more costs 22 times what it lets a rule cost. :mod:`torpor.spec.policies` has the rest.
 """
 _DIALECTS = ("exact", "prefix", "suffix", "sql", "all", "any", "not")
 
