@@ -229,6 +229,7 @@ class Activator:
             request.wait = Wait(now, start)
             if self.spans is not None:
                 self.spans.begin(request, request.wait)
+        request.wait.start = start  # of several, one after another, the last one is what served it
         self._wake(request.function)
 
     def _check(self, request: Request, held: _Held, deadline: float) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torpor.otlp import Attributes, Span, Tracer
 
 _NAME = "cold start"
+# Of very many that wait for one start, the phases of some say it all, and cost the others no time.
+_MOST_DETAILED = 100
 _MOST_WAITS = 500
 # By then it is known how a pod came to run: it is ready.
 _KEPT_SECONDS = 15.0
@@ -40,6 +42,8 @@ class Wait:
         self.until: float | None = None
         self.start = start
         self.span: Span = None
+        self.detailed = False
+        """Whether its phases are told."""
         self.epoch = 0.0
         """What makes of monotonic seconds those since the epoch, the same for all of its spans."""
 
@@ -69,7 +73,9 @@ class ColdStartSpans:
         place = self._tracer.place(wait.span)
         request.headers = [header for header in request.headers if header[0] not in _CONTEXT]
         request.headers += [(name.encode(), value.encode()) for name, value in place.attributes().items()]
-        if wait.span.is_recording():
+        if wait.span.is_recording() and wait.start.traced < _MOST_DETAILED:
+            wait.start.traced += 1
+            wait.detailed = True
             self._waits.append((request.function, place, wait))
 
     def waiting(self, function: str) -> list[Waiting]:
@@ -89,8 +95,9 @@ class ColdStartSpans:
         if span is None or not span.is_recording():
             return
         wait.until = until
-        for phase, began, ended in waited(wait.start, wait.since, until, answered=failure is None):
-            self._tracer.child(span, phase, {}, wait.epoch + began, wait.epoch + ended)
+        if wait.detailed:
+            for phase, began, ended in waited(wait.start, wait.since, until, answered=failure is None):
+                self._tracer.child(span, phase, {}, wait.epoch + began, wait.epoch + ended)
         attributes: Attributes = {} if status is None else {"http.response.status_code": status}
         if failure is None and status is not None and status >= 500:
             failure = str(status)

@@ -27,6 +27,8 @@ class Start:
 
     began: float
     ended: dict[Phase, float] = field(default_factory=dict)
+    traced: int = 0
+    """How many of those that wait for it have its phases in their traces."""
 
     @property
     def last(self) -> float:

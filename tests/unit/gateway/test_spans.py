@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -130,6 +132,50 @@ def test_each_of_those_that_wait_has_its_own_part(trace: Callable[..., Collector
         TRACE_ID: {"cold start": 1.5, "decide": 0.5, "boot": 1.0, "first_byte": 0.0},
         "1" * 32: {"cold start": 1.0, "boot": 1.0, "first_byte": 0.0},
     }
+
+
+def test_who_waits_again_has_waited_all_along(trace: Callable[..., Collector]) -> None:
+    async def check(world: World) -> None:
+        async with instance() as gone, instance() as there:
+            await gone.close()
+            held = world.send(more=[(b"traceparent", SAMPLED)])
+            await world.until_held(1)
+            await start(world, gone.endpoint, ("boot", 1.0))
+            world.starts.reached(KEY, "first_byte", world.clock.monotonic())  # of another, which it served
+            world.activator.publish(KEY, [])
+            await world.until(lambda: len(world.woken) == 2)
+            await start(world, there.endpoint, ("decide", 0.5), ("boot", 2.0))
+            await held
+
+    whole, *phases = trace(check).of(TRACE_ID)
+    since = whole.began
+    assert [(one.name, round(one.began - since, 3), round(one.ended - since, 3)) for one in phases] == [
+        ("decide", 0.0, 1.5),
+        ("boot", 1.5, 3.5),
+        ("first_byte", 3.5, 3.5),
+    ]
+
+
+def test_of_very_many_that_wait_some_are_told_the_phases(trace: Callable[..., Collector]) -> None:
+    waiting: list[int] = []
+
+    async def check(world: World) -> None:
+        async with instance() as there:
+            held = [world.send(more=[(b"traceparent", SAMPLED)]) for _ in range(120)]
+            await world.until_held(120)
+            assert world.activator.spans is not None
+            waiting.append(len(world.activator.spans.waiting(KEY)))
+            await start(world, there.endpoint, ("boot", 1.0))
+            await asyncio.gather(*held)
+            told = world.activator.spans.waiting(KEY)
+            assert {(one.came_seconds, one.answered_seconds) for one in told} == {(1.0, 0.0)}
+            await world.clock.advance(15.0)
+            waiting.append(len(world.activator.spans.waiting(KEY)))
+
+    collector = trace(check)
+    names = Counter(span.name for span in collector.spans)
+    assert names == {"cold start": 120, "boot": 100, "first_byte": 100}
+    assert waiting == [100, 0]
 
 
 def test_a_caller_without_a_trace_begins_one_that_is_handed_on(trace: Callable[..., Collector]) -> None:
