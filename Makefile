@@ -65,6 +65,7 @@ charts: $(STAMP) ## Lint and test the Helm charts, which needs no cluster
 bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
 	$(BIN)/python -m benchmarks.runtime
 	$(BIN)/python -m benchmarks.wake
+	$(BIN)/python -m benchmarks.records
 
 bench-cluster: $(STAMP) ## How long waking takes on a real Kubernetes, beside a bare Deployment (ten minutes)
 	$(BIN)/python -m benchmarks.wake_kubernetes
