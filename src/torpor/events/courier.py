@@ -113,16 +113,19 @@ class Courier:
     async def deliver(self, route: Route, message: Message, delivery: Delivery) -> bool:
         """One attempt. True when the message is done with, which leaves ``delivery`` to be acknowledged.
 
-        False when it was given back to be tried again. Either way it was written down before. Raises
-        :class:`~torpor.errors.EventLogError` or :class:`~torpor.errors.BlobError` when the effect could not
-        be made durable.
+        False when it was given back to be tried again. To acknowledge it is :meth:`acknowledge`'s, which
+        has it written down before. Raises :class:`~torpor.errors.EventLogError` or
+        :class:`~torpor.errors.BlobError` when the effect could not be made durable.
         """
         counts = self._stats.of_sink(route.key) if route.sink else self._stats.of(route.key)
         if delivery.attempt > 1:
             counts.redelivered += 1
-        decision, response = await self._try(route, message, delivery)
+        self.recorder.began()
+        try:
+            decision, response = await self._try(route, message, delivery)
+        finally:
+            self.recorder.ended()
         if isinstance(decision, Delivered):
-            await self.recorder.flush(route.trigger.broker_key)
             counts.delivered += 1
             return True
         counts.failed += 1
@@ -142,6 +145,18 @@ class Courier:
         _LOG.warning("an event becomes a dead letter", extra={**about, "reason": decision.reason})
         await self.bury(route, message, delivery, decision, response.body if response else b"")
         return True
+
+    async def acknowledge(self, route: Route, delivery: Delivery) -> None:
+        """Acknowledge a delivery that is done with, once what happened is written down.
+
+        Where the next one must not be begun before, this waits for it.
+        """
+        broker_key = route.trigger.broker_key
+        if route.trigger.spec.one_worker:
+            await self.recorder.flush(broker_key)
+            await delivery.ack()
+        else:
+            await self.recorder.afterwards(broker_key, delivery.ack)
 
     async def _try(
         self, route: Route, message: Message, delivery: Delivery

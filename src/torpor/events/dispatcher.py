@@ -36,6 +36,7 @@ HOLD_SECONDS = 60.0
 _DEFAULT_TIMEOUT_SECONDS = 300.0
 _HOUSEKEEPING_SECONDS = 60.0
 STOP_GRACE_SECONDS = 5.0
+_DRAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,7 @@ class Dispatcher:
         # Of those that are ending already, with a grace of their own, the shorter one counts.
         await asyncio.gather(*(each.stop(grace_seconds) for each in subscriptions))
         await asyncio.gather(*self._ending)
+        await self.recorder.drain(max(grace_seconds, _DRAIN_SECONDS))
 
     # --- subscriptions --------------------------------------------------------------------------------------
 

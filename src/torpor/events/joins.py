@@ -375,7 +375,7 @@ class JoinSubscription:
             )
             key = self._mark_key(token)
             await self._log.append(names.DONE, [Record(key, uuid.uuid4().hex, mark)])
-        await delivery.ack()
+        await self._done(delivery)
         await self._clear(token)
 
     async def _settle(

@@ -77,7 +77,7 @@ class SinkSubscription:
             await self._put(event, broker, letter_id(delivery.record.key))
         elif not await self._courier.deliver(self.route, message_of(event), delivery):
             return
-        await delivery.ack()
+        await self._courier.acknowledge(self.route, delivery)
 
     async def _put(self, event: WireEvent, broker: str, identity: str) -> None:
         """Have the dead letter in the broker ``broker``, once."""

@@ -139,7 +139,7 @@ class Subscription:
         if not await self._throttle.turn():
             await delivery.retry(0.0)
         elif await self._courier.deliver(self.route, message_of(event), delivery):
-            await delivery.ack()
+            await self._courier.acknowledge(self.route, delivery)
 
 
 class Watched:

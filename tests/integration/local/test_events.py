@@ -187,3 +187,80 @@ def test_events_outlive_the_platform(tmp_path: Path, fan_out: _FanOut) -> None:
     with Running([tmp_path / "functions"], tmp_path / "run") as platform, platform.client() as client:
         again = _FanOut(platform, client, tmp_path / "record.txt")
         again.check()
+
+
+# --- looking into events ------------------------------------------------------------------------------------
+
+PICKY = """
+from pathlib import Path
+
+from torpor import CloudEvent, function
+
+
+@function(emits="order.shipped")
+def ship(event: CloudEvent) -> dict:
+    if not Path("@MENDED@").exists():
+        raise ValueError("the warehouse is closed")
+    return {"id": event.get_id()}
+"""
+SHIP = """\
+apiVersion: torpor.dev/v1alpha1
+kind: Function
+metadata: {name: ship}
+spec:
+  source: {handler: "main:ship"}
+  scaling: {window: 2s, scaleToZeroGracePeriod: 0s}
+---
+apiVersion: torpor.dev/v1alpha1
+kind: Trigger
+metadata: {name: ship}
+spec:
+  filters: [{exact: {type: order.paid}}]
+  subscriber: {function: ship}
+  delivery: {retry: 1, backoffDelay: 10ms}
+---
+apiVersion: torpor.dev/v1alpha1
+kind: Trigger
+metadata: {name: other}
+spec:
+  filters: [{prefix: {type: mail.}}]
+  subscriber: {function: ship}
+"""
+
+
+def _order(event_id: str) -> WireEvent:
+    return WireEvent({"specversion": "1.0", "id": event_id, "source": "/shop", "type": "order.paid"}, None)
+
+
+def test_what_failed_is_explained_and_replayed_after_a_restart(tmp_path: Path) -> None:
+    folder, mended = tmp_path / "functions", tmp_path / "mended"
+    folder.mkdir()
+    (folder / "main.py").write_text(PICKY.replace("@MENDED@", str(mended)))
+    (folder / "function.yaml").write_text(SHIP)
+    with Running([folder], tmp_path / "run") as platform, platform.client() as client:
+        client.send([_order("1"), _order("2")])
+        until(lambda: len(list(client.dead_letters())) == 2, "two dead letters")
+        until(lambda: not client.function("ship").instances, "the function is at rest")
+    with Running([folder], tmp_path / "run") as platform, platform.client() as client:
+        [one] = client.explain("1").items
+        assert [step.what for step in one.steps] == ["accepted", "delivery", "delivery", "dead letter"]
+        assert [step.status for step in one.steps] == [None, 500, 500, None]
+        verdicts = {each.trigger: (each.matches, each.attribute) for each in one.triggers}
+        assert verdicts == {"default/ship": (True, "type"), "default/other": (False, "type")}
+        letter = client.dead_letter(one.dead_letters[0])
+        assert letter.code == 500
+        mended.touch()
+        [outcome] = client.replay([letter.id])
+        assert outcome.outcome == "replayed"
+
+        def answered() -> bool:
+            return len(client.explain("1").items[0].replies) == 1
+
+        until(answered, "a reply to the replayed event")
+        [one] = client.explain("1").items
+        assert one.dead_letters == ()
+        assert one.steps[-1].text == "attempt 1 delivered, with 1 reply"
+        [reply] = client.explain(one.replies[0].id).items
+        assert reply.steps[0].text == "written as a reply at trigger default/ship to event '1'"
+        assert [each.event_id for each in client.dead_letters()] == ["2"]
+        assert client.explain("3").items == ()
