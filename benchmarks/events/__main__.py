@@ -3,8 +3,8 @@
 In one run, one after the other, each several times and the best counts: records of 1 KiB are appended singly,
 with a number of them under way, as an ingress does; then they are delivered and acknowledged singly, as to a
 dispatcher whose functions take no time. The own client publishes durably in the same way, and takes messages
-with acknowledgements (NATS: pull and ack; Kafka: poll and a commit of each batch, which is less: no single one can
-be put off). CPU is that of the process, without the broker.
+with acknowledgements (NATS: pull and ack; Kafka: poll and a commit of each batch, which is less: no single
+one can be put off). CPU is that of the process, without the broker.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from nats.aio.client import Client
 
@@ -125,7 +125,7 @@ async def through_kafka(server: KafkaServer, count: int) -> tuple[Measured, Meas
     admin.create_topics([NewTopic(name, 1, 1)])[name].result()
     producer = Producer({**common, "enable.idempotence": True, "linger.ms": 1})
     consumer = Consumer({**common, "group.id": name, "auto.offset.reset": "earliest"})
-    consumer.subscribe([name])
+    consumer.assign([TopicPartition(name, 0, 0)])
 
     def publish() -> None:
         under_way = 0
