@@ -111,6 +111,7 @@ class KafkaLog:
     async def open(self) -> None:
         """Learn which streams there are."""
         await self._wire.create(self._prefix, 1, self._brokers, _COMPACTED)
+        await self._wire.prepare(self._prefix)
         await self._registry.open()
         self._housekeeper = asyncio.create_task(self._keep_house())
 

@@ -159,8 +159,16 @@ class KafkaConsumer:
     async def pending(self) -> int:
         """How many records wait to be delivered or acknowledged."""
         durable, index = self._durable(), self._stream.index
-        held = sum(1 for sequence in durable.held if sequence >= index.end or index.holds(sequence))
-        return index.count(durable.spec.keys, durable.next) + held
+        return index.count(durable.spec.keys, durable.next) + self._held(durable)
+
+    async def outstanding(self) -> int:
+        """How many records were delivered, to whomever, and are neither acknowledged nor removed."""
+        await self._stream.sync_journal()
+        return self._held(self._durable())
+
+    def _held(self, durable: Durable) -> int:
+        index = self._stream.index
+        return sum(1 for sequence in durable.held if sequence >= index.end or index.holds(sequence))
 
     async def revision(self) -> str:
         """The revision of the spec that the durable consumer was brought to last."""

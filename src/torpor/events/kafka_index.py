@@ -2,8 +2,8 @@
 
 Every process reads a stream's messages in the same order and applies the same rules with the broker's time,
 so all agree on which record of an identity was the first, which guard held, and what was removed. The
-records themselves stay in Kafka: here a record is some 40 bytes, and an identity inside the duplicate window
-some 150.
+records themselves stay in Kafka: here a record is some 60 bytes, and an identity inside the duplicate window
+some 200.
 """
 
 from __future__ import annotations

@@ -112,7 +112,11 @@ class Stream:
         for sequence, at, record in carried:
             self.index.carry(sequence, at, record.key, record.identity, codec.size_bytes(record))
         try:
-            await asyncio.gather(self._records.open(start), self._entries.open(self.journal.end))
+            await asyncio.gather(
+                self._records.open(start),
+                self._entries.open(self.journal.end),
+                self._wire.prepare(self.topic),
+            )
         except BaseException:
             await self.close(EventLogError(f"stream {self.name!r} can't be read"))
             raise

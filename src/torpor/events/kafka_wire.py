@@ -172,9 +172,16 @@ class Wire:
     def follow(self, topic: str, partition: int, start: int, take: Callable[[list[Message]], None]) -> None:
         """Have ``take`` called for all messages from the offset ``start`` on, errors among them."""
         self._sinks[topic, partition] = take
-        self._orders.append(
-            lambda: self._follower.incremental_assign([TopicPartition(topic, partition, start)])
-        )
+        self._orders.append(lambda: self._assign(TopicPartition(topic, partition, start)))
+
+    def _assign(self, place: TopicPartition) -> None:
+        with contextlib.suppress(KafkaException):  # it is asked again, once a second
+            self._follower.list_topics(place.topic, timeout=_ATTEMPT_SECONDS)
+        self._follower.incremental_assign([place])
+
+    async def prepare(self, topic: str) -> None:
+        """Have the producer know a topic, which else waits for a second with what it is to send at first."""
+        await self.call(lambda: self._producer.list_topics(topic, timeout=self._patience_seconds))
 
     def unfollow(self, topic: str, partition: int) -> None:
         """The contrary of :meth:`follow`."""

@@ -39,11 +39,14 @@ class Running:
         folder: Path,
         *,
         port: int = 0,
+        broker: str = "nats",
+        start_seconds: float = PATIENCE_SECONDS,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._arguments = ["up", "-o", "json", "--port", str(port), "--data", str(folder / "data")]
-        self._arguments += map(str, paths)
+        self._arguments += ["--broker", broker, *map(str, paths)]
         self._environment = environment
+        self._start_seconds = start_seconds
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -70,7 +73,7 @@ class Running:
         self._reader = threading.Thread(target=self._read, name="news of the platform", daemon=True)
         self._reader.start()
         try:
-            self.url = self.wait_for("ready")["subject"]
+            self.url = self.wait_for("ready", within_seconds=self._start_seconds)["subject"]
         except BaseException:
             self.stop()
             raise
@@ -94,10 +97,18 @@ class Running:
         """A new client of its REST API."""
         return Client(self.url)
 
-    def wait_for(self, news: str, subject: str = ".*", text: str = ".*", *, after: int = 0) -> dict[str, str]:
+    def wait_for(
+        self,
+        news: str,
+        subject: str = ".*",
+        text: str = ".*",
+        *,
+        after: int = 0,
+        within_seconds: float = PATIENCE_SECONDS,
+    ) -> dict[str, str]:
         """The first news of that kind whose subject and text match; ``after`` skips so many of the first.
 
-        Raises :class:`~torpor.errors.StartError` when the platform ends before, or none comes in a minute.
+        Raises :class:`~torpor.errors.StartError` when the platform ends before, or none comes in that time.
         """
 
         def found() -> dict[str, str] | None:
@@ -111,7 +122,7 @@ class Running:
             return None
 
         with self._changed:
-            self._changed.wait_for(lambda: found() or self._ended, PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: found() or self._ended, within_seconds)
             document = found()
         if document is None:
             told = "\n".join(f"{one['news']} {one['subject']}: {one['text']}" for one in self.news)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ import pytest
 
 from tests.integration.local.conftest import until
 from torpor.binding import WireEvent
+from torpor.events.kafka_server import install
+from torpor.settings import PlatformSettings
 from torpor.testing.running import Running
 
 if TYPE_CHECKING:
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from torpor.api.client import Client
 
 PARTS = 120
+START_SECONDS = 240.0  # a Kafka takes its time
 CODE = """
 import asyncio
 import os
@@ -121,7 +125,16 @@ class _FanOut:
 
 
 @pytest.fixture
-def fan_out(tmp_path: Path) -> Iterator[_FanOut]:
+def broker(request: pytest.FixtureRequest) -> str:
+    """NATS, unless the test says otherwise."""
+    name = str(getattr(request, "param", "nats"))
+    if name == "kafka":
+        asyncio.run(install(PlatformSettings.from_environment().cache_dir))
+    return name
+
+
+@pytest.fixture
+def fan_out(tmp_path: Path, broker: str) -> Iterator[_FanOut]:
     folder, record = tmp_path / "functions", tmp_path / "record.txt"
     folder.mkdir()
     (folder / "main.py").write_text(CODE)
@@ -129,10 +142,14 @@ def fan_out(tmp_path: Path) -> Iterator[_FanOut]:
         FUNCTION.format(name=name, type=type_, record=record, join=join) for name, type_, join in STEPS
     ]
     (folder / "function.yaml").write_text("---\n".join(documents))
-    with Running([folder], tmp_path / "run") as platform, platform.client() as client:
+    with (
+        Running([folder], tmp_path / "run", broker=broker, start_seconds=START_SECONDS) as platform,
+        platform.client() as client,
+    ):
         yield _FanOut(platform, client, record)
 
 
+@pytest.mark.parametrize("broker", ["nats", "kafka"], indirect=True)
 def test_a_fan_out_is_split_worked_on_and_joined(fan_out: _FanOut) -> None:
     fan_out.start()
     fan_out.check()
@@ -179,12 +196,14 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed(
     fan_out.check()
 
 
-def test_events_outlive_the_platform(tmp_path: Path, fan_out: _FanOut) -> None:
+@pytest.mark.parametrize("broker", ["nats", "kafka"], indirect=True)
+def test_events_outlive_the_platform(tmp_path: Path, fan_out: _FanOut, broker: str) -> None:
     fan_out.start()
     fan_out.in_the_middle()
     os.kill(fan_out.platform.pid, signal.SIGKILL)
     until(lambda: not fan_out.platform.census.left(), "no process left")
-    with Running([tmp_path / "functions"], tmp_path / "run") as platform, platform.client() as client:
+    running = Running([tmp_path / "functions"], tmp_path / "run", broker=broker, start_seconds=START_SECONDS)
+    with running as platform, platform.client() as client:
         again = _FanOut(platform, client, tmp_path / "record.txt")
         again.check()
 

@@ -430,6 +430,71 @@ async def a_consumer_gets_only_its_keys(rig: Rig) -> None:
 
 
 @_case
+async def few_records_among_many_are_found(rig: Rig) -> None:
+    """What does not match costs no place and holds nothing up."""
+    await rig.make()
+    consumer = await rig.open(keys=("rare",), max_in_flight=2)
+    for start in range(3):
+        await rig.append(*(f"{start}/{number}" for number in range(500)), key="common")
+        await rig.append(f"rare {start}", key="rare")
+    assert await consumer.pending() == 3
+    for start in range(3):
+        [delivery] = await rig.take(consumer, 1)
+        assert delivery.record.event.id == f"rare {start}"
+        await delivery.ack()
+    await rig.until_pending(consumer, 0)
+
+
+@_case
+async def a_backlog_is_delivered_in_its_order(rig: Rig) -> None:
+    """Once each, however it is fetched."""
+    await rig.make()
+    ids = [str(number) for number in range(600)]
+    await rig.append(*ids)
+    consumer = await rig.open(max_in_flight=50)
+    taken: list[str] = []
+    while len(taken) < len(ids):
+        deliveries = await rig.soon(consumer.fetch(1 + len(taken) % 7))
+        for delivery in deliveries:
+            assert delivery.attempt == 1
+            taken.append(delivery.record.event.id)
+            await delivery.ack()
+    assert taken == ids
+    await rig.until_pending(consumer, 0)
+
+
+@_case
+async def attempts_are_counted_for_each_record_and_consumer(rig: Rig) -> None:
+    """A retry of one is none of another."""
+    await rig.make()
+    one, other = await rig.open("trigger.a.one"), await rig.open("trigger.a.other")
+    await rig.append("1", "2")
+    first, second = await rig.take(one, 2)
+    await first.retry(0.0)
+    [again] = await rig.take(one, 1)
+    assert (again.record.event.id, again.attempt) == ("1", 2)
+    await second.retry(0.0)
+    [again] = await rig.take(one, 1)
+    assert (again.record.event.id, again.attempt) == ("2", 2)
+    assert [each.attempt for each in await rig.take(other, 2)] == [1, 1]
+
+
+@_case
+async def what_comes_while_many_wait_reaches_each_once(rig: Rig) -> None:
+    """Ten readers of a consumer, and a record at a time."""
+    await rig.make()
+    readers = [await rig.open() for _ in range(10)]
+    fetching = [asyncio.ensure_future(reader.fetch(1)) for reader in readers]
+    await rig.time.settle()
+    await rig.append(*map(str, range(10)))
+    taken = [delivery for fetched in await rig.soon(asyncio.gather(*fetching)) for delivery in fetched]
+    assert sorted(each.record.event.id for each in taken) == [str(number) for number in range(10)]
+    for delivery in taken:
+        await delivery.ack()
+    await rig.until_pending(readers[0], 0)
+
+
+@_case
 async def new_keys_hold_from_then_on(rig: Rig) -> None:
     """A consumer keeps its place when its keys change."""
     await rig.make()

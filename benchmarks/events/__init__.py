@@ -1,0 +1,1 @@
+"""Event logs beside their brokers' own clients."""
