@@ -14,6 +14,7 @@ import orjson
 
 CONTENT_TYPE = b"application/problem+json"
 _BASE = "https://torpor.dev/problems/"
+_MAX_DETAIL = 300
 
 
 class ProblemType(Enum):
@@ -100,3 +101,14 @@ class Problem:
         if self.retry_after_seconds is not None:
             headers.append((b"retry-after", b"%d" % self.retry_after_seconds))
         return headers
+
+
+def detail_of(content_type: bytes | None, body: bytes) -> str:
+    """What a problem document says of what was wrong, at most 300 characters; nothing if ``body`` is none."""
+    if content_type is None or content_type.partition(b";")[0].strip().lower() != CONTENT_TYPE:
+        return ""
+    try:
+        detail = orjson.loads(body)["detail"]
+    except (orjson.JSONDecodeError, TypeError, LookupError):
+        return ""
+    return detail[:_MAX_DETAIL] if isinstance(detail, str) else ""

@@ -34,6 +34,7 @@ from torpor.events.delivery import (
 from torpor.events.log import Delivery, EventLog, Record
 from torpor.events.records import Attempt, died, taken_in, tried
 from torpor.events.replies import hops, replies
+from torpor.problems import detail_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -229,7 +230,8 @@ class Courier:
             return None, NoAnswer(f"the function did not answer: {error}")
         asked = response.header(b"retry-after")
         wait = parse_retry_after(asked, self._clock.now()) if asked is not None else None
-        return response, Answer(response.status, wait)
+        detail = detail_of(response.header(b"content-type"), response.body)
+        return response, Answer(response.status, wait, detail)
 
     async def _publish(self, route: Route, message: Message, response: Response) -> DeadLetter | int:
         """Append the replies, all or none, and say how many they are; or why they never can be appended."""

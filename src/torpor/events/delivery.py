@@ -23,10 +23,11 @@ _AGAIN = frozenset({404, 408, 409, 429})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A receiver's HTTP answer."""
+    """A receiver's HTTP answer; ``detail`` is what it said of what was wrong."""
 
     status: int
     retry_after_seconds: float | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +100,16 @@ def decide(
         if 200 <= outcome.status < 300:
             return Delivered()
         reason, code = f"the function answered {outcome.status}", outcome.status
+        detail = f": {outcome.detail}" if outcome.detail else ""
         if not _is_retried(outcome.status):
-            return DeadLetter(f"{reason}, which is final", code)
+            return DeadLetter(f"{reason}, which is final{detail}", code)
         asked = outcome.retry_after_seconds or 0.0
     else:
-        reason, code, asked = outcome.reason, None, 0.0
+        reason, code, asked, detail = outcome.reason, None, 0.0, ""
     if attempt > len(schedule.delays_seconds):
-        return DeadLetter(f"{reason}, at attempt {attempt}, the last", code)
+        return DeadLetter(f"{reason}, at attempt {attempt}, the last{detail}", code)
     wait = max(schedule.delays_seconds[attempt - 1], min(asked, schedule.retry_after_max_seconds))
-    return Retry(wait * (1 + schedule.jitter * _spread(identity, attempt)), reason)
+    return Retry(wait * (1 + schedule.jitter * _spread(identity, attempt)), f"{reason}{detail}")
 
 
 def _spread(identity: str, attempt: int) -> float:

@@ -19,6 +19,7 @@ from torpor.events.delivery import (
     parse_retry_after,
     schedule,
 )
+from torpor.problems import detail_of
 from torpor.spec.models import Delivery
 
 DELAYS = (1.0, 2.0, 4.0)
@@ -153,3 +154,30 @@ def test_jitter_spreads_events_and_attempts() -> None:
         for tenth in range(10):
             inside = sum(10.0 + tenth <= wait < 11.0 + tenth for wait in waits)
             assert 50 <= inside <= 150
+
+
+def test_what_the_receiver_says_is_in_the_reason() -> None:
+    final = decide(SCHEDULE, 1, Answer(422, detail="there is nobody of that name"))
+    assert final == DeadLetter("the function answered 422, which is final: there is nobody of that name", 422)
+    last = decide(SCHEDULE, 4, Answer(503, detail="closed"))
+    assert last == DeadLetter("the function answered 503, at attempt 4, the last: closed", 503)
+    again = decide(SCHEDULE, 1, Answer(503, detail="closed"))
+    assert isinstance(again, Retry)
+    assert again.reason == "the function answered 503: closed"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "detail"),
+    [
+        (b"application/problem+json", b'{"detail": "so it is"}', "so it is"),
+        (b"Application/Problem+JSON; charset=utf-8", b'{"detail": "so it is"}', "so it is"),
+        (b"application/json", b'{"detail": "so it is"}', ""),
+        (b"application/problem+json", b'{"detail": 7}', ""),
+        (b"application/problem+json", b"[]", ""),
+        (b"application/problem+json", b"{", ""),
+        (b"application/problem+json", b'{"detail": "' + b"x" * 999 + b'"}', "x" * 300),
+        (None, b'{"detail": "so it is"}', ""),
+    ],
+)
+def test_a_problem_document_says_what_was_wrong(content_type: bytes | None, body: bytes, detail: str) -> None:
+    assert detail_of(content_type, body) == detail
