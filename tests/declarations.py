@@ -164,6 +164,10 @@ TRIGGER_FAULTS = [
     Wrong("delivery: {retryAfterMax: 2h}", "6: spec.delivery.retryAfterMax: is '2h', 0s to 1h was expected"),
     Wrong("ordering: type", "6: spec.ordering: is 'type', 'none' or 'key' was expected"),
     Wrong("ordering: key\n  join: {}", "7: spec.join: stands beside 'ordering: key', one of them was expected: a group has no key"),
+    Wrong("batch: {size: 1}", "6: spec.batch.size: is 1, at least 2 was expected"),
+    Wrong("batch: {wait: 6m}", "6: spec.batch.wait: is '6m', 1ms to 5m was expected"),
+    Wrong("ordering: key\n  batch: {}", "7: spec.batch: stands beside 'ordering: key', one of them was expected: a key has one event at once"),
+    Wrong("batch: {}\n  join: {}", "7: spec.join: stands beside 'batch', one of them was expected: a group is one call already"),
     Wrong("rateLimit: {}", "6: spec.rateLimit.events: is missing, it has to be given"),
     Wrong("rateLimit: {events: 0}", "6: spec.rateLimit.events: is 0, at least 1 was expected"),
     Wrong("rateLimit: {events: 5, per: 10ms}", "6: spec.rateLimit.per: is '10ms', 100ms to 24h was expected"),
@@ -265,6 +269,7 @@ RIGHT_TRIGGERS = [
     "{subscriber: {function: f}, filters: [{sql: \"type = 'a' AND subject LIKE 'b%'\"}, {exact: {'data.a\\\\.b.0': c}}]}",
     "{subscriber: {function: f}, join: {timeout: 168h, onTimeout: partial}, delivery: {retry: 0, timeout: 1ms, backoffPolicy: linear}}",
     "{subscriber: {function: f}, ordering: none, join: {}}",
+    "{subscriber: {function: f}, ordering: none, batch: {size: 1000, wait: 1ms}, rateLimit: {events: 1}}",
     "{subscriber: {function: f}, ordering: key, rateLimit: {events: 100000}, delivery: {retryAfterMax: 0s, deadLetterSink: {function: f}}}",
     "{subscriber: {function: f}, broker: b, delivery: {deadLetterSink: {broker: default}}, rateLimit: {events: 1, per: 24h}}",
 ]

@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
     from torpor.runtime.context import Context
     from torpor.runtime.declare import function
+    from torpor.runtime.partial import Failed
     from torpor.runtime.refusals import RejectError, RetryError
 
-__all__ = ["CloudEvent", "Context", "RejectError", "RetryError", "function"]
+__all__ = ["CloudEvent", "Context", "Failed", "RejectError", "RetryError", "function"]
 
 _HOMES = {
     "CloudEvent": "cloudevents.core.v1.event",
     "Context": "torpor.runtime.context",
+    "Failed": "torpor.runtime.partial",
     "RejectError": "torpor.runtime.refusals",
     "RetryError": "torpor.runtime.refusals",
     "function": "torpor.runtime.declare",

@@ -21,7 +21,7 @@ from torpor.controller.schedules import ScheduleReconciler
 from torpor.controller.spans import PodStartSpans
 from torpor.controller.status import is_ready
 from torpor.controller.telemetry import ControllerMetrics, InstanceFigures, Sight
-from torpor.controller.triggers import TriggerReconciler, functions_of, has_sink_broker
+from torpor.controller.triggers import TriggerReconciler, naming, sinking
 from torpor.controller.world import World, function_key
 from torpor.providers.kubernetes import resources
 from torpor.providers.kubernetes.leader import Leader
@@ -96,18 +96,14 @@ class Controller:
 
         def changed(key: str) -> None:
             functions.add(key)
-            for name, trigger in world.triggers.items.items():
-                if key in functions_of(trigger):
-                    triggers.add(name)
+            for name in naming(key, world.triggers.items):
+                triggers.add(name)
             if key not in world.functions.items:
                 metrics.starts.forget(key)
 
         def trigger_changed(key: str) -> None:
-            triggers.add(key)
-            # The broker that it reads may be where others put dead letters, and came or went with it.
-            for name, trigger in world.triggers.items.items():
-                if name != key and has_sink_broker(trigger):
-                    triggers.add(name)
+            for name in (key, *sinking(world.triggers.items)):
+                triggers.add(name)
 
         pods = PodStarts(metrics.starts.observe, started)
         world = World(

@@ -12,7 +12,7 @@ from torpor.providers.kubernetes import resources
 from torpor.spec.objects import trigger_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torpor.clock import Clock
     from torpor.controller.events import Recorder
@@ -62,19 +62,31 @@ class TriggerReconciler:
         return None
 
 
-def functions_of(item: Object) -> Iterator[str]:
+def naming(function: str, triggers: Mapping[str, Object]) -> list[str]:
+    """The keys of those of ``triggers`` that name the function of that key."""
+    return [name for name, item in triggers.items() if function in _functions_of(item)]
+
+
+def sinking(triggers: Mapping[str, Object]) -> list[str]:
+    """The keys of those of ``triggers`` that put dead letters into a broker.
+
+    It comes and goes with the triggers that read it.
+    """
+    return [name for name, item in triggers.items() if "broker" in _sink_of(item)]
+
+
+def _functions_of(item: Object) -> Iterator[str]:
     """Keys of the functions that a Trigger, however wrong, names."""
-    spec, namespace = item.get("spec") or {}, item["metadata"]["namespace"]
-    sink = (spec.get("delivery") or {}).get("deadLetterSink") or {}
-    for name in ((spec.get("subscriber") or {}).get("function"), sink.get("function")):
+    subscriber = (item.get("spec") or {}).get("subscriber") or {}
+    namespace = item["metadata"]["namespace"]
+    for name in (subscriber.get("function"), _sink_of(item).get("function")):
         if name is not None:
             yield f"{namespace}/{name}"
 
 
-def has_sink_broker(item: Object) -> bool:
-    """Whether a Trigger's dead letters go into a broker, which is there by the triggers that read it."""
-    sink = ((item.get("spec") or {}).get("delivery") or {}).get("deadLetterSink") or {}
-    return "broker" in sink
+def _sink_of(item: Object) -> Object:
+    sink: Object = ((item.get("spec") or {}).get("delivery") or {}).get("deadLetterSink") or {}
+    return sink
 
 
 def _broker_of(item: Object) -> str:

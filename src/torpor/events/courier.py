@@ -7,6 +7,7 @@ their source and id give.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from torpor.spec.models import Trigger
 
 _LOG = logging.getLogger("torpor.events")
-_PREFER = (b"prefer", b"reply")
+PREFER = (b"prefer", b"reply")
 """Knative's data plane contract: that a reply is welcome."""
 _ENDS = {Delivered: "delivered", Retry: "retried", DeadLetter: "given up"}
 
@@ -189,6 +190,19 @@ class Courier:
         self.recorder.add(route.trigger.broker_key, [line])
         return decision, response
 
+    def through(self, sender: Sender) -> Courier:
+        """The same courier, but that it calls functions by ``sender``."""
+        other = copy.copy(self)
+        other._sender = sender  # noqa: SLF001 - it is of this class
+        return other
+
+    async def write_replies(self, route: Route, message: Message, response: Response) -> bool:
+        """Append the replies in ``response``; ``False`` where they never can be.
+
+        Raises :class:`~torpor.errors.EventLogError` or :class:`~torpor.errors.BlobError`.
+        """
+        return not isinstance(await self._publish(route, message, response), DeadLetter)
+
     async def bury(
         self, route: Route, message: Message, delivery: Delivery, why: DeadLetter, data: bytes = b""
     ) -> None:
@@ -221,7 +235,7 @@ class Courier:
     async def _attempt(
         self, route: Route, message: Message, attempt: int
     ) -> tuple[Response | None, Answer | NoAnswer]:
-        headers = [*message.headers, _PREFER, (b"torpor-attempt", b"%d" % attempt)]
+        headers = [*message.headers, PREFER, (b"torpor-attempt", b"%d" % attempt)]
         try:
             response = await self._sender.send(
                 route.trigger.function_key, headers, message.body, route.timeout_seconds

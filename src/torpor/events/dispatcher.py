@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torpor.clock import cancel
 from torpor.errors import TorporError
 from torpor.events import names
+from torpor.events.batches import BatchSubscription
 from torpor.events.claims import Claims
 from torpor.events.courier import Courier, Route
 from torpor.events.delivery import schedule
@@ -109,6 +110,7 @@ class Dispatcher:
         self._claims = claims or Claims(None)
         self.stats = stats or Stats()
         self._retention = retention or Retention()
+        self._sender = sender
         self.recorder = recorder or Recorder(log, clock, self.stats, "events")
         self._courier = Courier(log, sender, clock, self._claims, self.stats, self.recorder)
         self._shared = shared
@@ -289,6 +291,10 @@ class Dispatcher:
         if route.trigger.spec.ordering == "key":
             return OrderedSubscription(
                 route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh
+            )
+        if route.trigger.spec.batch is not None:
+            return BatchSubscription(
+                route, self._log, self._clock, self._courier, self._sender, shared=self._shared, fresh=fresh
             )
         if not joins:
             return Subscription(

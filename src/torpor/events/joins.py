@@ -127,7 +127,7 @@ class JoinSubscription:
     @property
     def busy(self) -> int:
         """How many parts and groups are being handled."""
-        return self._parts.busy + self._endings.busy
+        return self._parts.busy + self._endings.busy - self._throttle.waiting
 
     async def start(self) -> None:
         """Take up the groups that the log holds, and begin; from then on no event passes the trigger by."""

@@ -76,8 +76,8 @@ class OrderedSubscription:
 
     @property
     def busy(self) -> int:
-        """How many calls are under way."""
-        return self._lanes.calls
+        """How many calls are under way; one that waits for its turn is not yet."""
+        return self._lanes.calls - self._throttle.waiting
 
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""
@@ -152,7 +152,7 @@ class OrderedSubscription:
                 self._lanes.rest()
                 self._begin()
             if done:
-                await delivery.ack()
+                await self._courier.acknowledge(self.route, delivery)
             elif self._ended.is_set() or attempt.delay_seconds is not None:
                 await sleep_or(self._clock, attempt.delay_seconds or 0.0, self._ended.wait())
                 await delivery.retry(0.0)

@@ -38,22 +38,24 @@ _NOTHING_START: dict[str, Any] = {"type": "http.response.start", "status": 204, 
 _NOTHING_BODY: dict[str, Any] = {"type": "http.response.body", "body": b""}
 
 
-def nothing(outcome: str) -> Answer:
-    """204: all went well, and there is nothing to say."""
+def nothing(outcome: str, headers: Headers | None = None) -> Answer:
+    """204: all went well, and there is nothing to say but ``headers``."""
+    if headers:
+        return Answer({**_NOTHING_START, "headers": headers}, _NOTHING_BODY, outcome)
     return Answer(_NOTHING_START, _NOTHING_BODY, outcome)
 
 
-def event(reply: WireEvent, outcome: str) -> Answer:
-    """One event, in binary mode."""
+def event(reply: WireEvent, outcome: str, more: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    """One event, in binary mode; ``more`` headers go with it."""
     headers, body = encode_binary(reply)
-    return answer(200, headers, body, outcome)
+    return answer(200, [*headers, *more], body, outcome)
 
 
-def batch(replies: Sequence[WireEvent], outcome: str) -> Answer:
-    """Events that are taken in all together or not at all."""
+def batch(replies: Sequence[WireEvent], outcome: str, more: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    """Events that are taken in all together or not at all; ``more`` headers go with them."""
     if not replies:
-        return nothing(outcome)
-    return answer(200, [(b"content-type", BATCH)], encode_batch(replies), outcome)
+        return nothing(outcome, list(more))
+    return answer(200, [(b"content-type", BATCH), *more], encode_batch(replies), outcome)
 
 
 def problem(

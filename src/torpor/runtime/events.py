@@ -6,11 +6,12 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_batch, decode_binary, decode_structured
-from torpor.runtime import answers, bodies, metrics, replies
+from torpor.runtime import answers, bodies, metrics, partial, replies
 from torpor.runtime.inputs import loader
 from torpor.runtime.invoke import invoker
 
 if TYPE_CHECKING:
+    from torpor.binding import Headers
     from torpor.runtime.answers import Answer
     from torpor.runtime.calls import Call
     from torpor.runtime.plan import Plan
@@ -53,6 +54,9 @@ class Events:
         result = await self.invoke([argument] if self._many else argument, call)
         if result is None:
             return _NOTHING
+        if self._many:
+            _, positions = partial.split(result if self.plan.yields else [result])
+            partial.header(positions, [event], understood=False)
         return self._reply(result, replies.cause_of(event, self.maker, call.trace.attributes()))
 
     async def _serve_batch(self, call: Call, receive: Any, body: bytes) -> Answer:
@@ -61,30 +65,53 @@ class Events:
             return _NOTHING
         call.events = events
         await self._runtime.enter(call, receive)
+        partly = call.headers.get(partial.ASKS) == partial.PARTIAL
         if not self._many:
-            return answers.batch(await self._each(call), metrics.OK)
+            followed, failed = await self._each(call, partly=partly)
+            return answers.batch(followed, metrics.OK, partial.header(failed, events, understood=partly))
         cause = replies.cause_of_batch(events, self.maker, call.trace.attributes())
         result = await self.invoke([await self.argument(event) for event in events], call)
-        return _NOTHING if result is None else self._reply(result, cause)
+        if result is None:
+            return _NOTHING
+        values, positions = partial.split(result if self.plan.yields else [result])
+        named = partial.header(positions, events, understood=partly)
+        if not values:
+            return answers.nothing(metrics.OK, named)
+        return self._reply(values if self.plan.yields else values[0], cause, named)
 
-    async def _each(self, call: Call) -> list[WireEvent]:
-        """Replies to a batch of a handler for one event, which is called for each in turn."""
+    async def _each(self, call: Call, *, partly: bool) -> tuple[list[WireEvent], list[int]]:
+        """Replies to a batch of a handler for one event, which is called for each in turn.
+
+        With ``partly``, the positions of events that it failed with come beside them; else a failure is one
+        of all.
+        """
         followed: list[WireEvent] = []
-        for event in call.events:
-            result = await self.invoke(await self.argument(event), call)
-            if result is None:
-                continue
-            cause = replies.cause_of(event, self.maker, call.trace.attributes())
-            if self.plan.yields:
-                followed += replies.many(result, cause, self.maker, replies.now())
-            else:
-                followed.append(replies.single(result, cause, self.maker, replies.now()))
-        return followed
+        failed: list[int] = []
+        for index, event in enumerate(call.events):
+            try:
+                followed += await self._replies_to(event, call)
+            except Exception as error:  # whatever an author's code raises is of this event alone
+                if not partly:
+                    raise
+                self._runtime.note(error)
+                failed.append(index)
+        return followed, failed
 
-    def _reply(self, result: Any, cause: replies.Cause) -> Answer:
+    async def _replies_to(self, event: WireEvent, call: Call) -> list[WireEvent]:
+        result = await self.invoke(await self.argument(event), call)
+        if result is None:
+            return []
+        cause = replies.cause_of(event, self.maker, call.trace.attributes())
         if self.plan.yields:
-            return answers.batch(replies.many(result, cause, self.maker, replies.now()), metrics.OK)
-        return answers.event(replies.single(result, cause, self.maker, replies.now()), metrics.OK)
+            return replies.many(result, cause, self.maker, replies.now())
+        return [replies.single(result, cause, self.maker, replies.now())]
+
+    def _reply(self, result: Any, cause: replies.Cause, headers: Headers | None = None) -> Answer:
+        if self.plan.yields:
+            events = replies.many(result, cause, self.maker, replies.now())
+            return answers.batch(events, metrics.OK, headers or [])
+        reply = replies.single(result, cause, self.maker, replies.now())
+        return answers.event(reply, metrics.OK, headers or [])
 
     async def argument(self, event: WireEvent) -> Any:
         """What the handler gets for ``event``, with its data fetched if it was checked in as a blob."""

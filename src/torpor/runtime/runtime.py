@@ -184,11 +184,23 @@ class Runtime:
             _LOG.error("the handler's reply can't be sent: %s", error)
             detail = f"What the handler of '{self.name}' gave back can't be sent; its log says why."
             return answers.problem(ProblemType.INVALID_REPLY, detail, call.request_id, metrics.INVALID_REPLY)
+        self._note_failed(error)
+        detail = f"The handler of '{self.name}' raised an error; its log has the rest."
+        return answers.problem(ProblemType.HANDLER_FAILED, detail, call.request_id, metrics.FAILED)
+
+    def note(self, error: Exception) -> None:
+        """A handler raised ``error``, which is not the answer to the whole call."""
+        if isinstance(error, RejectError | RetryError):
+            self._note_declined(error)
+        elif isinstance(error, RefusalError | MalformedEventError | InvalidReplyError):
+            _LOG.warning("an event of a batch could not be handled: %s", error)
+        else:
+            self._note_failed(error)
+
+    def _note_failed(self, error: BaseException) -> None:
         if self.on_failure is not None:
             self.on_failure(error)
         _LOG.error("the handler failed: %s", _said(error), exc_info=error)
-        detail = f"The handler of '{self.name}' raised an error; its log has the rest."
-        return answers.problem(ProblemType.HANDLER_FAILED, detail, call.request_id, metrics.FAILED)
 
     def _note_declined(self, error: RejectError | RetryError) -> None:
         if self.on_failure is not None:

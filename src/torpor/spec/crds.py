@@ -205,6 +205,16 @@ _OBJECT_RULES: dict[str, list[dict[str, str]]] = {
             "\"stands beside 'ordering: key', one of them was expected: a group has no key\"",
             ".join",
         ),
+        _rule(
+            "!has(self.batch) || !has(self.ordering) || self.ordering != 'key'",
+            "\"stands beside 'ordering: key', one of them was expected: a key has one event at once\"",
+            ".batch",
+        ),
+        _rule(
+            "!has(self.join) || !has(self.batch)",
+            "\"stands beside 'batch', one of them was expected: a group is one call already\"",
+            ".join",
+        ),
     ],
 }
 # Of schedules, what an API server can see; expression and zone are looked up by the controller.

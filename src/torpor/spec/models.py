@@ -435,6 +435,15 @@ class RateLimit(_Model):
     """In how much time."""
 
 
+class Batch(_Model):
+    """Several events in one call, as `application/cloudevents-batch+json`; each keeps attempts of its own."""
+
+    size: Whole = Field(100, ge=2, le=1000)
+    """Most events of one call."""
+    wait_seconds: Annotated[float, *duration(0.001, 300)] = Field(1.0, alias="wait")
+    """How long the first one waits for others."""
+
+
 class Join(_Model):
     """Holds the parts of a fan-out back until all are there, and delivers them as one batch."""
 
@@ -468,6 +477,8 @@ class TriggerSpec(_Model):
     """How often the function is called at most; without it, as often as events come."""
     ordering: Literal["none", "key"] = "none"
     """`key`: events with the same `partitionkey` go one at a time, in the order in which they came."""
+    batch: Batch | None = None
+    """Calls the function with several events at once."""
     join: Join | None = None
     """Joins the parts of a fan-out before they are delivered."""
 
@@ -487,6 +498,22 @@ class TriggerSpec(_Model):
         if sink is not None and sink.broker is not None and sink.broker == info.data.get("broker"):
             text = f"is '{sink.broker}', the trigger's own broker, another one was expected"
             raise fault(text, inner=("deadLetterSink", "broker"))
+        return value
+
+    @field_validator("batch")
+    @classmethod
+    def _batches_without_order(cls, value: Batch | None, info: ValidationInfo) -> Batch | None:
+        if value is not None and info.data.get("ordering") == "key":
+            raise fault(
+                "stands beside 'ordering: key', one of them was expected: a key has one event at once"
+            )
+        return value
+
+    @field_validator("join")
+    @classmethod
+    def _joins_without_batch(cls, value: Join | None, info: ValidationInfo) -> Join | None:
+        if value is not None and info.data.get("batch") is not None:
+            raise fault("stands beside 'batch', one of them was expected: a group is one call already")
         return value
 
     @field_validator("join")

@@ -213,3 +213,43 @@ def test_a_schedule_fires_as_the_clock_is_moved(tmp_path: Path) -> None:
         assert [event.get_data() for event in platform.events("doubled")] == [{"n": 6}]
         platform.advance(86_400)
         assert [str(event.get_time()) for event in platform.events("number")] == ["2026-01-02 01:30:00+00:00"]
+
+
+def test_a_handler_names_what_it_failed_with_of_a_batch(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(
+        textwrap.dedent("""
+            from torpor import Failed, function
+
+            seen = []
+
+            @function
+            def store(rows: list[dict]):
+                again = {row["n"] for row in seen}
+                seen.extend(rows)
+                for index, row in enumerate(rows):
+                    yield row if row["n"] % 2 == 0 or row["n"] in again else Failed([index])
+        """)
+    )
+    (tmp_path / "function.yaml").write_text(
+        textwrap.dedent("""
+            apiVersion: torpor.dev/v1alpha1
+            kind: Function
+            metadata: {name: store}
+            spec: {source: {handler: "main:store"}}
+            ---
+            apiVersion: torpor.dev/v1alpha1
+            kind: Trigger
+            metadata: {name: store}
+            spec:
+              filters: [{exact: {type: row}}]
+              subscriber: {function: store}
+              batch: {size: 4, wait: 1s}
+        """)
+    )
+    with Platform(tmp_path) as platform:
+        for number in range(4):
+            platform.send("row", {"n": number})
+        assert [_n(event) for event in platform.events("store.replied")] == [0, 2]
+        platform.advance(10)
+        assert sorted(_n(event) for event in platform.events("store.replied")) == [0, 1, 2, 3]
+        assert platform.dead_letters() == []

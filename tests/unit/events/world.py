@@ -15,6 +15,7 @@ from torpor.events.dispatcher import Declared, Dispatcher
 from torpor.events.memory import MemoryLog
 from torpor.events.sender import Response
 from torpor.spec.models import (
+    Batch,
     Delivery,
     Filter,
     Join,
@@ -70,6 +71,7 @@ def trigger(
     function: str = "f",
     rate_limit: RateLimit | None = None,
     ordering: Literal["none", "key"] = "none",
+    batch: Batch | None = None,
     broker: str = "default",
 ) -> Trigger:
     filters = (Filter(any=tuple(Filter(exact={"type": each}) for each in types)),) if types else ()
@@ -83,6 +85,7 @@ def trigger(
             parallelism=parallelism,
             rate_limit=rate_limit,
             ordering=ordering,
+            batch=batch,
             join=join,
         ),
     )
