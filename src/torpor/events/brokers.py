@@ -44,7 +44,8 @@ class Broker:
 
     def __post_init__(self) -> None:
         if problem := _problem(self.url):
-            raise StartError(f"broker {self.url!r}: {problem}")
+            shown = re.sub(r"//[^/]*@", "//***@", self.url)
+            raise StartError(f"broker {shown!r}: {problem}")
 
     @property
     def scheme(self) -> str:

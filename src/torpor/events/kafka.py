@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -235,7 +236,7 @@ class KafkaLog:
         target = await self._stream(stream)
         await target.sync()
         sequences = target.index.under(key, target.now())
-        start = 0
+        start = bisect_left(sequences, target.index.first_since(since)) if since > 0 else 0
         while start < len(sequences):
             page = _page(target, sequences, start)
             for stored in await target.load(page):

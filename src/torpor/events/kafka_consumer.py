@@ -163,6 +163,7 @@ class KafkaConsumer:
 
     async def outstanding(self) -> int:
         """How many records were delivered, to whomever, and are neither acknowledged nor removed."""
+        await self._stream.tell()
         await self._stream.sync_journal()
         return self._held(self._durable())
 

@@ -104,14 +104,24 @@ class Followed:
             if not reached.done():
                 reached.set_exception(error)
 
+    def _pass_on(self, message: Message, offset: int) -> None:
+        """What can't be taken in ends this: what is known would be wrong from then on."""
+        taken = False
+        try:
+            self._take_one(message)
+            taken = True
+        finally:
+            if not taken:
+                self._fell()
+        self.end = offset + 1
+
     def _take(self, messages: list[Message]) -> None:
         for message in messages:
             error = message.error()
             if error is None:
                 offset = message.offset() or 0
                 if offset >= self.end:
-                    self.end = offset + 1
-                    self._take_one(message)
+                    self._pass_on(message, offset)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its name
                 self._fell()
                 return

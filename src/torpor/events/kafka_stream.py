@@ -93,6 +93,7 @@ class Stream:
         self._changed: asyncio.Future[None] | None = None
         self._settled: dict[tuple[str, int], list[list[Any]]] = {}
         self._flushing: asyncio.TimerHandle | None = None
+        self._posted: asyncio.Future[list[Verdict]] | None = None
         self._behind_seconds: float | None = None
         self._reader: Reader | None = None
         self._carried: dict[int, tuple[Record, float]] = {}
@@ -291,7 +292,8 @@ class Stream:
     def post(self, *entries: dict[str, Any]) -> asyncio.Future[list[Verdict]]:
         """Write to the journal; the future is done once this process has read it."""
         self.require()
-        return self._write(JOURNAL, [], codec.dumps([*self._settlements(), *entries]))
+        self._posted = self._write(JOURNAL, [], codec.dumps([*self._settlements(), *entries]))
+        return self._posted
 
     def settle(
         self, consumer: str, born: int, sequence: int, attempt: int, delay_seconds: float | None
@@ -309,6 +311,12 @@ class Stream:
     def _flush(self) -> None:
         if self._settled and self.gone is None:
             self.post()
+
+    async def tell(self) -> None:
+        """Have the journal know every attempt that was ended before this call."""
+        last = self.post() if self._settled else self._posted
+        if last is not None and not last.done():
+            await asyncio.shield(last)  # what was written before it has been read before it
 
     def _settlements(self) -> list[dict[str, Any]]:
         if self._flushing is not None:

@@ -104,12 +104,16 @@ class Wire:
         ]
         self._listeners: set[Callable[[], None]] = set()
         self._probing: asyncio.Task[None] | None = None
+        self._said = ""  # what the client said last of a connection
         self.connected = False
         """Whether the brokers were there when last heard of."""
 
     async def open(self) -> int:
         """Reach the brokers, and begin; how many there are. Raises :class:`~torpor.errors.EventLogError`."""
-        metadata = await self.call(lambda: self._admin.list_topics(timeout=self._patience_seconds))
+        try:
+            metadata = await self.call(lambda: self._admin.list_topics(timeout=self._patience_seconds))
+        except EventLogError as error:
+            raise EventLogError(f"{error}{self._said and f' ({self._said})'}") from error
         for thread in self._threads:
             thread.start()
         self.connected = True
@@ -314,6 +318,7 @@ class Wire:
     def _on_error(self, error: KafkaError) -> None:
         """Called in any thread."""
         _LOG.debug("the connection to Kafka has trouble: %s", error.str())
+        self._said = error.str()
         if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._ending.is_set():  # noqa: SLF001 - its name
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._lost)

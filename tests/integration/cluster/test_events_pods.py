@@ -1,4 +1,4 @@
-"""Events pods on a real NATS and an API server in memory: fed by watches, led by a lease, ended in order."""
+"""Events pods on a real broker and an API server in memory: fed by watches, led by a lease, ended well."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 
-from tests.integration.events.process import PATIENCE_SECONDS, Functions, until
+from tests.integration.events.process import PATIENCE_SECONDS, Functions, Kafka, until
 from torpor.clock import SystemClock
 from torpor.cluster import events as part
 from torpor.cluster.events import EventsPod
@@ -23,8 +24,6 @@ from torpor.testing.kube import ApiServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    import pytest
 
     from torpor.binding import WireEvent
     from torpor.providers.kubernetes.resources import Object
@@ -54,8 +53,9 @@ class _Functions(Functions):
 
 
 class _World:
-    def __init__(self, nats: NatsServer, functions: _Functions) -> None:
+    def __init__(self, nats: NatsServer, functions: _Functions, settings: dict[str, Any] | None) -> None:
         self.nats = nats
+        self.settings = settings or {"broker_url": nats.url, "nats_token": nats.token}
         self.functions = functions
         self.api = ApiServer()
         self.pods: dict[str, EventsPod] = {}
@@ -71,10 +71,9 @@ class _World:
             http_port=0,
             health_port=0,
             identity=name,
-            broker_url=self.nats.url,
-            nats_token=self.nats.token,
             gateway=f"localhost:{self.functions.endpoint.port}" if self.functions.endpoint else "",
             leave_seconds=0.2,
+            **self.settings,
         )
         pod = self.pods[name] = EventsPod(self.api.kube(), SystemClock(), settings)
         self.endings[name] = asyncio.Event()
@@ -130,13 +129,15 @@ async def _ask(pod: EventsPod, path: str) -> httpx.Response:
 
 
 @asynccontextmanager
-async def _world(folder: Path, tiles: int = 5) -> AsyncIterator[_World]:
+async def _world(
+    folder: Path, tiles: int = 5, settings: dict[str, Any] | None = None
+) -> AsyncIterator[_World]:
     nats = NatsServer(folder / "nats", sync="interval")
     await nats.start()
     functions, ready, end = _Functions(tiles), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(functions.serve(ready, end))
     await ready.wait()
-    world = _World(nats, functions)
+    world = _World(nats, functions, settings)
     try:
         yield world
     finally:
@@ -243,9 +244,21 @@ def test_a_pod_waits_for_nats(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_the_lead_is_handed_over_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("broker", ["nats", "kafka"])
+def test_the_lead_is_handed_over_in_order(
+    broker: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    settings = None
+    if broker == "kafka":
+        kafka = Kafka(request.getfixturevalue("kafka")).broker
+        options = tmp_path / "kafka.properties"
+        options.write_text(
+            "# of the client\n" + "".join(f"{key}={it}\n" for key, it in kafka.options.items())
+        )
+        settings = {"broker_url": kafka.url, "kafka_options": str(options)}
+
     async def run() -> None:
-        async with _world(tmp_path) as it:
+        async with _world(tmp_path, settings=settings) as it:
             it.declare("to-split", "split", filters=_exact("upload"))
             it.declare("to-join", "join", filters=_exact("tile"), join={})
             it.declare("one-by-one", "slow", filters=_exact("joined"), parallelism=1)

@@ -199,6 +199,16 @@ def test_one_old_record_does_not_keep_all_that_came_after_it(kafka: KafkaServer)
     run(kafka, case)
 
 
+def test_who_does_not_know_the_password_is_told_so(kafka: KafkaServer) -> None:
+    async def go() -> None:
+        options = {**kafka.options, "sasl.password": "wrong-1"}
+        with pytest.raises(EventLogError, match=r"there is no Kafka at .*[Aa]uthentication") as raised:
+            await KafkaLog.connect(kafka.servers, options=options, patience_seconds=5.0)
+        assert "wrong-1" not in str(raised.value)
+
+    asyncio.run(go())
+
+
 def test_a_stream_that_another_process_removed_is_gone_here(kafka: KafkaServer) -> None:
     async def case(one: KafkaLog, other: KafkaLog) -> None:
         consumer = await other.consumer(SPEC)
