@@ -258,7 +258,9 @@ def _in(node: In) -> Closure:
         found = False
         for member in members:
             other = member(attributes, problems)
-            found = found or cast(other, type(value), problems) == value
+            if problems:
+                return False
+            found = cast(other, type(value), problems) == value or found
             if problems:
                 return False
         return found is wanted
