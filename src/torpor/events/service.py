@@ -17,6 +17,7 @@ from torpor.blobs import BlobStore
 from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
 from torpor.events import names
+from torpor.events.archive import Archive
 from torpor.events.claims import Claims
 from torpor.events.declaration import Declaration, EventsHealth, EventsState, TriggerReport
 from torpor.events.dispatcher import STOP_GRACE_SECONDS, Dispatcher
@@ -74,6 +75,7 @@ class Service:
             shared=shared,
         )
         self.dead_letters = DeadLetters(log, self.stats, self._recorder, self.dispatcher.route)
+        self.archive = Archive(log, self._recorder, self.dispatcher.routes, self.dispatcher.route)
         self.explainer = Explainer(log, clock, self.dispatcher.routes)
         self.ingress = Ingress(log, claims=claims, stats=self.stats, recorder=self._recorder)
         self.registry = CollectorRegistry()
