@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torpor.blobs import OpenBlob
     from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
+    from torpor.spec.replays import Replay, ReplayPage
     from torpor.spec.status import (
         BrokerStatus,
         FunctionStatus,
@@ -84,6 +85,13 @@ class Backend(Protocol):
 
     async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
         """Remove dead letters for good; one outcome for each id."""
+        ...
+
+    async def replay_events(self, broker: str, replay: Replay) -> ReplayPage:
+        """Deliver a page of the events again that the broker of this key still has.
+
+        Asked only for brokers that there are, with filters that are right. It is safe to call again.
+        """
         ...
 
     async def explain(self, question: Question) -> Answer:

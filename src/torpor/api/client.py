@@ -30,6 +30,7 @@ from torpor.errors import ApiError, MalformedEventError, RefusedError, Unreachab
 from torpor.settings import PlatformSettings
 from torpor.spec.history import Answer
 from torpor.spec.letters import DeadLetter, LetterOutcome, LetterSelection
+from torpor.spec.replays import Replay, ReplayPage
 from torpor.spec.status import (
     BrokerStatus,
     FunctionStatus,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # A quiet stream has an empty line every fifteen seconds.
-_EXPLAIN_TIMEOUT = httpx.Timeout(150.0, connect=5.0)
+_LONG_TIMEOUT = httpx.Timeout(150.0, connect=5.0)
 _STREAM_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 # As long as the longest `timeoutSeconds` of a function, and the time it may be held before.
 _INVOKE_TIMEOUT = httpx.Timeout(3720.0, connect=5.0)
@@ -150,7 +151,7 @@ class Client:
         """What happened to the events of ``event_id``; ``broker`` is ``namespace/name``."""
         given = {"id": event_id, "source": source, "broker": broker}
         query = urlencode({name: value for name, value in given.items() if value is not None})
-        return self._read(f"/api/v1/explanation?{query}", Answer, _EXPLAIN_TIMEOUT)
+        return self._read(f"/api/v1/explanation?{query}", Answer, _LONG_TIMEOUT)
 
     # --- writes ---------------------------------------------------------------------------------------------
 
@@ -168,6 +169,19 @@ class Client:
     def drop(self, letter_ids: Sequence[str], *, dry_run: bool = False) -> list[LetterOutcome]:
         """Remove dead letters for good."""
         return self._act("drop", letter_ids, dry_run=dry_run)
+
+    def replay_events(
+        self, replay: Replay, broker: str = "default", namespace: str = "default"
+    ) -> ReplayPage:
+        """Deliver a page of the events again that a broker still has."""
+        response = self._send(
+            "POST",
+            f"{self.place.api}/api/v1/brokers/{_path(namespace, broker)}/replay",
+            replay.model_dump_json(exclude_none=True).encode(),
+            {"content-type": "application/json"},
+            _LONG_TIMEOUT,
+        )
+        return _parse(ReplayPage, response.content)
 
     def _act(self, name: str, letter_ids: Sequence[str], *, dry_run: bool) -> list[LetterOutcome]:
         body = orjson.dumps({"ids": list(letter_ids), "dryRun": dry_run})

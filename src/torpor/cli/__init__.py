@@ -27,7 +27,7 @@ VERBS = {
     "deploy": "Declare functions, triggers and schedules to a cluster.",
     "describe": "Show all there is to say of a function or a schedule.",
     "doctor": "Check this machine and the platform that runs on it.",
-    "events": "Send events, and watch them go by.",
+    "events": "Send events, watch them go by, replay them.",
     "explain": "Show what happened to an event.",
     "invoke": "Call a function.",
     "list": "List what runs.",

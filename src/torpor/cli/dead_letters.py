@@ -12,8 +12,7 @@ from torpor.cli.logs import harmless
 from torpor.cli.output import output_option, plural, print_json, print_table
 from torpor.cli.pace import paced, rate_option, steps
 from torpor.cli.target import connect, context_option, full_name, namespace_option, short_name
-from torpor.cli.times import parse_time
-from torpor.clock import SystemClock
+from torpor.cli.times import time_option
 from torpor.errors import TorporError
 from torpor.spec import selectors
 from torpor.spec.letters import MAX_IDS, LetterOutcome, LetterSelection
@@ -36,13 +35,6 @@ def command() -> None:
     """
 
 
-def _time(_: click.Context, __: click.Parameter, value: str | None) -> object:
-    try:
-        return None if value is None else parse_time(value, SystemClock().now())
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 _SELECTING = (
     click.option("--trigger", "triggers", metavar="NAME", multiple=True, help="Of this trigger."),
     click.option("--function", "functions", metavar="NAME", multiple=True, help="Of this function."),
@@ -56,8 +48,8 @@ _SELECTING = (
         multiple=True,
         help="Of events with this, such as source=/shop/*; all must match.",
     ),
-    click.option("--since", metavar="TIME", callback=_time, help="From then on, such as -15m."),
-    click.option("--until", metavar="TIME", callback=_time, help="Before then."),
+    time_option("--since", help="From then on, such as -15m."),
+    time_option("--until", help="Before then."),
 )
 
 

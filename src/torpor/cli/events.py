@@ -1,4 +1,4 @@
-"""``torpor events``: sends events to a broker, and watches them go by."""
+"""``torpor events``: sends events to a broker, watches them go by, and has them delivered again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import click
 import orjson
 
 from torpor.binding import WireEvent, encode_structured, validate
+from torpor.cli import replay
 from torpor.cli.eventfile import batches, read_events
 from torpor.cli.output import output_option, plural
+from torpor.cli.pace import read_bar
 from torpor.cli.target import WrongFileError, connect, context_option, full_name, namespace_option, short_name
 from torpor.clock import SystemClock
 from torpor.errors import MalformedEventError
@@ -31,9 +33,12 @@ broker_option = click.option(
 )
 
 
-@click.group("events", short_help="Send events, and watch them go by.")
+@click.group("events", short_help="Send events, watch them go by, replay them.")
 def command() -> None:
-    """Send events to a broker, and watch them go by."""
+    """Send events to a broker, watch them go by, and have them delivered again."""
+
+
+command.add_command(replay.command)
 
 
 # --- send ---------------------------------------------------------------------------------------------------
@@ -92,9 +97,11 @@ def send(
     sent, last = 0, ""
     with connect(chosen) as client:
         try:
-            for batch in batches(events):
-                client.send(batch, name, space)
-                sent, last = sent + len(batch), batch[-1].id
+            with read_bar(events_file, "Sending") as so_far:
+                for batch in batches(events):
+                    client.send(batch, name, space)
+                    sent, last = sent + len(batch), batch[-1].id
+                    so_far()
         except MalformedEventError as error:
             raise WrongFileError(f"{error}; {plural(sent, 'event')} before went out") from None
     identity = f", id {last}" if sent == 1 else ""

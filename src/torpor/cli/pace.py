@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -69,3 +71,22 @@ def paced(
             yield part
             done += len(part)
             bar.update(len(part))
+
+
+@contextlib.contextmanager
+def read_bar(file: IO[bytes] | None, label: str) -> Iterator[Callable[[], None]]:
+    """A bar on stderr of how much of ``file`` was read, brought up to date by what is given.
+
+    Shown to people alone, and only where the file says how large it is.
+    """
+    total_bytes = 0
+    if file is not None and sys.stderr.isatty():
+        with contextlib.suppress(OSError, ValueError):
+            total_bytes = os.fstat(file.fileno()).st_size if file.seekable() else 0
+    with click.progressbar(length=total_bytes, label=label, hidden=not total_bytes, file=sys.stderr) as bar:
+
+        def so_far() -> None:
+            if file is not None and total_bytes:
+                bar.update(file.tell() - bar.pos)
+
+        yield so_far

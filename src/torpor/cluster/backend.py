@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from torpor.scaling.loop import ScalingState
     from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
+    from torpor.spec.replays import Replay, ReplayPage
     from torpor.spec.status import BrokerStatus, FunctionStatus, LogLine, ScheduleStatus, TriggerStatus
     from torpor.transport import Client
 
@@ -181,6 +182,10 @@ class ClusterBackend:
     async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
         """Remove dead letters for good."""
         return await self._events.ask(lambda pod: pod.drop(action))
+
+    async def replay_events(self, broker: str, replay: Replay) -> ReplayPage:
+        """Deliver events again that a broker still has."""
+        return await self._events.ask(lambda pod: pod.replay_events(broker, replay))
 
     async def explain(self, question: Question) -> Answer:
         """What happened to the events of an id."""

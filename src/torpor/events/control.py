@@ -16,6 +16,7 @@ from torpor.events.control_app import END
 from torpor.events.declaration import Declaration, EventsHealth, EventsState
 from torpor.spec.history import Answer, Question
 from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
+from torpor.spec.replays import Replay, ReplayPage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -96,6 +97,16 @@ class ControlClient:
     async def drop(self, action: LetterAction) -> list[LetterOutcome]:
         """Remove dead letters for good."""
         return await self._act("drop", action)
+
+    async def replay_events(self, broker_key: str, replay: Replay) -> ReplayPage:
+        """Have a page of a broker's events delivered again."""
+        body = await self._call(
+            "POST",
+            f"/replay/{broker_key}",
+            content=replay.model_dump_json(exclude_none=True),
+            timeout_seconds=_ACTION_SECONDS,
+        )
+        return ReplayPage.model_validate_json(body)
 
     async def explain(self, question: Question) -> Answer:
         """What happened to the events of an id."""

@@ -3,6 +3,7 @@
 knows what is declared.
 
 ``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
+``POST /replay/<namespace>/<broker>`` with a :class:`~torpor.spec.replays.Replay`: events delivered again.
 Of dead letters: ``GET /dead-letters/<id>``, and ``POST /dead-letters/select``, ``/replay`` and ``/drop`` with
 the documents of :mod:`torpor.spec.letters`. What is selected comes as a line of JSON each; the last line is
 :data:`END`, by which a list that is whole is told from one that was cut.
@@ -27,6 +28,7 @@ from torpor.problems import ProblemType
 from torpor.serving import answer, refuse
 from torpor.spec.history import Question
 from torpor.spec.letters import ID_DIGITS, LetterAction, LetterOutcome, LetterSelection
+from torpor.spec.replays import Replay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -42,6 +44,7 @@ _HEARTBEAT_SECONDS = 15.0
 _JSON = b"application/json"
 _LINES = [(b"content-type", b"application/x-ndjson")]
 _LETTERS = "/dead-letters/"
+_REPLAY = "/replay/"
 
 _OUTCOMES = TypeAdapter(list[LetterOutcome])
 T = TypeVar("T")
@@ -80,6 +83,10 @@ class ControlApp:
                 question = Question.model_validate_json(await _body(receive))
                 told = await service.explainer.explain(question)
                 await answer(send, 200, _JSON, told.model_dump_json().encode())
+            elif method == "POST" and path.startswith(_REPLAY):
+                replay = Replay.model_validate_json(await _body(receive))
+                page = await service.archive.replay(path.removeprefix(_REPLAY), replay)
+                await answer(send, 200, _JSON, page.model_dump_json().encode())
             elif path.startswith(_LETTERS):
                 await self._letters(method, path.removeprefix(_LETTERS), receive, send)
             else:

@@ -18,6 +18,7 @@ from torpor.blobs import BlobStore
 from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
 from torpor.events import brokers, names
+from torpor.events.archive import Archive
 from torpor.events.claims import Claims
 from torpor.events.declaration import (
     Declaration,
@@ -83,6 +84,7 @@ class Service:
         )
         self.scheduler = Scheduler(log, clock, self.stats, self._recorder, shared=shared)
         self.dead_letters = DeadLetters(log, self.stats, self._recorder, self.dispatcher.route)
+        self.archive = Archive(log, self._recorder, self.dispatcher.routes, self.dispatcher.route)
         self.explainer = Explainer(log, clock, self.dispatcher.routes)
         self.ingress = Ingress(log, claims=claims, stats=self.stats, recorder=self._recorder)
         self.registry = CollectorRegistry()

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.models import Function, Schedule, Trigger
+    from torpor.spec.replays import Replay, ReplayPage
     from torpor.spec.status import (
         BrokerStatus,
         FunctionStatus,
@@ -318,6 +319,10 @@ class LocalPlatform:
     async def drop(self, action: LetterAction) -> Sequence[LetterOutcome]:
         """Remove dead letters for good."""
         return await self._events.control.drop(action)
+
+    async def replay_events(self, broker: str, replay: Replay) -> ReplayPage:
+        """Deliver events again that a broker still has."""
+        return await self._events.control.replay_events(broker, replay)
 
     async def explain(self, question: Question) -> Answer:
         """What happened to the events of an id."""

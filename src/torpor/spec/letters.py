@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, Field, StrictBool, StringConstraints
+from pydantic import Field, StrictBool, StringConstraints
 
-from torpor.spec.selectors import FORM, MAX_FILTERS, MAX_LENGTH
+from torpor.spec.replays import Condition, Time
+from torpor.spec.selectors import MAX_FILTERS
 from torpor.spec.view import View
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt]")
 ID_DIGITS = 28
 """How many hexadecimal digits the id of a dead letter has."""
 MAX_IDS = 100
@@ -20,16 +19,7 @@ MAX_NAMES = 100
 """Most names of a kind in one selection."""
 
 
-def _no_number(value: object) -> object:
-    """Numbers are no times here, though pydantic takes them for such."""
-    if isinstance(value, str) and not _DATE.match(value):
-        raise ValueError("a time such as 2026-01-31T12:00:00Z was expected")
-    return value
-
-
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=512)]
-_Condition = Annotated[str, StringConstraints(pattern=FORM, max_length=MAX_LENGTH)]
-_Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 _Id = Annotated[str, StringConstraints(pattern=f"^[0-9a-f]{{{ID_DIGITS}}}$")]
 
 
@@ -77,11 +67,11 @@ class LetterSelection(View):
     """Of these functions, `namespace/name`."""
     event_ids: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
     """Whose events have one of these ids."""
-    filters: tuple[_Condition, ...] = Field((), max_length=MAX_FILTERS)
+    filters: tuple[Condition, ...] = Field((), max_length=MAX_FILTERS)
     """Conditions on attributes of the event, such as `type=image.*`; all must be met."""
-    since: _Time | None = None
+    since: Time | None = None
     """That became dead letters then or later."""
-    until: _Time | None = None
+    until: Time | None = None
     """That became dead letters before then."""
 
 

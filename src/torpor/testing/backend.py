@@ -12,6 +12,7 @@ from torpor.errors import BlobNotFoundError, TorporError
 from torpor.spec import selectors
 from torpor.spec.history import Answer, Explanation, Question
 from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
+from torpor.spec.replays import Replay, ReplayedEvent, ReplayPage
 from torpor.spec.status import (
     BrokerStatus,
     FunctionStatus,
@@ -77,6 +78,8 @@ class FakeBackend:
         self.letters: dict[str, DeadLetter] = {}
         self.replayed: list[str] = []
         self.explanations: list[Explanation] = []
+        self.archived: list[ReplayedEvent] = []
+        self.again: list[tuple[str, str]] = []
         self.failure: TorporError | None = None
         self._followers: dict[str, list[asyncio.Queue[LogLine]]] = {}
         self._tails: dict[str, list[asyncio.Queue[WireEvent]]] = {}
@@ -203,6 +206,27 @@ class FakeBackend:
                 detail = f"event {letter.event_id!r} of trigger {letter.trigger}"
                 outcomes.append(LetterOutcome(id=letter_id, outcome=outcome, detail=detail))
         return outcomes
+
+    async def replay_events(self, broker: str, replay: Replay) -> ReplayPage:
+        """A page of ``archived``, which ``again`` has then."""
+        self._fail()
+        conditions = selectors.parse(replay.filters)
+        kept = [
+            (place, each)
+            for place, each in enumerate(self.archived, start=1)
+            if place > replay.after
+            and replay.since <= each.at < replay.until
+            and all(one.matches({"type": each.type, "source": each.source}) for one in conditions)
+        ]
+        page = kept[: replay.limit]
+        if not replay.dry_run:
+            self.again += [(broker, each.id) for _, each in page]
+        more = len(kept) > len(page)
+        return ReplayPage(
+            items=tuple(each for _, each in page),
+            next_since=replay.since if more else None,
+            next_after=page[-1][0] if more else 0,
+        )
 
     async def explain(self, question: Question) -> Answer:
         """Those of ``explanations`` that are meant."""

@@ -279,6 +279,7 @@ def test_the_api_documents_itself() -> None:
         "listTriggers",
         "putBlob",
         "replayDeadLetters",
+        "replayEvents",
         "tailBroker",
     ]
     for operation in operations:

@@ -1,0 +1,83 @@
+"""What ``/api/v1`` is asked and answers about events that are to be delivered again."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BeforeValidator, Field, StrictBool, StringConstraints
+
+from torpor.spec.selectors import FORM, MAX_FILTERS, MAX_LENGTH
+from torpor.spec.view import View
+
+MAX_EVENTS = 100
+"""Most events that one request has delivered again."""
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt]")
+
+
+def _no_number(value: object) -> object:
+    """Numbers are no times here, though pydantic takes them for such."""
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _DATE.match(value)):
+        raise ValueError("a time such as 2026-01-31T12:00:00Z was expected")
+    return value
+
+
+def _number(value: object) -> object:
+    """Texts and booleans are no numbers here, though pydantic takes them for such."""
+    if isinstance(value, (bool, str)):
+        raise ValueError("a whole number was expected")  # noqa: TRY004 - pydantic's way to refuse
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+"""A time with a zone, in ISO 8601."""
+Condition = Annotated[str, StringConstraints(pattern=FORM, max_length=MAX_LENGTH)]
+"""A condition on an attribute, such as ``type=image.*``."""
+
+
+class Replay(View):
+    """Events to deliver again, a page of them a request."""
+
+    since: Time
+    """Accepted then or later."""
+    until: Time
+    """Accepted before then."""
+    filters: tuple[Condition, ...] = Field((), max_length=MAX_FILTERS)
+    """Conditions on attributes, such as `type=image.*`; all must be met."""
+    function: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
+    """Only to triggers of this function, `namespace/name`."""
+    run: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+    """Tells this replay from others: what was done in it is not done again, if a request is repeated."""
+    after: Annotated[int, Field(ge=0, le=2**53), BeforeValidator(_number)] = 0
+    """The `next` of the page before."""
+    limit: Annotated[int, Field(ge=1, le=MAX_EVENTS), BeforeValidator(_number)] = MAX_EVENTS
+    """Most events of the page."""
+    dry_run: StrictBool = False
+    """Only say what would happen."""
+
+
+class ReplayedEvent(View):
+    """An event that was, or would be, delivered again."""
+
+    id: str
+    """Its id."""
+    source: str
+    """Its source."""
+    type: str
+    """Its type."""
+    at: datetime
+    """When it was accepted."""
+    triggers: tuple[str, ...]
+    """The triggers that it goes to, and to no others; `namespace/name`."""
+
+
+class ReplayPage(View):
+    """Some of the events of a replay, the oldest first. There may be more even where there are no items."""
+
+    items: tuple[ReplayedEvent, ...]
+    """The events that a trigger matches."""
+    next_since: datetime | None = None
+    """The `since` of the next request; none when this is the last page."""
+    next_after: int = 0
+    """The `after` of the next request."""

@@ -1,0 +1,86 @@
+"""``torpor events replay``, by the real API on a fake platform."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from torpor.spec.replays import ReplayedEvent
+from torpor.spec.status import TriggerStatus
+
+if TYPE_CHECKING:
+    import pytest
+
+START = datetime(2026, 1, 31, 12, tzinfo=UTC)
+RANGE = ("--from", "2026-01-31T12:00:00Z", "--to", "2026-02-01T00:00:00Z")
+
+
+def fill(platform: Any, events: int = 250) -> None:
+    platform.backend.archived = [
+        ReplayedEvent(
+            id=str(number),
+            source="/s",
+            type="ab"[number % 2],
+            at=START + timedelta(seconds=number),
+            triggers=("default/t", "shop/u"),
+        )
+        for number in range(events)
+    ]
+
+
+def ids(platform: Any) -> list[str]:
+    return [event_id for _, event_id in platform.backend.again]
+
+
+def test_all_of_it_is_replayed_in_pages(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(platform)
+    assert platform.run("events", "replay", *RANGE) == 0
+    assert capsys.readouterr().out == "Replayed 250 events.\n"
+    assert ids(platform) == [str(number) for number in range(250)]
+
+
+def test_a_part_of_it_at_a_rate(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(platform)
+    times = ("--from", "2026-01-31T12:00:10Z", "--to", "2026-01-31T12:00:20Z")
+    assert (
+        platform.run("events", "replay", *times, "--filter", "type=a", "--rate", "1000/s", "-o", "json") == 0
+    )
+    assert [each["id"] for each in json.loads(capsys.readouterr().out)] == ids(platform)
+    assert ids(platform) == ["10", "12", "14", "16", "18"]
+
+
+def test_a_dry_run_says_what_goes_where(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(platform, 2)
+    assert platform.run("events", "replay", *RANGE, "--dry-run") == 0
+    first, _, last = capsys.readouterr().out.splitlines()
+    assert first.endswith(" a /s 0 -> t, u.shop")
+    assert last == "2 events would be delivered again; nothing was changed."
+    assert ids(platform) == []
+
+
+def test_a_function_without_a_trigger_is_an_error(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(platform, 2)
+    platform.backend.trigger_list = [
+        TriggerStatus(name="t", namespace="default", broker="default", function="f")
+    ]
+    assert platform.run("events", "replay", *RANGE, "--to-function", "g") == 1
+    assert "no trigger of broker default/default calls the function default/g" in capsys.readouterr().err
+    assert ids(platform) == []
+    assert platform.run("events", "replay", *RANGE, "--to-function", "f") == 0
+    assert ids(platform) == ["0", "1"]
+
+
+def test_wrong_usage_changes_nothing(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(platform, 2)
+    for arguments, says in (
+        ((), "Missing option '--from'"),
+        (("--from", "x"), "'x' is no time"),
+        (("--from", "2026-01-31T12:00:00Z", "--to", "2026-01-31T11:00:00Z"), "--to is not after --from"),
+        ((*RANGE, "--filter", "x"), "ATTRIBUTE=PATTERN"),
+    ):
+        assert platform.run("events", "replay", *arguments) == 2
+        assert says in capsys.readouterr().err
+    assert platform.run("events", "replay", *RANGE, "--broker", "other") == 1
+    assert "There is no broker 'default/other'" in capsys.readouterr().err
+    assert ids(platform) == []
