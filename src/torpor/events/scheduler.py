@@ -250,15 +250,15 @@ class ScheduleTask:
             broker, fired = self.schedule.broker_key, list(events.values())
             new = await publish(self._log, self._stats, broker, fired)
             now = self._clock.now()
+            for one, is_new in zip(events, new, strict=True):
+                if is_new:
+                    counts.observe(max(0.0, now - self._timing.due(one)))
             if self._recorder is not None:
                 lines = taken_in(
                     fired, new, at=now, by=self._recorder.name, how="schedule", schedule=self.schedule.key
                 )
                 self._recorder.add(broker, lines)
                 await self._recorder.flush(broker)
-            for one, is_new in zip(events, new, strict=True):
-                if is_new:
-                    counts.observe(max(0.0, now - self._timing.due(one)))
         self.last = planned[-1]
 
     async def _published(self, events: Mapping[int, object]) -> set[int]:

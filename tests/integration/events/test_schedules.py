@@ -1,8 +1,9 @@
-"""Schedules on a real NATS, with a clock that is moved: several processes fire once, whatever happens."""
+"""Schedules on a real NATS and a real Kafka, with a clock that is moved: each firing is one event."""
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torpor.binding import WireEvent
 from torpor.events import names
 from torpor.events.dispatcher import Retention
 from torpor.events.jetstream import JetStreamLog
+from torpor.events.kafka import KafkaLog
 from torpor.events.log import Record, StreamSpec
 from torpor.events.nats_server import NatsServer
 from torpor.events.schedule_marks import time_text
@@ -22,9 +24,11 @@ from torpor.events.stats import Stats
 from torpor.testing.clock import MovableClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
+    from torpor.events.kafka_server import KafkaServer
+    from torpor.events.log import EventLog
     from torpor.spec.models import Schedule
 
 KEY = "default/s"
@@ -34,8 +38,7 @@ STREAM = names.broker_stream("default/default")
 class _World:
     """Two schedulers, each with a connection of its own, that share a clock."""
 
-    def __init__(self, nats: NatsServer, logs: list[JetStreamLog], window_seconds: float) -> None:
-        self.nats = nats
+    def __init__(self, logs: Sequence[EventLog], window_seconds: float) -> None:
         self.clock = MovableClock()
         self.logs = logs
         self.stats = [Stats() for _ in logs]
@@ -91,13 +94,15 @@ class _World:
 
 
 @asynccontextmanager
-async def _world(folder: Path, window_seconds: float | None = None) -> AsyncIterator[_World]:
+async def _world(
+    folder: Path, window_seconds: float | None = None
+) -> AsyncIterator[tuple[_World, NatsServer]]:
     nats = NatsServer(folder / "nats", sync="interval")
     await nats.start()
     logs = [await JetStreamLog.connect(nats.url, token=nats.token) for _ in range(2)]
-    it = _World(nats, logs, window_seconds or Retention().duplicate_window_seconds)
+    it = _World(logs, window_seconds or Retention().duplicate_window_seconds)
     try:
-        yield it
+        yield it, nats
     finally:
         for each in it.schedulers:
             await each.close()
@@ -112,7 +117,7 @@ def _at(*numbers: int) -> list[str]:
 
 def test_two_processes_fire_once_and_keep_one_mark(tmp_path: Path) -> None:
     async def run() -> None:
-        async with _world(tmp_path) as it:
+        async with _world(tmp_path) as (it, _):
             await it.declare(schedule())
             assert await it.marks() == [f"default.s.{START}"]  # one of both has begun
             await it.clock.advance(3 * HOUR, it.settle)
@@ -127,13 +132,13 @@ def test_two_processes_fire_once_and_keep_one_mark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("missed", "made_up_for"), [("skip", []), ("run-once", [4]), ("run-all", [2, 3, 4])])
 def test_what_was_missed_while_both_were_down(tmp_path: Path, missed: str, made_up_for: list[int]) -> None:
     async def run() -> None:
-        async with _world(tmp_path) as it:
+        async with _world(tmp_path) as (it, nats):
             await it.declare(schedule(missed=missed))
             await it.clock.advance(HOUR, it.settle)
             await it.crash()
-            await it.nats.close()
+            await nats.close()
             await it.clock.advance(3 * HOUR + 1800)
-            await it.nats.start()
+            await nats.start()
             await it.declare(schedule(missed=missed))
             assert await it.fired() == _at(1, *made_up_for)
             assert it.counted() == (1 + len(made_up_for), 3 - len(made_up_for))
@@ -145,7 +150,7 @@ def test_what_was_missed_while_both_were_down(tmp_path: Path, missed: str, made_
 
 def test_what_the_broker_does_not_know_as_a_duplicate_any_more_is_looked_up(tmp_path: Path) -> None:
     async def run() -> None:
-        async with _world(tmp_path, window_seconds=0.1) as it:
+        async with _world(tmp_path, window_seconds=0.1) as (it, _):
             await it.declare(schedule(missed="run-all"))
             mark = [stored async for stored in it.logs[0].read(names.SCHEDULES, ">")]
             await it.clock.advance(HOUR, it.settle)
@@ -166,7 +171,7 @@ def test_what_the_broker_does_not_know_as_a_duplicate_any_more_is_looked_up(tmp_
 
 def test_one_that_is_suspended_or_gone_leaves_no_mark_and_begins_anew(tmp_path: Path) -> None:
     async def run() -> None:
-        async with _world(tmp_path) as it:
+        async with _world(tmp_path) as (it, _):
             await it.declare(schedule())
             await it.declare(schedule(suspend=True))
             assert await it.marks() == []
@@ -178,5 +183,36 @@ def test_one_that_is_suspended_or_gone_leaves_no_mark_and_begins_anew(tmp_path: 
             assert [await each.strays() for each in it.schedulers] == [{KEY}] * 2
             await it.schedulers[0].remove({KEY})
             assert await it.marks() == []
+
+    asyncio.run(run())
+
+
+def test_two_processes_on_kafka_fire_once_and_miss_nothing(kafka: KafkaServer) -> None:
+    async def run() -> None:
+        prefix = f"schedules-{uuid.uuid4().hex[:8]}"
+        logs = [await KafkaLog.connect(kafka.servers, prefix=prefix, options=kafka.options) for _ in range(2)]
+        it = _World(logs, Retention().duplicate_window_seconds)
+        try:
+            await it.declare(schedule(missed="run-all"))
+            assert await it.marks() == [f"default.s.{START}"]
+            await it.clock.advance(HOUR, it.settle)
+            await it.crash()
+            await it.clock.advance(2 * HOUR + 1800)
+            await it.declare(schedule(missed="run-all"))
+            assert await it.fired() == _at(1, 2, 3)
+            assert it.counted() == (3, 0)
+            assert await it.marks() == [f"default.s.{START + 3 * HOUR}"]
+            await it.declare(schedule(suspend=True))
+            assert await it.marks() == []
+            await it.declare(schedule())
+            await it.clock.advance(HOUR, it.settle)
+            assert await it.fired() == _at(1, 2, 3, 4)
+        finally:
+            for each in it.schedulers:
+                await each.close()
+            for name in await logs[0].streams():
+                await logs[0].remove_stream(name)
+            for log in logs:
+                await log.close()
 
     asyncio.run(run())
