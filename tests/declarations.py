@@ -98,7 +98,7 @@ FUNCTION_FAULTS = [
     Wrong("scaling: {minScale: 60}", "5: spec.scaling.minScale: is 60, at most maxScale (50) was expected"),
     Wrong("scaling:\n    initialScale: 3\n    maxScale: 2", "6: spec.scaling.initialScale: is 3, at most maxScale (2) was expected"),
     Wrong("scaling: {maxScale: 0}", "5: spec.scaling.maxScale: is 0, at least 1 was expected"),
-    Wrong("scaling: {metric: lag}", "5: spec.scaling.metric: is 'lag', 'concurrency' or 'rps' was expected"),
+    Wrong("scaling: {metric: cpu}", "5: spec.scaling.metric: is 'cpu', 'concurrency', 'rps' or 'lag' was expected"),
     Wrong("scaling: {window: 60}", "5: spec.scaling.window: is 60, a duration such as 500ms, 10s, 2m or 1h was expected"),
     Wrong("scaling: {window: 1m30s}", "5: spec.scaling.window: is '1m30s', a duration such as 500ms, 10s, 2m or 1h was expected"),
     Wrong("scaling: {window: 500ms}", "5: spec.scaling.window: is '500ms', 1s to 1h was expected"),

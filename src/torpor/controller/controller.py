@@ -8,8 +8,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from torpor.controller import names
+from torpor.controller.backlogs import Backlogs
 from torpor.controller.events import Recorder
-from torpor.controller.firings import Firings
+from torpor.controller.firings import EventsPods, Firings
 from torpor.controller.fleet import ClusterFleet
 from torpor.controller.functions import FunctionReconciler
 from torpor.controller.instances import parked_since
@@ -25,6 +26,7 @@ from torpor.controller.triggers import TriggerReconciler, naming, sinking
 from torpor.controller.world import World, function_key
 from torpor.providers.kubernetes import resources
 from torpor.providers.kubernetes.leader import Leader
+from torpor.scaling.backlog import BacklogLoads
 from torpor.scaling.loop import Autoscaler
 from torpor.transport import Client
 
@@ -114,21 +116,23 @@ class Controller:
             on_pod=lambda pod: pods.see(pod, clock.monotonic()),
             on_schedule=schedules.add,
         )
-        firings = Firings(kube, client, clock, self._platform.namespace)
+        events = EventsPods(kube, client, clock, self._platform.namespace)
+        waiting = Backlogs(world, events)
         loads = GatewayLoads(kube, client, clock, self._platform.namespace)
         spans = None if self._tracer is None else PodStartSpans(self._tracer, clock, loads.waiting)
         fleet = ClusterFleet(functions.add, world.ready)
-        autoscaler = Autoscaler(clock=clock, observe=loads.observe, fleet=fleet)
+        lag = BacklogLoads(loads.observe, waiting.lagging, waiting.ask)
+        autoscaler = Autoscaler(clock=clock, observe=lag.observe, fleet=fleet)
         recorder = Recorder(kube, clock, self._identity)
         reconciler = FunctionReconciler(
             kube, world, fleet, autoscaler, self._platform, recorder, clock, loads.active
         )
         telling = TriggerReconciler(kube, world, recorder, clock)
-        timing = ScheduleReconciler(kube, world, recorder, clock, firings)
+        timing = ScheduleReconciler(kube, world, recorder, clock, Firings(events, clock))
         queues = {"function": functions, "trigger": triggers, "schedule": schedules}
         metrics.sight = Sight(queues, lambda: _figures(world, fleet))
         async with asyncio.TaskGroup() as group:
-            for mirror in (*world.mirrors, loads.mirror, firings.mirror):
+            for mirror in (*world.mirrors, loads.mirror, events.mirror):
                 group.create_task(mirror.run())
             group.create_task(follow_pulls(kube, clock, pods.pulled))
             if spans is not None:
@@ -136,7 +140,7 @@ class Controller:
             # Nothing is decided from half of what there is.
             await world.synced()
             await loads.mirror.synced.wait()
-            await firings.mirror.synced.wait()
+            await events.mirror.synced.wait()
             declared = (world.functions, world.triggers, world.schedules)
             _LOG.info("%d functions, %d triggers, %d schedules", *(len(each.items) for each in declared))
             group.create_task(functions.run())

@@ -1,4 +1,4 @@
-"""What the events pods tell of schedules: when each fired last, and what keeps one from firing."""
+"""What the events pods tell: what waits for triggers, and when schedules fired or why they did not."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from torpor.controller import names
 from torpor.controller.loads import agent
 from torpor.controller.status import is_ready
-from torpor.errors import TransportError
+from torpor.errors import ClusterUnreachableError, TransportError
 from torpor.events.declaration import EventsState, ScheduleReport
 from torpor.providers.kubernetes.mirror import Mirror
 from torpor.providers.kubernetes.resources import PODS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
@@ -27,18 +27,44 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.controller")
 _TIMEOUT_SECONDS = 2.0
 _FRESH_SECONDS = 5.0
-"""How long an answer holds: schedules that fire together are looked at together."""
+"""How long an answer holds for schedules: those that fire together are looked at together."""
 
 
-class Firings:
+class EventsPods:
     """Asks every events pod in ``namespace`` that is ready."""
 
     def __init__(self, kube: Kube, client: Client, clock: Clock, namespace: str) -> None:
         self._client = client
-        self._clock = clock
         self.mirror = Mirror(
             kube, PODS, clock, lambda _: None, namespace=namespace, labels=names.part("events")
         )
+
+    async def states(self) -> Sequence[EventsState]:
+        """The state of each pod that answers; ``ClusterUnreachableError`` when none does."""
+        pods = [pod for pod in self.mirror.items.values() if is_ready(pod)]
+        endpoints = [endpoint for pod in pods if (endpoint := agent(pod)) is not None]
+        states = [state for state in await asyncio.gather(*map(self._ask, endpoints)) if state is not None]
+        if not states:
+            raise ClusterUnreachableError(f"none of {len(endpoints)} events pods tells its state")
+        return states
+
+    async def _ask(self, endpoint: Endpoint) -> EventsState | None:
+        try:
+            response = await self._client.request(
+                endpoint, b"GET", b"/state", [], b"", timeout_seconds=_TIMEOUT_SECONDS
+            )
+            return EventsState.model_validate_json(response.body) if response.status == 200 else None
+        except (TransportError, ValidationError) as error:
+            _LOG.info("the events pod at %s does not tell its state: %s", endpoint, error)
+            return None
+
+
+class Firings:
+    """What ``pods`` say of schedules, asked now and then."""
+
+    def __init__(self, pods: EventsPods, clock: Clock) -> None:
+        self._pods = pods
+        self._clock = clock
         self._asking = asyncio.Lock()
         self._asked_at: float | None = None
         self._found: dict[str, ScheduleReport] = {}
@@ -52,25 +78,17 @@ class Firings:
         return self._found.get(key)
 
     async def _ask_all(self) -> dict[str, ScheduleReport]:
-        pods = [pod for pod in self.mirror.items.values() if is_ready(pod)]
-        endpoints = [endpoint for pod in pods if (endpoint := agent(pod)) is not None]
         found: dict[str, ScheduleReport] = {}
-        for reports in await asyncio.gather(*map(self._ask, endpoints)):
-            for key, report in reports.items():
+        try:
+            states = await self._pods.states()
+        except ClusterUnreachableError:
+            return found
+        for state in states:
+            for key, report in state.schedules.items():
                 known = found.get(key)
                 if known is None or _last(report) >= _last(known):
                     found[key] = report
         return found
-
-    async def _ask(self, endpoint: Endpoint) -> Mapping[str, ScheduleReport]:
-        try:
-            response = await self._client.request(
-                endpoint, b"GET", b"/state", [], b"", timeout_seconds=_TIMEOUT_SECONDS
-            )
-            return EventsState.model_validate_json(response.body).schedules if response.status == 200 else {}
-        except (TransportError, ValidationError) as error:
-            _LOG.info("the events pod at %s does not tell of schedules: %s", endpoint, error)
-            return {}
 
 
 def _last(report: ScheduleReport) -> float:

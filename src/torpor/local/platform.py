@@ -28,6 +28,7 @@ from torpor.local.reports import News, Report
 from torpor.local.views import Facts, function_status, scale_in_words
 from torpor.local.watch import changes
 from torpor.providers.process.provider import ProcessProvider
+from torpor.scaling.backlog import BacklogLoads, backlogs
 from torpor.scaling.loop import Autoscaler
 from torpor.spec.status import PlatformStatus
 
@@ -107,7 +108,8 @@ class LocalPlatform:
             cache_dir=options.cache_dir,
             blobs_url=self._blobs_url,
         )
-        self._autoscaler = Autoscaler(clock=clock, observe=self._gateway.observe, fleet=self._provider)
+        lag = BacklogLoads(self._gateway.observe, self._lagging, self._backlogs)
+        self._autoscaler = Autoscaler(clock=clock, observe=lag.observe, fleet=self._provider)
         self._events = EventsProcess(
             options.data_dir / "events",
             self._blobs_url,
@@ -223,6 +225,18 @@ class LocalPlatform:
     def fail(self, key: str, problem: str | None) -> None:
         """Requests for the function can't be served, or can be again (``None``)."""
         self._gateway.fail(key, problem)
+
+    # --- what scales functions by their events ----------------------------------------------------------
+
+    def _lagging(self) -> list[str]:
+        functions = self._reloader.current.functions.items()
+        return [key for key, function in functions if function.spec.scaling.metric == "lag"]
+
+    async def _backlogs(self) -> Mapping[str, int]:
+        triggers = self._reloader.current.triggers.items()
+        state = await self._events.state()
+        pending = {key: report.pending for key, report in state.triggers.items()}
+        return backlogs([pending], {key: trigger.function_key for key, trigger in triggers})
 
     # --- what the API shows -----------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ MAX_SCALE_UP_RATE = 1000.0
 MAX_SCALE_DOWN_RATE = 2.0
 # Averages of floating-point samples miss a whole number by this much and must not cost an instance.
 _ROUNDING = 1e-6
+_NAMES = {"concurrency": "concurrent requests", "rps": "requests per second", "lag": "waiting events"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,5 +191,5 @@ def _describe_panic(rules: Rules, observed: Observed) -> str:
 
 
 def _words(rules: Rules, value: float, window_seconds: float) -> str:
-    name = "requests per second" if rules.metric == "rps" else "concurrent requests"
+    name = _NAMES[rules.metric]
     return f"{value:.3g} {name} over {window_seconds:g} s, {rules.target:.3g} an instance"

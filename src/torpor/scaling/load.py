@@ -17,16 +17,22 @@ class Load(NamedTuple):
 
     ``concurrency`` is how many requests are under way, those that are held included; ``requests_total`` how
     many there have been since the data path started. A total that has become smaller means that it started
-    anew.
+    anew. ``backlog`` is how many events wait for it or are under way, where that is looked at.
     """
 
     concurrency: float
     requests_total: int
+    backlog: int = 0
 
 
 def encode(loads: Mapping[str, Load]) -> bytes:
     """``loads`` by function key as JSON, the way a gateway tells them at ``GET /loads``."""
-    return orjson.dumps({key: load._asdict() for key, load in loads.items()})
+    return orjson.dumps(
+        {
+            key: {"concurrency": load.concurrency, "requests_total": load.requests_total}
+            for key, load in loads.items()
+        }
+    )
 
 
 def encode_active(active: Mapping[Endpoint, int]) -> bytes:

@@ -57,10 +57,12 @@ class Scaler:
         load = load or Load(0.0, self._total or 0)
         arrived = self._arrived(load)
         elapsed = max(now - self._sampled_at, self._tick_seconds)
-        if arrived > 0 or load.concurrency > 0:
+        waits = self.rules.metric == "lag" and load.backlog > 0
+        if arrived > 0 or load.concurrency > 0 or waits:
             self.wake(now)  # what rests may serve before anybody asks for it
         self._sampled_at = now
-        value = arrived / elapsed if self.rules.metric == "rps" else load.concurrency
+        by_metric = {"rps": arrived / elapsed, "lag": float(load.backlog)}
+        value = by_metric.get(self.rules.metric, load.concurrency)
         self._stable.record(now, value)
         self._panic.record(now, value)
         stable, panic = self._stable.average(now), self._panic.average(now)

@@ -60,7 +60,7 @@ MAX_FILTER_KEYS = 64
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
 # Knative's defaults: container-concurrency-target-default and requests-per-second-target-default.
-_DEFAULT_TARGETS = {"concurrency": 100.0, "rps": 200.0}
+_DEFAULT_TARGETS = {"concurrency": 100.0, "rps": 200.0, "lag": 100.0}
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -204,10 +204,14 @@ class Scaling(_Model):
     """Fewest instances at any time; 0 lets the function rest."""
     initial_scale: Whole = Field(0, ge=0, le=1000)
     """Instances to start with when the function is declared or changed."""
-    metric: Literal["concurrency", "rps"] = "concurrency"
-    """What is measured: requests under way at once, or requests per second."""
+    metric: Literal["concurrency", "rps", "lag"] = "concurrency"
+    """What is measured: requests under way at once, requests per second, or events that wait at its triggers
+    or are under way (`lag`).
+    """
     target: float | None = Field(None, ge=0.01, le=1_000_000)
-    """What one instance should bear of it; by default `containerConcurrency` or 100, and for `rps` 200."""
+    """What one instance should bear of it; by default `containerConcurrency` or 100, for `rps` 200, and for
+    `lag` 100.
+    """
     target_utilization_percentage: float = Field(70.0, ge=1, le=100)
     """How much of the target is used before another instance is added, so that there is room for a burst."""
     window_seconds: Annotated[float, *duration(1, _HOUR)] = Field(60.0, alias="window")

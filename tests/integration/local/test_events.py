@@ -283,3 +283,51 @@ def test_what_failed_is_explained_and_replayed_after_a_restart(tmp_path: Path) -
         assert reply.steps[0].text == "written as a reply at trigger default/ship to event '1'"
         assert [each.event_id for each in client.dead_letters()] == ["2"]
         assert client.explain("3").items == ()
+
+
+SLOW = """
+import time
+
+from torpor import function
+
+
+@function
+def slow(data: dict) -> None:
+    time.sleep(0.2)
+"""
+LAGGING = """\
+apiVersion: torpor.dev/v1alpha1
+kind: Function
+metadata: {name: slow}
+spec:
+  source: {handler: "main:slow"}
+  containerConcurrency: 1
+  scaling:
+    {metric: lag, target: 20, targetUtilizationPercentage: 100, maxScale: 3, window: 2s, scaleToZeroGracePeriod: 0s}
+---
+apiVersion: torpor.dev/v1alpha1
+kind: Trigger
+metadata: {name: slow}
+spec:
+  filters: [{exact: {type: work}}]
+  subscriber: {function: slow}
+  parallelism: 1
+"""
+
+
+def test_what_waits_brings_instances_though_one_call_is_made_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "main.py").write_text(SLOW)
+    (folder / "function.yaml").write_text(LAGGING)
+    with Running([folder], tmp_path / "platform") as platform, platform.client() as client:
+        client.send(
+            [
+                WireEvent({"specversion": "1.0", "id": str(number), "source": "/s", "type": "work"}, b"{}")
+                for number in range(60)
+            ]
+        )
+        until(lambda: client.function("slow").desired == 3, "an instance for each twenty")
+        until(lambda: "waiting events" in client.function("slow").scaling.reason, "the reason")
+        until(lambda: client.triggers()[0].delivered == 60, "all of them")
+        until(lambda: not client.function("slow").instances, "no instance at rest")

@@ -1,4 +1,4 @@
-"""What events pods tell of schedules: the pod that knows of the newest firing is believed."""
+"""What events pods tell: who knows of the newest firing is believed, and of what waits the largest number."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from torpor.controller.firings import Firings
+import pytest
+
+from torpor.controller.backlogs import Backlogs
+from torpor.controller.firings import EventsPods, Firings
 from torpor.controller.schedules import ScheduleReconciler
-from torpor.errors import ConnectError
-from torpor.events.declaration import EventsState, ScheduleReport
+from torpor.errors import ClusterUnreachableError, ConnectError
+from torpor.events.declaration import EventsState, ScheduleReport, TriggerReport
 from torpor.providers.kubernetes.mirror import Mirror
-from torpor.providers.kubernetes.resources import PODS, SCHEDULES
+from torpor.providers.kubernetes.resources import FUNCTIONS, PODS, SCHEDULES, TRIGGERS
 from torpor.testing.clock import MovableClock
 from torpor.testing.kube import ApiServer
 from torpor.transport.message import Response
@@ -36,7 +39,8 @@ class _Pods:
         self.clock = MovableClock()
         self.told: dict[str, bytes] = {}
         self.asked = 0
-        self.firings = Firings(self.server.kube(), cast("Client", self), self.clock, "torpor")
+        self.events = EventsPods(self.server.kube(), cast("Client", self), self.clock, "torpor")
+        self.firings = Firings(self.events, self.clock)
 
     async def request(self, endpoint: Endpoint, *_: object, timeout_seconds: float) -> Response:
         assert timeout_seconds == 2.0
@@ -60,8 +64,8 @@ class _Pods:
 def run(case: Callable[[_Pods], Awaitable[None]]) -> None:
     async def inner() -> None:
         pods = _Pods()
-        mirror = asyncio.create_task(pods.firings.mirror.run())
-        await pods.firings.mirror.synced.wait()
+        mirror = asyncio.create_task(pods.events.mirror.run())
+        await pods.events.mirror.synced.wait()
         try:
             await case(pods)
         finally:
@@ -134,11 +138,49 @@ def test_a_schedule_says_when_it_fired_and_keeps_that_while_nobody_tells() -> No
     run(case)
 
 
+def test_what_waits_for_functions_that_are_scaled_by_it() -> None:
+    async def case(pods: _Pods) -> None:
+        functions = {"f": "lag", "g": "rps", "h": "lag"}
+        triggers = {"t": "f", "u": "f", "v": "g"}
+        world = _World(pods)
+        cast("dict[str, Any]", world.functions.items).update(
+            {
+                f"default/{name}": {"metadata": {"name": name}, "spec": {"scaling": {"metric": metric}}}
+                for name, metric in functions.items()
+            }
+        )
+        cast("dict[str, Any]", world.triggers.items).update(
+            {
+                f"default/{name}": {
+                    "metadata": {"name": name, "namespace": "default"},
+                    "spec": {"subscriber": {"function": function}},
+                }
+                for name, function in triggers.items()
+            }
+        )
+        backlogs = Backlogs(cast("World", world), pods.events)
+        assert backlogs.lagging() == ["default/f", "default/h"]
+        with pytest.raises(ClusterUnreachableError, match="none of 0 events pods"):
+            await backlogs.ask()
+        for host, counts in (("10.0.0.1", {"t": 3, "u": 4, "gone": 9}), ("10.0.0.2", {"t": 5, "v": 1})):
+            pods.pod(host)
+            reports = {f"default/{name}": TriggerReport(pending=number) for name, number in counts.items()}
+            pods.told[host] = EventsState(triggers=reports).model_dump_json().encode()
+        pods.pod("10.0.0.3")  # it does not answer
+        await turns()
+        assert await backlogs.ask() == {"default/f": 9, "default/g": 1}
+
+    run(case)
+
+
 class _World:
     """As much of a controller's as a schedule needs."""
 
     def __init__(self, pods: _Pods) -> None:
-        self.schedules = Mirror(pods.server.kube(), SCHEDULES, pods.clock, lambda _: None)
+        kube, clock = pods.server.kube(), pods.clock
+        self.schedules = Mirror(kube, SCHEDULES, clock, lambda _: None)
+        self.functions = Mirror(kube, FUNCTIONS, clock, lambda _: None)
+        self.triggers = Mirror(kube, TRIGGERS, clock, lambda _: None)
 
     async def changed(self, *_: object) -> None:
         """Nobody is told."""
