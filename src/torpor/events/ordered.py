@@ -147,9 +147,7 @@ class OrderedSubscription:
             try:
                 # Without its lease, another worker may have it: then it is not called for, and comes again.
                 if await self._throttle.turn() and self._pump.leased():
-                    taken = await self._courier.deliver(
-                        self.route, message_of(delivery.record.event), attempt
-                    )
+                    taken = await self._courier.deliver(self.route, message, attempt)
             finally:
                 self._lanes.rest()
                 self._begin()
