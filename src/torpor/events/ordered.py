@@ -141,18 +141,19 @@ class OrderedSubscription:
 
     async def _deliver(self, delivery: Delivery, key: str) -> None:
         """One attempt; holds the key until the event is done with, or comes again."""
-        attempt = _Attempt(delivery)
-        done = False
+        attempt, message = _Attempt(delivery), message_of(delivery.record.event)
+        taken = done = False
         try:
             try:
                 # Without its lease, another worker may have it: then it is not called for, and comes again.
                 if await self._throttle.turn() and self._pump.leased():
-                    done = await self._courier.deliver(self.route, message_of(delivery.record.event), attempt)
+                    taken = await self._courier.deliver(self.route, message, attempt)
             finally:
                 self._lanes.rest()
                 self._begin()
-            if done:
+            if taken:
                 await self._courier.acknowledge(self.route, delivery)
+                done = True
             elif self._ended.is_set() or attempt.delay_seconds is not None:
                 await sleep_or(self._clock, attempt.delay_seconds or 0.0, self._ended.wait())
                 await delivery.retry(0.0)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.unit.events.world import BROKER, answer, event, linear, trigger, world
 from torpor.clock import cancel
+from torpor.errors import EventLogError
 from torpor.events.courier import publish
 from torpor.events.dispatcher import Declared, Dispatcher
-from torpor.events.memory import MemoryLog
+from torpor.events.memory import MemoryDelivery, MemoryLog
 from torpor.events.sender import Response
 from torpor.events.stats import Stats
 from torpor.events.subscription import ACK_WAIT_SECONDS, WINDOW
@@ -374,5 +375,28 @@ def test_a_worker_that_was_stopped_for_long_begins_nothing_that_others_have() ->
         await it.clock.advance(60.0, it.settle)
         assert calls.count("0-3") == 1
         await it.end()
+
+    asyncio.run(run())
+
+
+def test_an_event_whose_acknowledgement_fails_holds_its_key_until_it_came_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failures = iter([EventLogError("the log is out")])
+    ack = MemoryDelivery.ack
+
+    async def fails_once(delivery: MemoryDelivery) -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        await ack(delivery)
+
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(ordered())
+            monkeypatch.setattr(MemoryDelivery, "ack", fails_once)
+            await it.publish(keyed("a1", "a"), keyed("a2", "a"))
+            await it.advance(10.0)
+            assert [call[2][0] for call in it.functions.calls] == ["a1", "a1", "a2"]
+            assert await it.pending() == 0
 
     asyncio.run(run())
