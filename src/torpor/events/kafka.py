@@ -290,7 +290,7 @@ class KafkaLog:
         end, _ = await asyncio.gather(stream.sync(), stream.sync_journal())
         durable = stream.journal.consumers.get(spec.name)
         if durable is None or not (keep or durable.spec == spec):
-            await stream.post(put(spec, 0 if spec.start == "first" else end, keep=keep))
+            await stream.say(put(spec, 0 if spec.start == "first" else end, keep=keep))
         return KafkaConsumer(stream, spec.name, self._clock)
 
     async def remove_consumer(self, stream: str, name: str) -> None:
@@ -304,7 +304,7 @@ class KafkaLog:
             raise
         await target.sync_journal()
         if name in target.journal.consumers:
-            await target.post({"do": "drop", "consumer": name})
+            await target.say({"do": "drop", "consumer": name})
 
     async def consumers(self, stream: str) -> list[str]:
         """The names of the durable consumers."""

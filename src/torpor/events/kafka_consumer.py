@@ -47,9 +47,8 @@ class KafkaDelivery:
 
     async def extend(self) -> None:
         """Work is under way."""
-        if not self.settled and self.stream.gone is None:
-            of = [[self.record.sequence, self.attempt]]
-            self.stream.post({"do": "extend", "consumer": self.consumer, "born": self.born, "of": of})
+        if not self.settled:
+            self.stream.extend(self.consumer, self.born, self.record.sequence, self.attempt)
 
     def _settle(self, delay_seconds: float | None) -> None:
         if not self.settled:

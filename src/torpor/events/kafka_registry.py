@@ -94,11 +94,12 @@ class Registry:
         def failed(error: EventLogError) -> None:
             if not future.done():
                 future.set_exception(error)
+                future.exception()  # who has gone away need not see it
 
         value = codec.dumps({**asdict(entry)})
         self._wire.send(self._topic, 0, [(_TOKEN, token)], value, key=entry.spec.name, failed=failed)
         try:
-            await future
+            await self._wire.within_patience(future)
         finally:
             self._under_way.pop(token, None)
 

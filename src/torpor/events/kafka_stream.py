@@ -33,8 +33,8 @@ _LOG = logging.getLogger("torpor.events")
 RECORDS, JOURNAL = 0, 1
 _TOKEN = "torpor-token"  # noqa: S105 - it tells one message from another
 _TAIL_RECORDS = 100_000
-_SETTLE_SECONDS = 0.003
-_SETTLE_AT_ONCE = 1000
+_WORDS_SECONDS = 0.003
+_WORDS_AT_ONCE = 1000
 _DRIFT_SECONDS = 0.001
 
 
@@ -91,7 +91,7 @@ class Stream:
         self._bytes_under_way = 0
         self._tails: list[deque[int]] = []
         self._changed: asyncio.Future[None] | None = None
-        self._settled: dict[tuple[str, int], list[list[Any]]] = {}
+        self._words: dict[tuple[str, str, int], list[list[Any]]] = {}
         self._flushing: asyncio.TimerHandle | None = None
         self._posted: asyncio.Future[list[Verdict]] | None = None
         self._behind_seconds: float | None = None
@@ -276,7 +276,7 @@ class Stream:
         self._bytes_under_way += size
         try:
             key = fresh[0].event.attributes.get("partitionkey") if len(fresh) == 1 else None
-            verdicts = await self._write(RECORDS, headers, value, key)
+            verdicts = await self._wire.within_patience(self._write(RECORDS, headers, value, key))
         finally:
             self._bytes_under_way -= size
         if Verdict.SUPERSEDED in verdicts and guard is not None:
@@ -287,45 +287,57 @@ class Stream:
     async def remove(self, change: Purged | Trimmed) -> None:
         """Remove records."""
         self.require()
-        await self._write(RECORDS, *codec.encode_change(change))
+        await self._wire.within_patience(self._write(RECORDS, *codec.encode_change(change)))
 
     def post(self, *entries: dict[str, Any]) -> asyncio.Future[list[Verdict]]:
         """Write to the journal; the future is done once this process has read it."""
         self.require()
-        self._posted = self._write(JOURNAL, [], codec.dumps([*self._settlements(), *entries]))
+        self._posted = self._write(JOURNAL, [], codec.dumps([*self._said(), *entries]))
         return self._posted
 
     def settle(
         self, consumer: str, born: int, sequence: int, attempt: int, delay_seconds: float | None
     ) -> None:
         """End an attempt; several go together."""
+        self._say_soon(("settle", consumer, born), [sequence, attempt, delay_seconds])
+
+    def extend(self, consumer: str, born: int, sequence: int, attempt: int) -> None:
+        """Start an attempt's time anew; several go together."""
+        self._say_soon(("extend", consumer, born), [sequence, attempt])
+
+    def _say_soon(self, what: tuple[str, str, int], word: list[Any]) -> None:
         if self.gone is not None:
             return
-        of = self._settled.setdefault((consumer, born), [])
-        of.append([sequence, attempt, delay_seconds])
-        if self._flushing is None:
-            self._flushing = asyncio.get_running_loop().call_later(_SETTLE_SECONDS, self._flush)
-        elif len(of) >= _SETTLE_AT_ONCE:
+        of = self._words.setdefault(what, [])
+        of.append(word)
+        if len(of) >= _WORDS_AT_ONCE:
             self._flush()
+        elif self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(_WORDS_SECONDS, self._flush)
 
     def _flush(self) -> None:
-        if self._settled and self.gone is None:
+        if self._words and self.gone is None:
             self.post()
+
+    async def say(self, entry: dict[str, Any]) -> None:
+        """Write to the journal; returns once this process has read it."""
+        await self._wire.within_patience(self.post(entry))
 
     async def tell(self) -> None:
         """Have the journal know every attempt that was ended before this call."""
-        last = self.post() if self._settled else self._posted
+        last = self.post() if self._words else self._posted
         if last is not None and not last.done():
-            await asyncio.shield(last)  # what was written before it has been read before it
+            await self._wire.within_patience(last)  # what was written before it has been read before it
 
-    def _settlements(self) -> list[dict[str, Any]]:
+    def _said(self) -> list[dict[str, Any]]:
+        """What is to be said of attempts, in the order in which it was begun to be said."""
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
-        settled, self._settled = self._settled, {}
+        words, self._words = self._words, {}
         return [
-            {"do": "settle", "consumer": consumer, "born": born, "of": of}
-            for (consumer, born), of in settled.items()
+            {"do": verb, "consumer": consumer, "born": born, "of": of}
+            for (verb, consumer, born), of in words.items()
         ]
 
     # --- records --------------------------------------------------------------------------------------------

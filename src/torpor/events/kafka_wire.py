@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LOG = logging.getLogger("torpor.events")
 PATIENCE_SECONDS = 20.0
+_SEND_MS = 300_000  # who waits for it gives up earlier; what ends a delivery is not lost with a short outage
 _POLL_SECONDS = 0.2
 _FOLLOW_SECONDS = 0.02  # how long a change of what is followed waits
 _AT_ONCE = 1000
@@ -87,9 +88,9 @@ class Wire:
                 "enable.idempotence": True,  # and so acks=all
                 "linger.ms": 1,
                 "message.max.bytes": MAX_MESSAGE_BYTES,
-                "queue.buffering.max.kbytes": 256 * 1024,
+                "queue.buffering.max.kbytes": 64 * 1024,
                 "delivery.report.only.error": True,
-                "message.timeout.ms": int(patience_seconds * 1000),
+                "message.timeout.ms": _SEND_MS,
             }
         )
         self._follower = self._consumer("")
@@ -139,6 +140,17 @@ class Wire:
         """Call ``listener`` when the brokers are there again; what is returned ends that."""
         self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
+
+    async def within_patience(self, future: asyncio.Future[T]) -> T:
+        """What ``future`` has, unless that takes too long; what was sent may still take effect then.
+
+        Raises :class:`~torpor.errors.EventLogError`.
+        """
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            raise EventLogError("Kafka did not take in time what was sent; it still may") from None
 
     # --- sending --------------------------------------------------------------------------------------------
 

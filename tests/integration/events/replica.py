@@ -1,7 +1,8 @@
 """``python -m tests.integration.events.replica``: one of several events services on one log, for tests.
 
-Its first line of input is JSON: ``nats``, ``token`` and the declaration. Then each line ``lead`` or
-``follow`` says whether it leads; what it was told last is done when it answers with a line.
+Its first line of input is JSON: ``url``, ``token`` and ``options`` of the broker, and the declaration. Then
+each line ``lead`` or ``follow`` says whether it leads; what it was told last is done when it answers with a
+line.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     given = orjson.loads(await reader.readline())
     clock = SystemClock()
-    log = await connect(Broker(given["nats"], given["token"]), clock, asyncio.Event())
+    log = await connect(Broker(given["url"], given["token"], given["options"]), clock, asyncio.Event())
     assert log is not None
     service = Service(log, clock, shared=True)
     await service.declare(Declaration.model_validate(given["declaration"]))

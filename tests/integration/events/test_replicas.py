@@ -1,4 +1,4 @@
-"""Several events services on one real NATS: each event is delivered once, however the lead moves."""
+"""Several events services on one real broker: each event is delivered once, however the lead moves."""
 
 from __future__ import annotations
 
@@ -6,22 +6,31 @@ import asyncio
 import signal
 import sys
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
-from tests.integration.events.process import PATIENCE_SECONDS, Functions, kill_nats, until
+from tests.integration.events.process import (
+    PATIENCE_SECONDS,
+    Functions,
+    Kafka,
+    Nats,
+    Server,
+    kill_nats,
+    until,
+)
 from tests.integration.events.test_crashes import TRIGGERS, outcome
 from torpor.binding import WireEvent
 from torpor.children import tied
+from torpor.clock import SystemClock
 from torpor.events import names
+from torpor.events.brokers import Broker, connect
 from torpor.events.courier import publish
 from torpor.events.declaration import Declaration
-from torpor.events.jetstream import JetStreamLog
-from torpor.events.log import ConsumerSpec
+from torpor.events.log import ConsumerSpec, EventLog
 from torpor.events.nats_server import NatsServer
 from torpor.events.stats import Stats
 from torpor.spec.models import Filter, Metadata, Subscriber, Trigger, TriggerSpec
@@ -39,14 +48,19 @@ class _Replica:
         self.process = process
 
     @classmethod
-    async def start(cls, nats: NatsServer, declaration: Declaration) -> _Replica:
+    async def start(cls, broker: Broker, declaration: Declaration) -> _Replica:
         process = await asyncio.create_subprocess_exec(
             *tied(sys.executable, "-m", "tests.integration.events.replica"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
         made = cls(process)
-        given = {"nats": nats.url, "token": nats.token, "declaration": declaration.model_dump(mode="json")}
+        given = {
+            "url": broker.url,
+            "token": broker.token,
+            "options": dict(broker.options),
+            "declaration": declaration.model_dump(mode="json"),
+        }
         await made.say(orjson.dumps(given), "declared")
         return made
 
@@ -85,8 +99,8 @@ class _Counting(Functions):
 
 
 class _Rig:
-    def __init__(self, nats: NatsServer, functions: _Counting, triggers: Sequence[Trigger]) -> None:
-        self.nats = nats
+    def __init__(self, server: Server, functions: _Counting, triggers: Sequence[Trigger]) -> None:
+        self.server = server
         self.functions = functions
         self.declaration = Declaration(
             triggers=tuple(triggers), brokers=(BROKER,), gateway=str(functions.endpoint)
@@ -94,12 +108,12 @@ class _Rig:
         self.replicas: list[_Replica] = []
 
     async def add(self) -> _Replica:
-        replica = await _Replica.start(self.nats, self.declaration)
+        replica = await _Replica.start(self.server.broker, self.declaration)
         self.replicas.append(replica)
         return replica
 
-    async def log(self) -> JetStreamLog:
-        return await JetStreamLog.connect(self.nats.url, token=self.nats.token)
+    async def log(self) -> EventLog:
+        return await connect(self.server.broker, SystemClock())
 
     async def upload(self, *ids: str) -> None:
         log = await self.log()
@@ -136,13 +150,36 @@ class _Rig:
 
 
 @asynccontextmanager
-async def _rig(folder: Path, triggers: Sequence[Trigger] = TRIGGERS) -> AsyncIterator[_Rig]:
+async def _nats(folder: Path) -> AsyncIterator[Server]:
     nats = NatsServer(folder / "nats", sync="interval")
     await nats.start()
+    try:
+        yield Nats(nats)
+    finally:
+        await nats.close()
+
+
+@pytest.fixture(params=["nats", "kafka"])
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AbstractAsyncContextManager[Server]:
+    if request.param == "nats":
+        return _nats(tmp_path)
+    return nullcontext(Kafka(request.getfixturevalue("kafka")))
+
+
+@asynccontextmanager
+async def _rig(
+    broker: AbstractAsyncContextManager[Server], triggers: Sequence[Trigger] = TRIGGERS
+) -> AsyncIterator[_Rig]:
+    async with broker as server, _working(server, triggers) as rig:
+        yield rig
+
+
+@asynccontextmanager
+async def _working(server: Server, triggers: Sequence[Trigger]) -> AsyncIterator[_Rig]:
     functions, ready, end = _Counting(TILES), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(functions.serve(ready, end))
     await ready.wait()
-    rig = _Rig(nats, functions, triggers)
+    rig = _Rig(server, functions, triggers)
     try:
         yield rig
     finally:
@@ -150,14 +187,13 @@ async def _rig(folder: Path, triggers: Sequence[Trigger] = TRIGGERS) -> AsyncIte
             await replica.end(signal.SIGKILL)
         end.set()
         await serving
-        await nats.close()
 
 
-def test_two_share_the_work_and_deliver_once(tmp_path: Path) -> None:
+def test_two_share_the_work_and_deliver_once(broker: AbstractAsyncContextManager[Server]) -> None:
     """Nothing is disturbed, so each function is called exactly once for each event and group."""
 
     async def run() -> None:
-        async with _rig(tmp_path) as rig:
+        async with _rig(broker) as rig:
             first, _ = await rig.add(), await rig.add()
             await first.lead()
             await rig.upload(*(f"g{number}" for number in range(GROUPS)))
@@ -200,10 +236,10 @@ async def _terminate(rig: _Rig) -> None:
 
 @pytest.mark.parametrize("move", [_hand_over, _seize, _terminate])
 def test_the_lead_moves_without_a_call_too_many(
-    move: Callable[[_Rig], Awaitable[None]], tmp_path: Path
+    move: Callable[[_Rig], Awaitable[None]], broker: AbstractAsyncContextManager[Server]
 ) -> None:
     async def run() -> None:
-        async with _rig(tmp_path) as rig:
+        async with _rig(broker) as rig:
             await _disturbed(rig, move)
             assert set(rig.functions.worked.values()) == set(rig.functions.joined.values()) == {1}
 
@@ -214,16 +250,18 @@ async def _kill(rig: _Rig) -> None:
     await _replace(rig, signal.SIGKILL)
 
 
-async def _kill_nats(rig: _Rig) -> None:
-    await kill_nats(rig.nats)
+async def _kill_broker(rig: _Rig) -> None:
+    await kill_nats(rig.server)
 
 
-@pytest.mark.parametrize("disturb", [_kill, _kill_nats])
-def test_nothing_is_lost_or_doubled(disturb: Callable[[_Rig], Awaitable[None]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("disturb", [_kill, _kill_broker])
+def test_nothing_is_lost_or_doubled(
+    disturb: Callable[[_Rig], Awaitable[None]], broker: AbstractAsyncContextManager[Server]
+) -> None:
     """What was under way in a killed process may be called again; what comes of it counts once."""
 
     async def run() -> None:
-        async with _rig(tmp_path) as rig:
+        async with _rig(broker) as rig:
             await _disturbed(rig, disturb)
 
     asyncio.run(run())
@@ -244,12 +282,12 @@ async def _all_joined(rig: _Rig) -> None:
     """Every group was joined once, of all its tiles, and nothing is left over."""
 
     async def done() -> bool:
-        ids, _, _ = await outcome(rig.nats)
+        ids, _, _ = await outcome(rig.server)
         return len(ids) >= GROUPS
 
     await until(done)
     await rig.quiet()
-    ids, data, dead = await outcome(rig.nats)
+    ids, data, dead = await outcome(rig.server)
     assert dead == []
     assert sorted(ids) == sorted(f"g{number}/joined" for number in range(GROUPS))
     assert data == [list(range(TILES))] * GROUPS
@@ -265,7 +303,7 @@ def test_a_trigger_of_which_one_knows_more_loses_nothing(tmp_path: Path) -> None
         return Trigger(metadata=Metadata(name="some"), spec=spec)
 
     async def run() -> None:
-        async with _rig(tmp_path, [swallow("other.")]) as rig:
+        async with _rig(_nats(tmp_path), [swallow("other.")]) as rig:
             await rig.add()
             rig.declaration = rig.declaration.model_copy(update={"triggers": (swallow("upload"),)})
             newer = await rig.add()
