@@ -15,7 +15,7 @@ from torpor.events.dead_letters import chooser, dead_letters, original, view
 from torpor.events.letters import DeadLetters
 from torpor.events.log import Stored
 from torpor.spec.letters import DeadLetter, LetterSelection
-from torpor.spec.models import Delivery, Join
+from torpor.spec.models import Batch, Delivery, Join
 
 ONCE = Delivery(retry=0)
 NOBODY = "0" * 28
@@ -338,5 +338,34 @@ def test_a_replayed_part_that_comes_again_does_not_open_its_group_again() -> Non
             await it.advance(120.0)
             assert [call[2] for call in it.functions.calls] == [["g/0"]]
             assert await found(letters_of(it)) == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "way", [{}, {"ordering": "key"}, {"batch": Batch(size=2, wait_seconds=0.1)}], ids=["single", "key", "batch"]
+)
+@pytest.mark.parametrize("types", [(), ("other",)])
+def test_a_replay_reaches_its_trigger_whatever_its_filters_are_now_and_no_other(
+    way: dict[str, Any], types: tuple[str, ...]
+) -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t", "a", delivery=ONCE, function="f", **way))
+            it.functions.behave = lambda *_: answer(500)
+            await it.publish(event("1", "a", partitionkey="k"))
+            await it.advance(1.0)  # a batch goes by then
+            [letter] = await found(letters_of(it))
+            it.functions.behave = lambda *_: answer()
+            it.functions.calls.clear()
+            # Its filters are others now, and another trigger would match.
+            await it.declare(
+                trigger("t", *(types or ("b",)), delivery=ONCE, function="f", **way),
+                trigger("others", *(("a",) if types else ()), function="g", **way),
+            )
+            await letters_of(it).replay([letter.id])
+            await it.advance(5.0)
+            assert [call[1:3] for call in it.functions.calls] == [("default/f", ["1"])]
+            assert await it.pending() == 0
 
     asyncio.run(run())
