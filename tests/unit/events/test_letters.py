@@ -343,7 +343,9 @@ def test_a_replayed_part_that_comes_again_does_not_open_its_group_again() -> Non
 
 
 @pytest.mark.parametrize(
-    "way", [{}, {"ordering": "key"}, {"batch": Batch(size=2, wait_seconds=0.1)}], ids=["single", "key", "batch"]
+    "way",
+    [{}, {"ordering": "key"}, {"batch": Batch(size=2, wait_seconds=0.1)}],
+    ids=["single", "key", "batch"],
 )
 @pytest.mark.parametrize("types", [(), ("other",)])
 def test_a_replay_reaches_its_trigger_whatever_its_filters_are_now_and_no_other(
