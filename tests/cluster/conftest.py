@@ -80,8 +80,9 @@ def definitions(cluster: Cluster) -> Iterator[Cluster]:
             "wait", f"customresourcedefinition/{crd}", "--for=condition=Established", "--timeout=60s"
         )
     cluster.kubectl("get", "functions,triggers,schedules", "--all-namespaces")  # it waits for their storage
-    policy = "validatingadmissionpolicy/filters.torpor.dev"
-    cluster.kubectl("wait", policy, "--for=jsonpath={.status.observedGeneration}=1", "--timeout=60s")
+    for policy in ("filters", "schedules"):
+        name = f"validatingadmissionpolicy/{policy}.torpor.dev"
+        cluster.kubectl("wait", name, "--for=jsonpath={.status.observedGeneration}=1", "--timeout=60s")
     yield cluster
     if made:
         cluster.kubectl("delete", "--wait", *made)

@@ -61,8 +61,8 @@ def test_what_there_is_by_default() -> None:
         "PodDisruptionBudget": {"controller", "gateway", "events"},
         "Secret": {"nats"},
         "ConfigMap": {"nats"},
-        "ValidatingAdmissionPolicy": {"filters.torpor.dev"},
-        "ValidatingAdmissionPolicyBinding": {"filters.torpor.dev"},
+        "ValidatingAdmissionPolicy": {"filters.torpor.dev", "schedules.torpor.dev"},
+        "ValidatingAdmissionPolicyBinding": {"filters.torpor.dev", "schedules.torpor.dev"},
     }
 
 

@@ -217,19 +217,6 @@ _OBJECT_RULES: dict[str, list[dict[str, str]]] = {
         ),
     ],
 }
-# Of schedules, what an API server can see; expression and zone are looked up by the controller.
-_OBJECT_RULES["ScheduledEvent"] = [
-    _rule(
-        "!(has(self.data) && has(self.dataText))",
-        "\"stands beside 'data', one of them was expected\"",
-        ".dataText",
-    ),
-    _rule(
-        "!has(self.dataContentType) || has(self.data) || has(self.dataText)",
-        '"is given without data, data or dataText was expected beside it"',
-        ".dataContentType",
-    ),
-]
 # Rules for a field's value, or for each entry of its list, by model and field.
 _VALUE_RULES: dict[tuple[str, str], list[dict[str, str]]] = {
     ("Amounts", "cpu"): [_QUANTITY_IS_POSITIVE],

@@ -2,7 +2,8 @@
 
 ``python -m torpor.spec.policies [FOLDER]`` writes them, FOLDER being ``k8s/policies`` by default. An API
 server reckons what a rule in a definition may cost at most, and refuses one that looks at the keys of every
-filter in filters in filters; what a policy costs it counts while it runs.
+filter in filters in filters; what a policy costs it counts while it runs. Nor can a rule in a definition see a
+field that may hold anything, such as the data of a Schedule's event.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from torpor.spec.models import MAX_FILTER_DEPTH
 from torpor.spec.written import main
 
 _API: Final = "admissionregistration.k8s.io/v1"
-_NAME: Final = "filters.torpor.dev"
 _INNER = "(has(one.all) ? one.all : []) + (has(one.any) ? one.any : []) + (has(one.not) ? [one.not] : [])"
 _WRONG = " + ".join(
     f"(has(one.{dialect}) ? one.{dialect}.filter(key, {WRONG_KEY.format('key')}) : [])"
@@ -51,7 +51,7 @@ def _joined(start: str, lists: int) -> str:
     return text
 
 
-def objects() -> list[dict[str, Any]]:
+def filters() -> list[dict[str, Any]]:
     """The policy for filters in Triggers, and the binding that has it hold everywhere."""
     variables = [
         {
@@ -68,45 +68,74 @@ def objects() -> list[dict[str, Any]]:
         for depth in checked
     ]
     validations = [
-        {
-            "expression": f"variables.wrong{depth} == ''",
-            "messageExpression": (
+        (
+            f"variables.wrong{depth} == ''",
+            (
                 f'"spec.filters: have, at depth {depth}, the keys " + variables.wrong{depth} + '
                 f'", {EXPECTED_KEY} was expected, {EXPECTED_PATH}"'
             ),
-            "reason": "Invalid",
-        }
+        )
         for depth in checked
     ]
+    return _policy("filters", "triggers", variables, validations)
+
+
+def schedules() -> list[dict[str, Any]]:
+    """The policy for the data of what Schedules publish, and the binding that has it hold everywhere."""
+    event = {"name": "event", "expression": "has(object.spec.event) ? object.spec.event : {}"}
+    validations = [
+        (
+            "!(has(variables.event.data) && has(variables.event.dataText))",
+            "\"spec.event.dataText: stands beside 'data', one of them was expected\"",
+        ),
+        (
+            (
+                "!has(variables.event.dataContentType) "
+                "|| has(variables.event.data) || has(variables.event.dataText)"
+            ),
+            '"spec.event.dataContentType: is given without data, data or dataText was expected beside it"',
+        ),
+    ]
+    return _policy("schedules", "schedules", [event], validations)
+
+
+def _policy(
+    name: str, resource: str, variables: list[dict[str, str]], validations: list[tuple[str, str]]
+) -> list[dict[str, Any]]:
+    """A policy of ``validations``, each a rule and the message of who breaks it, and its binding."""
     rule = {
         "apiGroups": ["torpor.dev"],
         "apiVersions": ["*"],
         "operations": ["CREATE", "UPDATE"],
-        "resources": ["triggers"],
+        "resources": [resource],
     }
     policy = {
         "apiVersion": _API,
         "kind": "ValidatingAdmissionPolicy",
-        "metadata": {"name": _NAME},
+        "metadata": {"name": f"{name}.torpor.dev"},
         "spec": {
             "failurePolicy": "Fail",
             "matchConstraints": {"resourceRules": [rule]},
             "variables": variables,
-            "validations": validations,
+            "validations": [
+                {"expression": expression, "messageExpression": message, "reason": "Invalid"}
+                for expression, message in validations
+            ],
         },
     }
     binding = {
         "apiVersion": _API,
         "kind": "ValidatingAdmissionPolicyBinding",
-        "metadata": {"name": _NAME},
-        "spec": {"policyName": _NAME, "validationActions": ["Deny"]},
+        "metadata": {"name": f"{name}.torpor.dev"},
+        "spec": {"policyName": f"{name}.torpor.dev", "validationActions": ["Deny"]},
     }
     return [policy, binding]
 
 
 def files() -> dict[str, bytes]:
     """What is written, by name."""
-    return {"filters.yaml": yaml_file(objects(), "torpor.spec.policies")}
+    made = {"filters": filters(), "schedules": schedules()}
+    return {f"{name}.yaml": yaml_file(objects, "torpor.spec.policies") for name, objects in made.items()}
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def test_the_files_are_yaml_of_the_definitions() -> None:
 
 
 def test_policies_look_as_deep_as_filters_may_stand() -> None:
-    policy, binding = policies.objects()
+    policy, binding = policies.filters()
     assert [one["name"] for one in policy["spec"]["variables"]] == [
         *("level1", "level2", "level3", "level4"),
         *("wrong3", "wrong4"),
