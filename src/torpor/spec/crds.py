@@ -240,7 +240,12 @@ _EXTRAS: dict[tuple[str, str], dict[str, Any]] = {
     ("Source", "requirements"): {"maxLength": _LONGEST_TEXT},
     ("ScheduledEvent", "data"): {"x-kubernetes-preserve-unknown-fields": True},
     ("ScheduledEvent", "extensions"): {
-        "additionalProperties": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH},
+        "additionalProperties": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_TEXT_LENGTH,
+            "x-kubernetes-validations": [_NO_CONTROL],
+        },
         "maxProperties": 32,
     },
 }

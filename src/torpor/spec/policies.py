@@ -2,8 +2,8 @@
 
 ``python -m torpor.spec.policies [FOLDER]`` writes them, FOLDER being ``k8s/policies`` by default. An API
 server reckons what a rule in a definition may cost at most, and refuses one that looks at the keys of every
-filter in filters in filters; what a policy costs it counts while it runs. Nor can a rule in a definition see a
-field that may hold anything, such as the data of a Schedule's event.
+filter in filters in filters; what a policy costs it counts while it runs. Nor can such a rule see a field
+that may hold anything, as the data of a Schedule's event.
 """
 
 from __future__ import annotations
