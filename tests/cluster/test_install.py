@@ -11,10 +11,14 @@ import pytest
 
 from tests.cluster import manifests, shell, traefik
 from tests.cluster.charts import FUNCTIONS, TORPOR, Rendered
-from tests.cluster.platform import GATEWAY, NAMESPACE, Platform, until
+from tests.cluster.platform import GATEWAY, NAMESPACE, Platform, is_ready, until
 from tests.cluster.settings import ClusterError, Settings
 from tests.cluster.test_chart_torpor import ALL_ON
 from tests.cluster.traffic import traffic
+from torpor.api.client import Client
+from torpor.api.places import find as find_place
+from torpor.binding import WireEvent
+from torpor.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -241,3 +245,35 @@ def test_claims_that_can_not_be_changed_are_refused_in_words(empty: Empty) -> No
     with pytest.raises(ClusterError, match=r"nats\.storage: is .*a StatefulSet's claims can't be changed"):
         empty.install(nats={"storage": {"size": "2Gi"}})
     empty.install("--reuse-values")
+
+
+def test_three_nats_servers_bear_the_loss_of_any_one(empty: Empty) -> None:
+    """Each is deleted with what it has stored; what it had comes back to it from the others."""
+    empty.install(nats={"replicas": 3, "storage": {"persistent": False}})
+    place = find_place("kube:", str(empty.cluster.kubeconfig))
+    sent: list[str] = []
+    with Client(place) as client:
+
+        def send(name: str) -> None:
+            event = WireEvent({"specversion": "1.0", "id": name, "source": "/s", "type": "t"}, None)
+            until(lambda: _taken(client, event), f"event {name} taken")
+            sent.append(name)
+
+        for number in range(3):
+            send(f"before-{number}")
+            pod = (f"pod/torpor-nats-{number}", "--namespace", NAMESPACE)
+            empty.cluster.kubectl("delete", *pod, "--grace-period=0", "--force")
+            send(f"without-{number}")
+            until(lambda: sum(map(is_ready, empty.platform.parts("nats"))) == 3, "three servers again")
+        for name in sent:
+            [item] = client.explain(name).items
+            assert item.steps[0].what == "accepted"
+
+
+def _taken(client: Client, event: WireEvent) -> bool:
+    """Whether a broker takes an event; the same one may be sent again, and is kept once."""
+    try:
+        client.send([event])
+    except ApiError:
+        return False
+    return True
