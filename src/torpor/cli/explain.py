@@ -67,8 +67,11 @@ def _unknown(event_id: str, source: str | None, answer: Answer) -> str:
 def _show(item: Explanation) -> None:
     kept = "" if item.kept else "; the broker does not have it any more"
     click.secho(harmless(f"{item.id} of {item.source} in {_short(item.broker)}"), bold=True)
-    click.echo(harmless(f"type {item.type or 'unknown'}{kept}") + "\n")
-    print_table(("time", "what", "trigger", "status", "took", "happened"), map(_row, item.steps), empty="")
+    days = sorted({f"{step.at.astimezone():%Y-%m-%d}" for step in item.steps})
+    on = f", {days[0]}" if len(days) == 1 else ""
+    click.echo(harmless(f"type {item.type or 'unknown'}{on}{kept}") + "\n")
+    rows = (_row(step, with_day=len(days) > 1) for step in item.steps)
+    print_table(("time", "what", "trigger", "status", "took", "happened"), rows, empty="")
     click.echo()
     print_table(
         ("trigger", "function", "matches", "because", "state"),
@@ -88,9 +91,11 @@ def _show(item: Explanation) -> None:
         missing = f"; missing: {', '.join(map(str, group.missing[:_SHOWN]))}" if group.missing else ""
         more = ", ..." if len(group.missing) > _SHOWN else ""
         parts = f"{group.present} of {plural(group.size, 'part')}{missing}{more}"
-        click.echo(harmless(f"\ngroup {group.group} at {_short(group.trigger)}: {parts}; {group.state}"))
+        click.echo()
+        click.echo(harmless(f"group {group.group} at {_short(group.trigger)}: {parts}; {group.state}"))
     for reply in item.replies[:_SHOWN]:
-        click.echo(harmless(f"\nreply {reply.id}, type {reply.type}; torpor explain '{reply.id}'"))
+        click.echo()
+        click.echo(harmless(f"reply {reply.id}, type {reply.type}; torpor explain '{reply.id}'"))
     if item.replies_total > _SHOWN:
         click.echo(f"and {item.replies_total - _SHOWN} more replies")
     for letter in item.dead_letters:
@@ -98,11 +103,11 @@ def _show(item: Explanation) -> None:
     click.echo()
 
 
-def _row(step: Step) -> tuple[object, ...]:
+def _row(step: Step, *, with_day: bool) -> tuple[object, ...]:
     took = None if step.duration_seconds is None else f"{step.duration_seconds * 1000:.0f} ms"
     trigger = _short(step.trigger) if step.trigger else None
     return (
-        f"{step.at.astimezone():%H:%M:%S.%f}"[:-3],
+        f"{step.at.astimezone():{'%Y-%m-%d ' if with_day else ''}%H:%M:%S.%f}"[:-3],
         step.what,
         trigger,
         step.status,

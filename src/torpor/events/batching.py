@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
+import orjson
+
 from torpor.binding import BATCH, encode_batch
 from torpor.events.sender import Response
+from torpor.problems import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from torpor.binding import Headers, WireEvent
@@ -89,9 +92,15 @@ def verdict(response: Response, contents: Contents) -> Verdict:
     ids = filter(None, map(bytes.strip, named.split(b",")))
     failed = frozenset(unquote_to_bytes(each).decode("utf-8", "replace") for each in ids)
     if unknown := failed - {event.id for event in contents.events}:
-        text = f"the answer names {min(unknown)[:200]!r} as failed, which was not in the batch"
-        refused = Response(502, [], text.encode("utf-8", "replace"))
+        refused = _in_place(502, f"its answer names {min(unknown)[:200]!r} as failed, which was not in the batch")
         return Verdict(refused, refused)
     asked = response.header(_RETRY_AFTER)
     headers = [] if asked is None else [(_RETRY_AFTER, asked)]
-    return Verdict(response, Response(503, headers, b"the function names the event as failed"), failed)
+    told = f"its answer to the batch, {response.status}, names this event as failed"
+    return Verdict(response, _in_place(503, told, *headers), failed)
+
+
+def _in_place(status: int, detail: str, *headers: tuple[bytes, bytes]) -> Response:
+    """What stands for an answer that the function did not give in these words; ``detail`` is shown to people."""
+    body = orjson.dumps({"detail": detail.encode("utf-8", "replace").decode()})
+    return Response(status, [(b"content-type", CONTENT_TYPE), *headers], body)

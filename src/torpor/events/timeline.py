@@ -16,6 +16,7 @@ MOST = 100
 
 _RANKS = {IN: 0, PART: 1, GROUP: 2, TRY: 3, DEAD: 4}
 """What of one moment comes first."""
+_AS_REPLAY = "as a replay"
 Record = dict[str, Any]
 
 
@@ -77,7 +78,7 @@ def _accepted(line: Record, new: bool) -> Step:
         "sent": "by a producer",
         "schedule": f"by schedule {line.get('schedule')}",
         "reply": f"as a reply at trigger {line.get('trigger')} to {_of(line.get('of'))}",
-        "replay": f"as a replay for trigger {line.get('trigger')} alone",
+        "replay": f"{_AS_REPLAY} for trigger {line.get('trigger')} alone",
     }[line["how"]]
     again = "" if new else ", once more: it is kept once"
     return _step(line, "accepted", f"sent {how}{again}" if line["how"] == "sent" else f"written {how}{again}")
@@ -98,7 +99,7 @@ def _of_delivery(line: Record) -> Step:
     if "why" in line:
         text += f": {line['why']}"
     if "delay" in line:
-        text += f"; again after {line['delay']:g} s"
+        text = f"{text.removesuffix('.')}; again after {round(line['delay'], 3):g} s"
     if "replies" in line:
         text += f", with {line['replies']} {'reply' if line['replies'] == 1 else 'replies'}"
     return _step(
@@ -161,9 +162,15 @@ def standing(lines: Sequence[Record], trigger: str, group: str) -> GroupStanding
 
 def progress(found: Sequence[Step], trigger: str, matches: bool | None) -> str:
     """How far a trigger is with an event, by the last thing that it did."""
-    own = [step for step in found if step.trigger == trigger and step.what != "accepted"]
+    own = [
+        step
+        for step in found
+        if step.trigger == trigger and (step.what != "accepted" or _AS_REPLAY in step.text)
+    ]
     if own:
         last = own[-1]
+        if last.what == "accepted":
+            return "waits: it was replayed, and nothing was attempted since"
         return f"waits in its group ({last.text})" if last.what == "part" else last.text
     if matches:
         return "nothing was attempted: it waits, or the trigger was declared after the event came"

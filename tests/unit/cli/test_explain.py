@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from torpor.spec.history import Explanation, GroupStanding, Reply, Standing, Step
@@ -63,7 +63,7 @@ def test_one_event_is_told(platform: Any, capsys: pytest.CaptureFixture[str]) ->
     assert platform.run("explain", "1") == 0
     shown = capsys.readouterr().out
     for text in (
-        "1 of /s in default.shop\ntype order.paid\n",
+        "1 of /s in default.shop\ntype order.paid, 2026-01-31\n",
         "ship.shop  400     25 ms",
         "attempt 2 given up: the function answered 400, which is final",
         "ship.shop  yes      type is right",
@@ -75,6 +75,24 @@ def test_one_event_is_told(platform: Any, capsys: pytest.CaptureFixture[str]) ->
         f"torpor dead-letters show {'d' * 28}",
     ):
         assert text in shown
+    assert "\\n" not in shown
+    assert "\n\nreply" in shown
+
+
+def test_times_of_several_days_are_told_with_their_days(
+    platform: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = explanation()
+    [accepted, delivery] = one.steps
+    platform.backend.explanations = [one]
+    assert platform.run("explain", "1") == 0
+    assert "\ntype order.paid, 2026-01-31\n" in capsys.readouterr().out
+    later = delivery.model_copy(update={"at": AT + timedelta(days=2)})
+    platform.backend.explanations = [one.model_copy(update={"steps": (accepted, later)})]
+    assert platform.run("explain", "1") == 0
+    shown = capsys.readouterr().out
+    assert "\n2026-01-31 " in shown
+    assert "\n2026-02-02 " in shown
 
 
 def test_json_has_all_of_it(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +108,7 @@ def test_several_events_of_one_id_are_listed(platform: Any, capsys: pytest.Captu
     assert platform.run("explain", "1") == 0
     captured = capsys.readouterr()
     assert (
-        "1 of /other in default.shop\ntype order.paid; the broker does not have it any more\n" in captured.out
+        "1 of /other in default.shop\ntype order.paid, 2026-01-31; the broker does not have it any more\n" in captured.out
     )
     assert "2 events have the id '1'; --source and --broker choose one." in captured.err
     assert platform.run("explain", "1", "--source", "/other", "--broker", "default.shop") == 0

@@ -10,6 +10,7 @@ from tests.unit.events.world import answer, event
 from torpor.binding import decode
 from torpor.events.batching import MAX_BYTES, Contents, verdict
 from torpor.events.sender import Response
+from torpor.problems import detail_of
 
 
 def _contents(*ids: str, size: int = 10) -> Contents:
@@ -37,12 +38,18 @@ def test_a_batch_has_its_size_no_id_twice_and_a_bound_of_bytes() -> None:
     assert _contents().takes(event("c", data=b"x" * MAX_BYTES))  # alone, whatever its size
 
 
+def told(response: Response) -> str:
+    """What a person reads of an answer as the reason."""
+    return detail_of(response.header(b"content-type"), response.body)
+
+
 @pytest.mark.parametrize("status", [200, 202, 204])
 def test_those_that_are_named_failed(status: int) -> None:
     contents = _contents("a", "b,c", "ü")
     said = verdict(answer(status, torpor_failed_ids="b%2Cc, %C3%BC", retry_after="7"), contents)
     assert [said.of(each).status for each in contents.events] == [status, 503, 503]
     assert said.of(contents.events[1]).header(b"retry-after") == b"7"
+    assert told(said.of(contents.events[1])) == f"its answer to the batch, {status}, names this event as failed"
 
 
 @pytest.mark.parametrize("value", ["x", "a,x", "%FF"])
@@ -50,6 +57,7 @@ def test_an_answer_that_names_what_was_not_there_counts_for_nobody(value: str) -
     contents = _contents("a", "b")
     said = verdict(answer(204, torpor_failed_ids=value), contents)
     assert [said.of(each).status for each in contents.events] == [502, 502]
+    assert "as failed, which was not in the batch" in told(said.of_all)
 
 
 @pytest.mark.parametrize(

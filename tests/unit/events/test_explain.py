@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.events.world import BROKER, World, answer, event, part, trigger, world
@@ -11,6 +12,7 @@ from torpor.events import names
 from torpor.events.explain import Explainer
 from torpor.events.ingress import Ingress
 from torpor.events.letters import DeadLetters
+from torpor.events.sender import Response
 from torpor.spec.history import Question
 from torpor.spec.models import Delivery, Join
 
@@ -114,7 +116,11 @@ def test_a_dead_letter_is_told_until_it_is_replayed() -> None:
             it.functions.behave = lambda *_: answer()
             await it.advance(1.0)
             letters = DeadLetters(it.log, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route)
+            it.functions.gate = asyncio.Event()
             assert [each.outcome for each in await letters.replay([letter])] == ["replayed"]
+            one = await explain(it, "1")
+            assert one.triggers[0].state == "waits: it was replayed, and nothing was attempted since"
+            it.functions.gate.set()
             await it.settle()
             one = await explain(it, "1")
             assert one.dead_letters == ()
@@ -122,6 +128,24 @@ def test_a_dead_letter_is_told_until_it_is_replayed() -> None:
                 "written as a replay for trigger default/t alone",
                 "attempt 1 delivered",
             ]
+
+    asyncio.run(run())
+
+
+def test_what_is_told_reads_as_one_sentence() -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t", "a", delivery=Delivery(backoff_delay_seconds=0.3)))
+            body = b'{"detail": "It raised an error; its log has the rest."}'
+            problem = Response(500, [(b"content-type", b"application/problem+json")], body)
+            it.functions.behave = lambda *_: problem
+            await send(it, event("1", "a"))
+            [_, (_, text)] = what(await explain(it, "1"))
+            assert re.fullmatch(
+                "attempt 1 retried: the function answered 500: It raised an error; its log has the rest"
+                r"; again after 0\.6\d{0,2} s",
+                text,
+            )
 
     asyncio.run(run())
 
