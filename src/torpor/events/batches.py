@@ -23,6 +23,7 @@ from torpor.events.subscription import (
     MAX_WAITING,
     consumer_spec,
     filters_revision,
+    is_for,
     trace_headers,
 )
 from torpor.events.throttle import Throttle
@@ -128,7 +129,7 @@ class BatchSubscription:
 
     async def _handle(self, delivery: Delivery) -> None:
         event = delivery.record.event
-        if not self.route.matcher.matches(event):
+        if not is_for(self.route, delivery.record):
             await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
             return
         batch = self._put(event, delivery.attempt)

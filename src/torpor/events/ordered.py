@@ -21,7 +21,14 @@ from torpor.errors import TorporError
 from torpor.events.lanes import Lanes
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
-from torpor.events.subscription import MAX_WAITING, WINDOW, consumer_spec, filters_revision, message_of
+from torpor.events.subscription import (
+    MAX_WAITING,
+    WINDOW,
+    consumer_spec,
+    filters_revision,
+    is_for,
+    message_of,
+)
 from torpor.events.throttle import Throttle
 from torpor.events.waiting import sleep_or
 
@@ -109,7 +116,7 @@ class OrderedSubscription:
         record = delivery.record
         self._allowed -= 1
         self._news.set()
-        if not self.route.matcher.matches(record.event):
+        if not is_for(self.route, record):
             await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
             return
         word = await self._turn(record)

@@ -15,7 +15,7 @@ from torpor.events.dead_letters import chooser, dead_letters, original, view
 from torpor.events.letters import DeadLetters
 from torpor.events.log import Stored
 from torpor.spec.letters import DeadLetter, LetterSelection
-from torpor.spec.models import Delivery, Join
+from torpor.spec.models import Batch, Delivery, Join
 
 ONCE = Delivery(retry=0)
 NOBODY = "0" * 28
@@ -150,6 +150,28 @@ def test_a_replay_reaches_the_trigger_that_failed_alone(types: tuple[str, ...]) 
             assert await it.pending() == 0
             assert it.dispatcher.stats.of("default/t").replayed == 1
             assert it.dispatcher.stats.published[BROKER] == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("spec", [{"ordering": "key"}, {"batch": Batch(size=2, wait_seconds=0.1)}])
+def test_triggers_of_every_kind_leave_what_is_for_another(spec: dict[str, Any]) -> None:
+    async def run() -> None:
+        async with world() as it:
+            other = trigger("others", function="g")
+            other = other.model_copy(update={"spec": other.spec.model_copy(update=spec)})
+            await it.declare(trigger("t", delivery=ONCE, function="f"), other)
+            it.functions.behave = lambda *_: answer(500 if it.functions.calls[-1][1] == "default/f" else 204)
+            await it.publish(event("1"))
+            await it.advance(1.0)
+            it.functions.behave = lambda *_: answer()
+            it.functions.calls.clear()
+            letters = letters_of(it)
+            [letter] = await found(letters, triggers=["default/t"])
+            await letters.replay([letter.id])
+            await it.advance(1.0)
+            assert [call[1:3] for call in it.functions.calls] == [("default/f", ["1"])]
+            assert await it.pending() == 0
 
     asyncio.run(run())
 
