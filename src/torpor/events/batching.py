@@ -92,7 +92,9 @@ def verdict(response: Response, contents: Contents) -> Verdict:
     ids = filter(None, map(bytes.strip, named.split(b",")))
     failed = frozenset(unquote_to_bytes(each).decode("utf-8", "replace") for each in ids)
     if unknown := failed - {event.id for event in contents.events}:
-        refused = _in_place(502, f"its answer names {min(unknown)[:200]!r} as failed, which was not in the batch")
+        refused = _in_place(
+            502, f"its answer names {min(unknown)[:200]!r} as failed, which was not in the batch"
+        )
         return Verdict(refused, refused)
     asked = response.header(_RETRY_AFTER)
     headers = [] if asked is None else [(_RETRY_AFTER, asked)]

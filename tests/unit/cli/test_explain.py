@@ -108,7 +108,8 @@ def test_several_events_of_one_id_are_listed(platform: Any, capsys: pytest.Captu
     assert platform.run("explain", "1") == 0
     captured = capsys.readouterr()
     assert (
-        "1 of /other in default.shop\ntype order.paid, 2026-01-31; the broker does not have it any more\n" in captured.out
+        "1 of /other in default.shop\ntype order.paid, 2026-01-31; the broker does not have it any more\n"
+        in captured.out
     )
     assert "2 events have the id '1'; --source and --broker choose one." in captured.err
     assert platform.run("explain", "1", "--source", "/other", "--broker", "default.shop") == 0

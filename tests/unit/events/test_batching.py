@@ -49,7 +49,9 @@ def test_those_that_are_named_failed(status: int) -> None:
     said = verdict(answer(status, torpor_failed_ids="b%2Cc, %C3%BC", retry_after="7"), contents)
     assert [said.of(each).status for each in contents.events] == [status, 503, 503]
     assert said.of(contents.events[1]).header(b"retry-after") == b"7"
-    assert told(said.of(contents.events[1])) == f"its answer to the batch, {status}, names this event as failed"
+    assert (
+        told(said.of(contents.events[1])) == f"its answer to the batch, {status}, names this event as failed"
+    )
 
 
 @pytest.mark.parametrize("value", ["x", "a,x", "%FF"])
