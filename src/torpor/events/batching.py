@@ -103,6 +103,6 @@ def verdict(response: Response, contents: Contents) -> Verdict:
 
 
 def _in_place(status: int, detail: str, *headers: tuple[bytes, bytes]) -> Response:
-    """What stands for an answer that the function did not give in these words; ``detail`` is shown to people."""
+    """What stands for an answer that the function did not give in these words; people see ``detail``."""
     body = orjson.dumps({"detail": detail.encode("utf-8", "replace").decode()})
     return Response(status, [(b"content-type", CONTENT_TYPE), *headers], body)
