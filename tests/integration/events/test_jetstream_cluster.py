@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("torpor.testing.contracts.event_log")
-
-from tests.integration.events.nats_cluster import NatsCluster  # noqa: E402
-from tests.integration.events.test_jetstream_contract import RealTime  # noqa: E402
-from torpor.binding import WireEvent  # noqa: E402
-from torpor.events.log import ConsumerSpec, Record, StreamSpec  # noqa: E402
-from torpor.testing.contracts.event_log import CASES  # noqa: E402
-from torpor.testing.contracts.rig import Rig  # noqa: E402
+from tests.integration.events.contract import every_case, hold
+from tests.integration.events.nats_cluster import NatsCluster
+from torpor.binding import WireEvent
+from torpor.events.log import ConsumerSpec, Record, StreamSpec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from torpor.events.log import Stored
+    from torpor.testing.contracts.rig import Rig
 
 RECORDS = 2_000
 
@@ -31,20 +28,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
         yield servers
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@every_case
 def test_contract(case: Callable[[Rig], Awaitable[None]], cluster: NatsCluster) -> None:
-    async def run() -> None:
-        log = await cluster.connect()
-        rig = Rig(log, RealTime(), 0.5)
-        try:
-            await case(rig)
-        finally:
-            for name in await log.streams():
-                if name.startswith(rig.stream):
-                    await log.remove_stream(name)
-            await log.close()
-
-    asyncio.run(run())
+    hold(case, cluster.connect)
 
 
 def _record(number: int) -> Record:

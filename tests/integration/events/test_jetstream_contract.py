@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import TYPE_CHECKING
 
-import pytest
-
-pytest.register_assert_rewrite("torpor.testing.contracts.event_log")
-
-from torpor.events.jetstream import JetStreamLog  # noqa: E402
-from torpor.testing.contracts.event_log import CASES  # noqa: E402
-from torpor.testing.contracts.rig import Rig  # noqa: E402
+from tests.integration.events.contract import every_case, hold
+from torpor.events.jetstream import JetStreamLog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from torpor.events.nats_server import NatsServer
+    from torpor.testing.contracts.rig import Rig
 
 
-class RealTime:
-    def now(self) -> float:
-        return time.time()
-
-    async def pass_(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    async def settle(self) -> None:
-        await asyncio.sleep(0.02)
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@every_case
 def test_contract(case: Callable[[Rig], Awaitable[None]], nats: NatsServer) -> None:
-    async def run() -> None:
-        log = await JetStreamLog.connect(nats.url, token=nats.token)
-        rig = Rig(log, RealTime(), 0.5)
-        try:
-            await case(rig)
-        finally:
-            for name in await log.streams():
-                if name.startswith(rig.stream):
-                    await log.remove_stream(name)
-            await log.close()
-
-    asyncio.run(run())
+    hold(case, lambda: JetStreamLog.connect(nats.url, token=nats.token))
