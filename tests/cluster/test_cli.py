@@ -290,4 +290,4 @@ def test_the_api_s_account_may_read_and_do_nothing_else(platform: Platform, wher
     own = rights(platform, f"{NAMESPACE}:torpor-api", where) - everybody
     assert {verb for _, verb in own} <= READS
     assert {resource for resource, _ in own} <= READ
-    assert {"functions", "triggers", "pods", "pods/log"} <= {resource for resource, _ in own}
+    assert {"functions", "triggers", "schedules", "pods", "pods/log"} <= {resource for resource, _ in own}
