@@ -21,14 +21,7 @@ from torpor.errors import TorporError
 from torpor.events.lanes import Lanes
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
-from torpor.events.subscription import (
-    MAX_WAITING,
-    WINDOW,
-    consumer_spec,
-    filters_revision,
-    is_for,
-    message_of,
-)
+from torpor.events.subscription import WINDOW, consumer_spec, filters_revision, is_for, message_of
 from torpor.events.throttle import Throttle
 from torpor.events.waiting import sleep_or
 
@@ -76,7 +69,7 @@ class OrderedSubscription:
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._lanes = Lanes(route.trigger.spec.parallelism)
         self._words: dict[int, asyncio.Future[_Word]] = {}  # what those that wait are told, by sequence
-        self._allowed = 0
+        self._until = 0  # how many deliveries are to have come in all
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
         self._verifier: asyncio.Task[None] | None = None
@@ -114,7 +107,6 @@ class OrderedSubscription:
 
     async def _handle(self, delivery: Delivery) -> None:
         record = delivery.record
-        self._allowed -= 1
         self._news.set()
         if not is_for(self.route, record):
             await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
@@ -175,6 +167,8 @@ class OrderedSubscription:
             self._lanes.finish(key)
         else:
             self._lanes.give_back(key)
+            self._until += 1  # it comes again
+            self._pump.look()
         self._begin()
 
     def _begin(self) -> None:
@@ -191,9 +185,10 @@ class OrderedSubscription:
         What was asked for comes, whatever happens; more is asked for only once all that came is verified: so
         there are moments at which nothing is under way here.
         """
+        received = self._pump.received
         if self._lanes.verified and held <= WINDOW // 2:
-            self._allowed = WINDOW - held
-        return max(0, self._allowed)
+            self._until = received + WINDOW - held
+        return max(0, self._until - received)
 
     async def _verify(self) -> None:
         """Have what came begun, once all that was delivered before is at hand."""
@@ -212,19 +207,23 @@ class OrderedSubscription:
                     told = True
                     text = "events wait for earlier ones that another worker has, or that wait for a retry"
                     _LOG.warning(text, extra={"trigger": self.route.key})
-                    # Before a change of the trigger, more than a window may have begun to wait for a retry.
-                    self._allowed += MAX_WAITING
-                    self._pump.look()
                 await self._clock.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     async def _at_hand(self) -> set[int] | None:
+        """The sequences of what is at hand, if that is all."""
         try:
-            return await self._pump.at_hand()
+            sequences, more = await self._pump.at_hand()
         except TorporError as error:
             about = {"trigger": self.route.key, "error": str(error)}
             _LOG.debug("the log does not say what is outstanding", extra=about)
             return None
+        if more == 0:
+            return sequences
+        # It must be able to come here, even if it is more than a window, as after a change of the trigger.
+        self._until = max(self._until, self._pump.received + more)
+        self._pump.look()
+        return None
 
 
 class _Attempt:

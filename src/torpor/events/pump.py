@@ -56,6 +56,8 @@ class Pump:
         self._confirms = room is not None
         self._consumer: Consumer | None = None
         self._held: dict[asyncio.Task[None], _Held] = {}
+        self.received = 0
+        """How many deliveries have come so far."""
         self._freed = asyncio.Event()
         self._taken = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -83,20 +85,20 @@ class Pump:
             raise EventLogError("reading events has ended unexpectedly; the log has the cause")
         return await self._consumer.pending() if self._consumer is not None else 0
 
-    async def at_hand(self) -> set[int] | None:
-        """The sequences of what is handled here, if all that was delivered to whomever and is not done with
-        is among them.
+    async def at_hand(self) -> tuple[set[int], int]:
+        """The sequences of what is handled here, and how much more is out: delivered to whomever, not done.
 
-        Otherwise ``None``, which may be a matter of moments: of what is under way to this reader, or of
-        acknowledgements that were not counted yet. An answer is certain: what was handled here during the
-        whole of the question is all that the log counted. Raises :class:`~torpor.errors.EventLogError`.
+        That there is more may be a matter of moments: of what is under way to this reader, or of
+        acknowledgements that were not counted yet. That there is none is certain: what was handled here
+        during the whole of the question is all that the log counted. Raises
+        :class:`~torpor.errors.EventLogError`.
         """
         if self._consumer is None:
             raise EventLogError("reading events is interrupted")
         before = set(self._held)
         outstanding = await self._consumer.outstanding()
         stayed = {self._held[task].delivery.record.sequence for task in before & self._held.keys()}
-        return stayed if len(stayed) == outstanding else None
+        return stayed, outstanding - len(stayed)
 
     def leased(self) -> bool:
         """Whether the delivery whose handling asks is surely nobody else's at the moment."""
@@ -159,6 +161,7 @@ class Pump:
                 pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
                 continue
             pause_seconds = _FIRST_PAUSE_SECONDS
+            self.received += len(deliveries)
             for delivery in deliveries:
                 task = asyncio.create_task(self._run(delivery))
                 self._held[task] = _Held(delivery, self._clock.monotonic() + self._spec.ack_wait_seconds)

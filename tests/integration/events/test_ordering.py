@@ -18,6 +18,7 @@ from torpor.events.dispatcher import Declared, Dispatcher
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.log import ConsumerSpec
 from torpor.events.stats import Stats
+from torpor.events.subscription import WINDOW
 
 if TYPE_CHECKING:
     from torpor.events.nats_server import NatsServer
@@ -96,5 +97,35 @@ def test_order_holds_over_a_change_of_worker(nats: NatsServer, change: str) -> N
         await two.close()
         for log in logs[change == "killed" :]:
             await log.close()
+
+    asyncio.run(run())
+
+
+def test_a_backlog_over_a_window_goes_without_a_stop(
+    nats: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        clock, judge = SystemClock(), Judge(SystemClock(), random.Random(1), (0.0,))
+        log = await JetStreamLog.connect(nats.url, token=nats.token)
+        dispatcher = Dispatcher(log, judge, clock)
+        declared = Declared(
+            [trigger("much", "much", ordering="key", delivery=linear(backoff_delay_seconds=0.01))], [BROKER]
+        )
+        await dispatcher.apply(declared)
+        total = WINDOW * 3 // 2
+        events = [keyed(f"{n % 200}-{n}", str(n % 200)) for n in range(total)]
+        for each in events:
+            each.attributes.update({"type": "much", "source": "/much"})
+        await publish(log, Stats(), BROKER, events)
+
+        async def quiet() -> bool:
+            return (await dispatcher.states())["default/much"].pending == 0
+
+        await until(quiet)
+        assert judge.faults == []
+        assert sum(len(set(numbers)) for numbers in judge.began.values()) == total
+        assert "wait for earlier ones" not in caplog.text
+        await dispatcher.close()
+        await log.close()
 
     asyncio.run(run())
