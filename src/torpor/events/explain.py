@@ -143,7 +143,7 @@ class Explainer:
         accepted = [
             line["at"] for line in lines if line["k"] == IN and timeline.is_about(line, event_id, source)
         ]
-        if type_ is None or not accepted:
+        if type_ is None or not accepted or names.broker_stream(broker) not in await self._log.streams():
             return None
         since, until = min(accepted) - _AROUND_SECONDS, max(accepted) + _AROUND_SECONDS
         stream = names.broker_stream(broker)

@@ -282,11 +282,9 @@ class JetStreamLog:
 
     async def _start(self, stream: str, since: float) -> int:
         """The sequence to read from, for what was stored at that time or later."""
-        first = await self._first_since(stream, since)
-        if first is not None:
-            return first
         state = (await self._api.call(f"STREAM.INFO.{quoted(stream)}"))["state"]
-        return int(state["last_seq"]) + 1
+        first = await self._first_since(stream, since)
+        return int(state["last_seq"]) + 1 if first is None else first
 
     async def _newest(self, stream: str, key: str) -> int:
         """The sequence of the newest record under ``key``, where a reader can't take its own word for it."""

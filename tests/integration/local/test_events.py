@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,6 +15,7 @@ from tests.integration.local.conftest import until
 from torpor.binding import WireEvent
 from torpor.events.kafka_server import install
 from torpor.settings import PlatformSettings
+from torpor.spec.replays import Replay
 from torpor.testing.running import Running
 
 if TYPE_CHECKING:
@@ -283,6 +285,14 @@ def test_what_failed_is_explained_and_replayed_after_a_restart(tmp_path: Path) -
         assert reply.steps[0].text == "written as a reply at trigger default/ship to event '1'"
         assert [each.event_id for each in client.dead_letters()] == ["2"]
         assert client.explain("3").items == ()
+        replay = Replay(since=one.steps[0].at, until=datetime.now(UTC), function="default/ship", run="a" * 32)
+        page = client.replay_events(replay.model_copy(update={"since": replay.since - timedelta(minutes=1)}))
+        assert [(each.id, each.triggers) for each in page.items] == [
+            ("1", ("default/ship",)),
+            ("2", ("default/ship",)),
+        ]
+        assert page.next_since is None
+        until(lambda: client.explain("2").items[0].replies, "a reply to the event that was delivered again")
 
 
 SLOW = """

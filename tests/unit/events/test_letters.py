@@ -154,6 +154,28 @@ def test_a_replay_reaches_the_trigger_that_failed_alone(types: tuple[str, ...]) 
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("spec", [{"ordering": "key"}, {"batch": Batch(size=2, wait_seconds=0.1)}])
+def test_triggers_of_every_kind_leave_what_is_for_another(spec: dict[str, Any]) -> None:
+    async def run() -> None:
+        async with world() as it:
+            other = trigger("others", function="g")
+            other = other.model_copy(update={"spec": other.spec.model_copy(update=spec)})
+            await it.declare(trigger("t", delivery=ONCE, function="f"), other)
+            it.functions.behave = lambda *_: answer(500 if it.functions.calls[-1][1] == "default/f" else 204)
+            await it.publish(event("1"))
+            await it.advance(1.0)
+            it.functions.behave = lambda *_: answer()
+            it.functions.calls.clear()
+            letters = letters_of(it)
+            [letter] = await found(letters, triggers=["default/t"])
+            await letters.replay([letter.id])
+            await it.advance(1.0)
+            assert [call[1:3] for call in it.functions.calls] == [("default/f", ["1"])]
+            assert await it.pending() == 0
+
+    asyncio.run(run())
+
+
 def test_what_fails_again_is_a_dead_letter_again() -> None:
     async def run() -> None:
         async with world() as it:

@@ -756,6 +756,8 @@ async def records_are_read_from_a_time_on(rig: Rig) -> None:
     assert await ids(third.stored_at) == ["3"]
     assert await ids(third.stored_at, "nothing.>") == []
     assert await ids(third.stored_at + 3600.0) == []
+    with pytest.raises(EventLogError):
+        _ = [stored async for stored in rig.log.read("nothing", ">", since=third.stored_at)]
 
 
 @_case
