@@ -221,7 +221,7 @@ class Dispatcher:
         # Of those that are ending already, with a grace of their own, the shorter one counts.
         await asyncio.gather(*(each.stop(grace_seconds) for each in subscriptions))
         await asyncio.gather(*self._ending)
-        await self.recorder.drain(max(grace_seconds, _DRAIN_SECONDS))
+        await self.recorder.drain(_DRAIN_SECONDS)
 
     # --- subscriptions --------------------------------------------------------------------------------------
 

@@ -123,8 +123,6 @@ class Recorder:
     async def close(self) -> None:
         """Write no more, and let nobody wait for it."""
         await cancel(*(lane.writer for lane in self._lanes.values() if lane.writer is not None))
-        for lane in self._lanes.values():
-            lane.upcoming.set()
 
     # --- within ---------------------------------------------------------------------------------------------
 
@@ -137,6 +135,7 @@ class Recorder:
     def _write_on(self, broker_key: str, lane: _Lane) -> None:
         if lane.writer is None:
             lane.writer = asyncio.create_task(self._write(broker_key, lane))
+            lane.writer.add_done_callback(_fell)
 
     async def _write(self, broker_key: str, lane: _Lane) -> None:
         try:
@@ -153,6 +152,10 @@ class Recorder:
                     lane.current = None
                 for action in then:
                     await _do(action)
+        except BaseException:  # whoever waits for the next write would wait for ever
+            lane.upcoming.set()
+            lane.upcoming = asyncio.Event()
+            raise
         finally:
             lane.writer = None
 
@@ -186,6 +189,11 @@ class Recorder:
                 await self._log.trim(stream, (oldest.stored_at + self._clock.now()) / 2)
                 break
             await self._log.append(stream, [record])
+
+
+def _fell(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _LOG.error("writing down what happened ended unexpectedly", exc_info=error)
 
 
 async def _do(action: Callable[[], Awaitable[None]]) -> None:

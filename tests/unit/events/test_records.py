@@ -12,7 +12,7 @@ from tests.unit.events.world import BROKER, answer, event, part, trigger, world
 from torpor.errors import EventLogError
 from torpor.events.log import StreamSpec
 from torpor.events.memory import MemoryLog
-from torpor.events.recorder import Recorder, stream_spec
+from torpor.events.recorder import PAUSE_SECONDS, Recorder, stream_spec
 from torpor.events.records import Attempt, Line, key_of_one, matching, messages, needle, taken_in, tried
 from torpor.events.stats import Stats
 from torpor.spec.models import Delivery, Join
@@ -162,6 +162,68 @@ def test_a_record_that_can_not_be_written_holds_nothing_up() -> None:
         assert await happened(log) == [3]
 
     asyncio.run(run())
+
+
+def test_what_is_done_afterwards_waits_for_the_write_and_for_nothing_else() -> None:
+    async def run() -> None:
+        log, records, _, clock = await recorder()
+        done: list[int] = []
+
+        async def act(number: int) -> None:
+            records.add(BROKER, lines(number))
+
+            async def action() -> None:
+                done.append(number)
+
+            await records.afterwards(BROKER, action)
+
+        records.began()  # a delivery is under way, so that more may come
+        await act(1)
+        await act(2)
+        log.gate.set()
+        await settle()
+        assert done == []
+        await clock.advance(PAUSE_SECONDS, settle)
+        assert done == [1, 2]
+        assert [some for _, some in await written(log)] == [[1, 2]]
+        await act(3)
+        await settle()
+        assert done == [1, 2]
+        records.ended()  # and now nothing is: there is nothing to wait for
+        await settle()
+        assert done == [1, 2, 3]
+        records.began()
+        for number in range(4, 260):
+            await act(number)
+        await settle()
+        assert done == list(range(1, 260))  # enough came together
+
+    asyncio.run(run())
+
+
+def test_a_fault_in_what_is_done_afterwards_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        log, records, _, _ = await recorder()
+        log.gate.set()
+
+        async def refused() -> None:
+            raise EventLogError("the connection is gone")
+
+        async def broken() -> None:
+            raise RuntimeError("a fault")
+
+        for action in (refused, broken):
+            records.add(BROKER, lines(1))
+            await records.afterwards(BROKER, action)
+            await settle()
+        records.add(BROKER, lines(2))
+        await records.flush(BROKER)
+        assert [some for _, some in await written(log)] == [[1], [1], [2]]
+
+    asyncio.run(run())
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "writing down what happened ended unexpectedly"
+    ]
 
 
 def test_closing_lets_nobody_wait() -> None:
