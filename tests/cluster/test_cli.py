@@ -22,7 +22,10 @@ GREETER = ROOT / "functions" / "greeter"
 READS = frozenset(("get", "list", "watch"))
 # What `torpor role api` may read.
 READ = frozenset(
-    ("functions", "triggers", "pods", "pods/log", "controllerrevisions", "services", "endpointslices")
+    (
+        *("functions", "triggers", "schedules"),
+        *("pods", "pods/log", "controllerrevisions", "services", "endpointslices"),
+    )
 )
 
 
