@@ -111,12 +111,12 @@ class Wire:
 
     async def open(self) -> int:
         """Reach the brokers, and begin; how many there are. Raises :class:`~torpor.errors.EventLogError`."""
+        for thread in self._threads:
+            thread.start()
         try:
             metadata = await self.call(lambda: self._admin.list_topics(timeout=self._patience_seconds))
         except EventLogError as error:
             raise EventLogError(f"{error}{self._said and f' ({self._said})'}") from error
-        for thread in self._threads:
-            thread.start()
         self.connected = True
         return len(metadata.brokers)
 
@@ -330,8 +330,9 @@ class Wire:
     def _on_error(self, error: KafkaError) -> None:
         """Called in any thread."""
         _LOG.debug("the connection to Kafka has trouble: %s", error.str())
-        self._said = error.str()
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and not self._ending.is_set():  # noqa: SLF001 - its name
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its name
+            self._said = error.str()
+        elif not self._ending.is_set():
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._lost)
 
