@@ -18,7 +18,7 @@ from torpor.spec import selectors
 from torpor.spec.letters import MAX_IDS, LetterOutcome, LetterSelection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torpor.api.client import Client
     from torpor.cli import Globals
@@ -190,9 +190,8 @@ def replay(
     """
     with connect(chosen) as client:
         wanted = ids or _ids(client, namespace, every=every, **selecting)
-        outcomes = []
-        for part in paced(steps(wanted, rate, MAX_IDS), rate, "Replaying"):
-            outcomes += client.replay(part, dry_run=dry_run)
+        parts = paced(steps(wanted, rate, MAX_IDS), rate, "Replaying")
+        outcomes = _done(parts, lambda part: client.replay(part, dry_run=dry_run))
     _report(outcomes, "Replayed", "would be replayed" if dry_run else "", output, named=bool(ids))
 
 
@@ -223,10 +222,23 @@ def drop(
         wanted = ids or _ids(client, namespace, every=every, **selecting)
         if wanted and not (yes or dry_run):
             click.confirm(f"Drop {plural(len(wanted), 'dead letter')} for good?", abort=True, err=True)
-        outcomes = []
-        for part in paced(steps(wanted, None, MAX_IDS), None, "Dropping"):
-            outcomes += client.drop(part, dry_run=dry_run)
+        parts = paced(steps(wanted, None, MAX_IDS), None, "Dropping")
+        outcomes = _done(parts, lambda part: client.drop(part, dry_run=dry_run))
     _report(outcomes, "Dropped", "would be dropped" if dry_run else "", output, named=bool(ids))
+
+
+def _done(
+    parts: Iterable[Sequence[str]], act: Callable[[Sequence[str]], Sequence[LetterOutcome]]
+) -> list[LetterOutcome]:
+    """The outcomes of ``parts``; where one can't be done, or a person ends it, those before are told."""
+    outcomes: list[LetterOutcome] = []
+    try:
+        for part in parts:
+            outcomes += act(part)
+    except BaseException:  # an interrupt, too
+        click.echo(f"{plural(len(outcomes), 'dead letter')} done before that; ask again for the rest", err=True)
+        raise
+    return outcomes
 
 
 def _ids(client: Client, namespace: str | None, *, every: bool, **selecting: Any) -> list[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from torpor.cli.pace import paced, parse_rate, steps
 from torpor.cli.times import parse_time
 from torpor.spec.letters import DeadLetter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -115,6 +118,21 @@ def test_replays_by_id_and_by_selection(
     [outcome] = json.loads(capsys.readouterr().out)
     assert (outcome["id"], outcome["outcome"]) == (letters[1].id, "replayed")
     assert platform.backend.letters == {}
+
+
+@pytest.mark.parametrize("verb", [["replay"], ["drop", "--yes"]])
+@pytest.mark.usefixtures("letters")
+def test_who_interrupts_it_is_told_how_far_it_came(
+    platform: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    def interrupted(parts: Any, *_: Any) -> Iterator[Any]:
+        yield parts[0][:2]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torpor.cli.dead_letters.paced", interrupted)
+    assert platform.run("dead-letters", *verb, "--all") == 1
+    assert len(platform.backend.letters) == 1
+    assert "2 dead letters done before that; ask again for the rest\n" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_what_would_happen(
