@@ -197,11 +197,13 @@ def test_wrong_usage_changes_nothing(
     assert len(platform.backend.letters) == len(letters)
 
 
-@pytest.mark.parametrize("method", ["replay", "drop"])
-def test_a_wrong_id_is_refused(platform: Any, capsys: pytest.CaptureFixture[str], method: str) -> None:
-    options = ["--yes"] if method == "drop" else []
-    assert platform.run("dead-letters", method, "../x", *options) == 1
-    assert "ids" in capsys.readouterr().err
+@pytest.mark.parametrize("verb", [["replay"], ["drop", "--yes"]])
+@pytest.mark.parametrize("wrong", ["../x", "00", "g" * 28, "A" * 28])
+def test_what_can_be_no_id_is_wrong_usage(
+    platform: Any, capsys: pytest.CaptureFixture[str], verb: list[str], wrong: str
+) -> None:
+    assert platform.run("dead-letters", *verb, wrong) == 2
+    assert f"'{wrong}' is no id of a dead letter: 28 digits and letters" in capsys.readouterr().err
 
 
 # --- times and rates ----------------------------------------------------------------------------------------
