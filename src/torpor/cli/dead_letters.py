@@ -231,9 +231,7 @@ def _checked(ids: Sequence[str]) -> Sequence[str]:
     """``ids``, of which each can be one. Raises ``click.UsageError``."""
     for each in ids:
         if not (len(each) == ID_DIGITS and set(each) <= set("0123456789abcdef")):
-            expected = (
-                f"{ID_DIGITS} digits and letters a to f, as `torpor dead-letters list` shows, were expected"
-            )
+            expected = f"{ID_DIGITS} digits and letters a to f were expected"
             raise click.UsageError(f"{each!r} is no id of a dead letter: {expected}")
     return ids
 

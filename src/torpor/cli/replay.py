@@ -128,7 +128,8 @@ def _run(
     except BaseException:  # an interrupt, too
         if len(done) < len(wanted):
             begun = f"{len(done)} of {plural(len(wanted), 'event')} were replayed"
-            rest = f"asked for again, they are replayed again; go on with --from {wanted[len(done)].at.isoformat()}"
+            start = wanted[len(done)].at.isoformat()
+            rest = f"asked for again, they are replayed again; go on with --from {start}"
             click.echo(f"{begun}; {rest}" if done else begun, err=True)
         raise
     return done
