@@ -123,7 +123,7 @@ class Supervised:
                 try:
                     self._process = process = await self._launch()
                 except (StartError, OSError) as error:
-                    self._say(f"it can't be started again: {error}")
+                    self._say(f"it could not be started again, which is tried once more: {error}")
                 else:
                     self._say(None)
                     break

@@ -70,7 +70,7 @@ def test_it_is_tried_until_it_starts() -> None:
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         said = [await told.get() for _ in range(4)]
-        assert said[1:] == ["it can't be started again: not yet"] * 2 + [None]
+        assert said[1:] == ["it could not be started again, which is tried once more: not yet"] * 2 + [None]
         assert child.restarts == 3
         await child.close()
 

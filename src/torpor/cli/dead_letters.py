@@ -15,10 +15,10 @@ from torpor.cli.target import connect, context_option, full_name, namespace_opti
 from torpor.cli.times import time_option
 from torpor.errors import TorporError
 from torpor.spec import selectors
-from torpor.spec.letters import MAX_IDS, LetterOutcome, LetterSelection
+from torpor.spec.letters import ID_DIGITS, MAX_IDS, LetterOutcome, LetterSelection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torpor.api.client import Client
     from torpor.cli import Globals
@@ -189,10 +189,9 @@ def replay(
     that is durable; when the function fails again, there is a new one.
     """
     with connect(chosen) as client:
-        wanted = ids or _ids(client, namespace, every=every, **selecting)
-        outcomes = []
-        for part in paced(steps(wanted, rate, MAX_IDS), rate, "Replaying"):
-            outcomes += client.replay(part, dry_run=dry_run)
+        wanted = _checked(ids) or _ids(client, namespace, every=every, **selecting)
+        parts = paced(steps(wanted, rate, MAX_IDS), rate, "Replaying")
+        outcomes = _done(parts, lambda part: client.replay(part, dry_run=dry_run))
     _report(outcomes, "Replayed", "would be replayed" if dry_run else "", output, named=bool(ids))
 
 
@@ -220,13 +219,37 @@ def drop(
 ) -> None:
     """Remove the dead letters of these IDs, or all that the options select, with their events."""
     with connect(chosen) as client:
-        wanted = ids or _ids(client, namespace, every=every, **selecting)
+        wanted = _checked(ids) or _ids(client, namespace, every=every, **selecting)
         if wanted and not (yes or dry_run):
             click.confirm(f"Drop {plural(len(wanted), 'dead letter')} for good?", abort=True, err=True)
-        outcomes = []
-        for part in paced(steps(wanted, None, MAX_IDS), None, "Dropping"):
-            outcomes += client.drop(part, dry_run=dry_run)
+        parts = paced(steps(wanted, None, MAX_IDS), None, "Dropping")
+        outcomes = _done(parts, lambda part: client.drop(part, dry_run=dry_run))
     _report(outcomes, "Dropped", "would be dropped" if dry_run else "", output, named=bool(ids))
+
+
+def _checked(ids: Sequence[str]) -> Sequence[str]:
+    """``ids``, of which each can be one. Raises ``click.UsageError``."""
+    for each in ids:
+        if not (len(each) == ID_DIGITS and set(each) <= set("0123456789abcdef")):
+            expected = f"{ID_DIGITS} digits and letters a to f were expected"
+            raise click.UsageError(f"{each!r} is no id of a dead letter: {expected}")
+    return ids
+
+
+def _done(
+    parts: Iterable[Sequence[str]], act: Callable[[Sequence[str]], Sequence[LetterOutcome]]
+) -> list[LetterOutcome]:
+    """The outcomes of ``parts``; where one can't be done, or a person ends it, those before are told."""
+    outcomes: list[LetterOutcome] = []
+    try:
+        for part in parts:
+            outcomes += act(part)
+    except BaseException:  # an interrupt, too
+        if outcomes:
+            done = plural(len(outcomes), "dead letter")
+            click.echo(f"{done} done before that; ask again for the rest", err=True)
+        raise
+    return outcomes
 
 
 def _ids(client: Client, namespace: str | None, *, every: bool, **selecting: Any) -> list[str]:

@@ -115,15 +115,23 @@ def _run(
 ) -> list[ReplayedEvent]:
     """Do what was counted, at that rate, and no more: what comes meanwhile is not meant."""
     done: list[ReplayedEvent] = []
-    for part in paced(steps(wanted, rate, MAX_EVENTS), rate, "Replaying"):
-        missing = len(part)
-        while missing:
-            page = client.replay_events(replay.model_copy(update={"limit": missing}), name, space)
-            done += page.items
-            missing -= len(page.items)
-            if page.next_since is None:
-                return done
-            replay = replay.model_copy(update={"since": page.next_since, "after": page.next_after})
+    try:
+        for part in paced(steps(wanted, rate, MAX_EVENTS), rate, "Replaying"):
+            missing = len(part)
+            while missing:
+                page = client.replay_events(replay.model_copy(update={"limit": missing}), name, space)
+                done += page.items
+                missing -= len(page.items)
+                if page.next_since is None:
+                    return done
+                replay = replay.model_copy(update={"since": page.next_since, "after": page.next_after})
+    except BaseException:  # an interrupt, too
+        if len(done) < len(wanted):
+            begun = f"{len(done)} of {plural(len(wanted), 'event')} were replayed"
+            start = wanted[len(done)].at.isoformat()
+            rest = f"asked for again, they are replayed again; go on with --from {start}"
+            click.echo(f"{begun}; {rest}" if done else begun, err=True)
+        raise
     return done
 
 

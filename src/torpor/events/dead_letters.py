@@ -91,6 +91,11 @@ def letter_id(key: str) -> str:
     return mark + rest
 
 
+def trigger_mark(letter_id: str) -> str:
+    """The part of a dead letter's id that all those of its trigger share."""
+    return letter_id[: ID_DIGITS // 2]
+
+
 def key_of(letter_id: str) -> str:
     """The keys of the dead letter of this id, of which there is one at most."""
     half = ID_DIGITS // 2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from torpor.events import names
 from torpor.events.courier import store
-from torpor.events.dead_letters import chooser, key_of, original, view
+from torpor.events.dead_letters import chooser, key_of, original, trigger_mark, view
 from torpor.events.log import Record
 from torpor.events.records import taken_in
 from torpor.spec.letters import LetterOutcome
@@ -66,6 +66,8 @@ class DeadLetters:
 
     async def replay(self, letter_ids: Sequence[str], *, dry_run: bool = False) -> list[LetterOutcome]:
         """Have each delivered again to the trigger that had failed with it.
+
+        Those of a trigger that is ordered by key go in the order of ``letter_ids``.
 
         Raises :class:`~torpor.errors.EventLogError`; some may be replayed by then, and the rest is as it was.
         """
@@ -126,20 +128,30 @@ class DeadLetters:
     ) -> list[LetterOutcome]:
         brokers = await self._brokers()
         slots = asyncio.Semaphore(_AT_ONCE)
+        before: dict[str, asyncio.Task[LetterOutcome]] = {}
 
-        async def one(letter_id: str) -> LetterOutcome:
+        async def one(letter_id: str, earlier: asyncio.Task[LetterOutcome] | None) -> LetterOutcome:
             async with slots:
                 found = await self._find(letter_id, brokers)
                 if found is None:
                     return LetterOutcome(
                         id=letter_id, outcome="unknown", detail="there is no such dead letter"
                     )
+                if earlier is not None and self._is_ordered(found[1]):
+                    await earlier  # which has a slot, since it began before
                 return await act(*found)
 
-        unique = list(dict.fromkeys(letter_ids))
-        tasks = [asyncio.ensure_future(one(each)) for each in unique]
+        tasks = []
+        for each in dict.fromkeys(letter_ids):
+            mark = trigger_mark(each)
+            before[mark] = asyncio.ensure_future(one(each, before.get(mark)))
+            tasks.append(before[mark])
         await asyncio.wait(tasks)
         return [task.result() for task in tasks]
+
+    def _is_ordered(self, stored: Stored) -> bool:
+        route = self._route(stored.event.attributes.get("torportrigger", ""))
+        return route is not None and route.trigger.spec.ordering == "key"
 
     async def _find(self, letter_id: str, brokers: list[str]) -> tuple[str, Stored] | None:
         for broker in brokers:

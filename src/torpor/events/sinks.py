@@ -17,6 +17,7 @@ from torpor.events.courier import Courier, Route, store
 from torpor.events.dead_letters import keys_of, letter_id
 from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record
 from torpor.events.pump import Pump
+from torpor.events.records import Attempt, taken_in, tried
 from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING, message_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class SinkSubscription:
     def __init__(self, route: Route, log: EventLog, clock: Clock, courier: Courier, stats: Stats) -> None:
         self.route = route
         self._log = log
+        self._clock = clock
         self._courier = courier
         self._stats = stats
         self._pump = Pump(log, clock, sink_spec(route), self._handle, route.trigger.spec.parallelism)
@@ -74,14 +76,15 @@ class SinkSubscription:
     async def _handle(self, delivery: Delivery) -> None:
         event, broker = delivery.record.event, self.route.trigger.sink_broker_key
         if broker is not None:
-            await self._put(event, broker, letter_id(delivery.record.key))
+            await self._put(event, broker, letter_id(delivery.record.key), delivery.attempt)
         elif not await self._courier.deliver(self.route, message_of(event), delivery):
             return
         await self._courier.acknowledge(self.route, delivery)
 
-    async def _put(self, event: WireEvent, broker: str, identity: str) -> None:
+    async def _put(self, event: WireEvent, broker: str, identity: str, attempt: int) -> None:
         """Have the dead letter in the broker ``broker``, once."""
-        counts = self._stats.of_sink(self.route.key)
+        counts, recorder = self._stats.of_sink(self.route.key), self._courier.recorder
+        at, began = recorder.now(), self._clock.monotonic()
         if _SUNK in event.attributes:
             self._leave(event, "it came out of a sink before")
             return
@@ -89,11 +92,19 @@ class SinkSubscription:
         try:
             # Several triggers, and replays, may have made dead letters of one event: each counts.
             record = Record(names.token(event.type), identity, sunk)
-            self._stats.count_published(broker, sum(await store(self._log, broker, [record])))
+            new = await store(self._log, broker, [record])
         except RecordTooLargeError as error:
             self._leave(event, str(error))
         else:
+            self._stats.count_published(broker, sum(new))
             counts.delivered += 1
+            lines = taken_in([sunk], new, at=at, by=recorder.name, how="sink", trigger=self.route.key)
+            recorder.add(broker, lines)
+            await recorder.flush(broker)
+            end = f"put into broker {broker}"
+            put = Attempt(self.route.slot, attempt, self._clock.monotonic() - began, end=end)
+            line = tried([event], None, put, at=at, by=recorder.name)
+            recorder.add(self.route.trigger.broker_key, [line])
 
     def _leave(self, event: WireEvent, reason: str) -> None:
         self._stats.of_sink(self.route.key).dead_lettered += 1

@@ -78,6 +78,7 @@ def _accepted(line: Record, new: bool) -> Step:
         "sent": "by a producer",
         "schedule": f"by schedule {line.get('schedule')}",
         "reply": f"as a reply at trigger {line.get('trigger')} to {_of(line.get('of'))}",
+        "sink": f"as a dead letter of trigger {line.get('trigger')}",
         "replay": f"{_AS_REPLAY} for trigger {line.get('trigger')} alone",
     }[line["how"]]
     again = "" if new else ", once more: it is kept once"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from torpor.cli.pace import paced, parse_rate, steps
 from torpor.cli.times import parse_time
 from torpor.spec.letters import DeadLetter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -117,6 +120,21 @@ def test_replays_by_id_and_by_selection(
     assert platform.backend.letters == {}
 
 
+@pytest.mark.parametrize("verb", [["replay"], ["drop", "--yes"]])
+@pytest.mark.usefixtures("letters")
+def test_who_interrupts_it_is_told_how_far_it_came(
+    platform: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    def interrupted(parts: Any, *_: Any) -> Iterator[Any]:
+        yield parts[0][:2]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torpor.cli.dead_letters.paced", interrupted)
+    assert platform.run("dead-letters", *verb, "--all") == 1
+    assert len(platform.backend.letters) == 1
+    assert "2 dead letters done before that; ask again for the rest\n" in capsys.readouterr().err
+
+
 def test_a_dry_run_says_what_would_happen(
     platform: Any, letters: list[DeadLetter], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,11 +197,13 @@ def test_wrong_usage_changes_nothing(
     assert len(platform.backend.letters) == len(letters)
 
 
-@pytest.mark.parametrize("method", ["replay", "drop"])
-def test_a_wrong_id_is_refused(platform: Any, capsys: pytest.CaptureFixture[str], method: str) -> None:
-    options = ["--yes"] if method == "drop" else []
-    assert platform.run("dead-letters", method, "../x", *options) == 1
-    assert "ids" in capsys.readouterr().err
+@pytest.mark.parametrize("verb", [["replay"], ["drop", "--yes"]])
+@pytest.mark.parametrize("wrong", ["../x", "00", "g" * 28, "A" * 28])
+def test_what_can_be_no_id_is_wrong_usage(
+    platform: Any, capsys: pytest.CaptureFixture[str], verb: list[str], wrong: str
+) -> None:
+    assert platform.run("dead-letters", *verb, wrong) == 2
+    assert f"'{wrong}' is no id of a dead letter: 28 digits and letters" in capsys.readouterr().err
 
 
 # --- times and rates ----------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from torpor.spec.replays import ReplayedEvent
 from torpor.spec.status import TriggerStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pytest
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -38,6 +40,26 @@ def test_all_of_it_is_replayed_in_pages(platform: Any, capsys: pytest.CaptureFix
     assert platform.run("events", "replay", *RANGE) == 0
     assert capsys.readouterr().out == "Replayed 250 events.\n"
     assert ids(platform) == [str(number) for number in range(250)]
+
+
+def test_who_interrupts_it_is_told_how_far_it_came(
+    platform: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(platform)
+
+    def interrupted(parts: Any, *_: Any) -> Iterator[Any]:
+        yield parts[0]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("torpor.cli.replay.paced", interrupted)
+    assert platform.run("events", "replay", *RANGE) == 1
+    done = ids(platform)
+    assert 0 < len(done) < 250
+    start = (START + timedelta(seconds=len(done))).isoformat()
+    assert (
+        f"{len(done)} of 250 events were replayed; asked for again, they are replayed again; "
+        f"go on with --from {start}\n" in capsys.readouterr().err
+    )
 
 
 def test_a_part_of_it_at_a_rate(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:

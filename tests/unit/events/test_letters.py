@@ -393,3 +393,34 @@ def test_a_replay_reaches_its_trigger_whatever_its_filters_are_now_and_no_other(
             assert await it.pending() == 0
 
     asyncio.run(run())
+
+
+def test_dead_letters_of_a_trigger_that_is_ordered_are_replayed_in_their_order() -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t", "a", delivery=ONCE, ordering="key"))
+            it.functions.behave = lambda *_: answer(400)
+            await it.publish(*(event(str(number), "a", partitionkey="k") for number in range(40)))
+            await it.advance(60.0)
+            it.functions.behave = lambda *_: answer()
+            it.functions.calls.clear()
+            late = event("0").id
+
+            class _Uneven:
+                """A log in which the first one takes long to be found."""
+
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(it.log, name)
+
+                async def append(self, stream: str, records: Any, **more: Any) -> list[bool]:
+                    if stream.startswith("broker.") and records[0].event.id == late:
+                        for _ in range(100):
+                            await asyncio.sleep(0)
+                    return await it.log.append(stream, records, **more)
+
+            wanted = await found(letters_of(it))
+            await letters_of(it, _Uneven()).replay([each.id for each in wanted])
+            await it.advance(60.0)
+            assert [call[2] for call in it.functions.calls] == [[str(number)] for number in range(40)]
+
+    asyncio.run(run())

@@ -12,7 +12,9 @@ from tests.unit.events.world import BROKER, CrashingLog, World, answer, event, l
 from torpor.errors import EventLogError
 from torpor.events import names
 from torpor.events.dispatcher import Declared, Dispatcher, Stray
+from torpor.events.explain import Explainer
 from torpor.events.log import ConsumerSpec
+from torpor.spec.history import Question
 from torpor.spec.models import DeadLetterSink, Trigger
 
 if TYPE_CHECKING:
@@ -71,6 +73,25 @@ def test_a_sink_that_fails_for_good_leaves_the_dead_letter(status: int, times: l
             assert [letter.id for letter in await it.dead()] == ["1"]
             sink = it.dispatcher.stats.of_sink("default/t")
             assert (sink.failed, sink.dead_lettered) == (len(times) // 2, 1)
+
+    asyncio.run(run())
+
+
+def test_both_brokers_tell_of_a_dead_letter_that_was_put_into_another_one() -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(sinking(sink=INTO_BROKER), trigger("u", broker="morgue"))
+            it.functions.behave = only_sinks
+            await it.publish(event("1"))
+            await it.advance(1.0)
+            explainer = Explainer(it.log, it.clock, it.dispatcher.routes)
+            told = {each.broker: each for each in (await explainer.explain(Question(id="1"))).items}
+            assert f"attempt 1 put into broker {OTHER}" in [step.text for step in told[BROKER].steps]
+            assert (told[OTHER].kept, told[OTHER].type) == (True, "a")
+            assert [step.text for step in told[OTHER].steps] == [
+                "written as a dead letter of trigger default/t",
+                "attempt 1 delivered",
+            ]
 
     asyncio.run(run())
 
