@@ -221,10 +221,21 @@ def drop(
     with connect(chosen) as client:
         wanted = _checked(ids) or _ids(client, namespace, every=every, **selecting)
         if wanted and not (yes or dry_run):
-            click.confirm(f"Drop {plural(len(wanted), 'dead letter')} for good?", abort=True, err=True)
+            _confirm(f"Drop {plural(len(wanted), 'dead letter')} for good?")
         parts = paced(steps(wanted, None, MAX_IDS), None, "Dropping")
         outcomes = _done(parts, lambda part: client.drop(part, dry_run=dry_run))
     _report(outcomes, "Dropped", "would be dropped" if dry_run else "", output, named=bool(ids))
+
+
+def _confirm(question: str) -> None:
+    """Ask. Raises :class:`~torpor.errors.TorporError` for any answer but yes, and for none."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:  # there is nobody to ask
+        click.echo(err=True)
+        agreed = False
+    if not agreed:
+        raise TorporError("nothing was dropped; --yes drops without asking")
 
 
 def _checked(ids: Sequence[str]) -> Sequence[str]:

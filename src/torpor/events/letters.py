@@ -15,7 +15,7 @@ from torpor.events import names
 from torpor.events.courier import store
 from torpor.events.dead_letters import chooser, key_of, original, trigger_mark, view
 from torpor.events.log import Record
-from torpor.events.records import taken_in
+from torpor.events.records import dropped, taken_in
 from torpor.spec.letters import LetterOutcome
 
 if TYPE_CHECKING:
@@ -86,6 +86,10 @@ class DeadLetters:
                 await self._log.purge(names.dead_stream(broker), stored.key)
                 about = {"trigger": letter.trigger, "event": letter.event_id, "letter": letter.id}
                 _LOG.info("a dead letter was dropped", extra=about)
+                recorder = self._recorder
+                line = dropped(stored.event, at=recorder.now(), by=recorder.name, trigger=letter.trigger)
+                recorder.add(broker, [line])
+                await recorder.flush(broker)
             detail = f"event {letter.event_id!r} of trigger {letter.trigger} is gone for good"
             return LetterOutcome(id=letter.id, outcome="dropped", detail=detail)
 

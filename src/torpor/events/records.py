@@ -11,6 +11,7 @@ Each line has ``k`` (what happened), ``at`` (when, in seconds since the epoch), 
            ``delay``, ``replies``; of a joined group ``group`` in place of ``ev``
 ``dead``   an event became a dead letter: ``trigger``, ``seq`` (of the record that was delivered), ``why``; of
            a group ``group``
+``drop``   somebody dropped the dead letter of an event: ``trigger``
 ``part``   a joining trigger dealt with a part: ``trigger``, ``group``, ``index``, ``size``, ``end``, ``why``
 ``group``  a group ended: ``trigger``, ``group``, ``end``, ``why``
 =========  ==================================================================================================
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from torpor.binding import WireEvent
 
-IN, TRY, DEAD, PART, GROUP = "in", "try", "dead", "part", "group"
+IN, TRY, DEAD, DROP, PART, GROUP = "in", "try", "dead", "drop", "part", "group"
 MANY = "many"
 """The key of what tells of several things."""
 _EVENTS_A_LINE = 500
@@ -125,6 +126,11 @@ def died(
         "why": why[:_MAX_WHY],
     }
     return _line(document, events, group)
+
+
+def dropped(event: WireEvent, *, at: float, by: str, trigger: str) -> Line:
+    """That the dead letter of an event was removed for good."""
+    return _line({"k": DROP, "at": at, "by": by, "trigger": trigger}, [event], None)
 
 
 def _line(document: dict[str, object], events: Sequence[WireEvent], group: str | None) -> Line:

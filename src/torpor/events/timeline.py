@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from torpor.events.records import DEAD, GROUP, IN, PART, TRY
+from torpor.events.records import DEAD, DROP, GROUP, IN, PART, TRY
 from torpor.spec.history import GroupStanding, Reply, Step
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MOST = 100
 """Most replies, and most missing indexes, that are shown."""
 
-_RANKS = {IN: 0, PART: 1, GROUP: 2, TRY: 3, DEAD: 4}
+_RANKS = {IN: 0, PART: 1, GROUP: 2, TRY: 3, DEAD: 4, DROP: 5}
 """What of one moment comes first."""
 _AS_REPLAY = "as a replay"
 Record = dict[str, Any]
@@ -62,6 +62,8 @@ def steps(
             why = f": {line['why']}" if "why" in line else ""
             text = f"part {line['index']} of {line['size']} of group {line['group']!r} was {line['end']}{why}"
             found.append(_step(line, "part", text, group=line["group"]))
+        elif kind == DROP and is_about(line, event_id, source):
+            found.append(_step(line, "dead letter", "its dead letter was dropped for good"))
         elif kind in (TRY, DEAD, GROUP):
             ours = (line["trigger"], line.get("group")) in of_groups
             if ours or is_about(line, event_id, source):

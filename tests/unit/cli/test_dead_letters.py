@@ -161,7 +161,9 @@ def test_dropping_asks(
     monkeypatch.setattr("click.termui.visible_prompt_func", answer)
     assert platform.run("dead-letters", "drop", "--all") == 1
     assert len(platform.backend.letters) == 3
-    assert "Drop 3 dead letters for good?" in "".join((*asked, capsys.readouterr().err))
+    said = "".join((*asked, capsys.readouterr().err))
+    assert "Drop 3 dead letters for good?" in said
+    assert "nothing was dropped; --yes drops without asking" in said
     assert platform.run("dead-letters", "drop", letters[0].id, "--yes") == 0
     assert "Dropped 1 dead letter.\n" in capsys.readouterr().out
     assert letters[0].id not in platform.backend.letters

@@ -132,6 +132,25 @@ def test_a_dead_letter_is_told_until_it_is_replayed() -> None:
     asyncio.run(run())
 
 
+def test_a_dead_letter_that_was_dropped_is_told() -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t", "a", delivery=ONCE))
+            it.functions.behave = lambda *_: answer(400)
+            await send(it, event("1", "a"))
+            [letter] = (await explain(it, "1")).dead_letters
+            letters = DeadLetters(it.log, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route)
+            await letters.drop([letter], dry_run=True)
+            assert (await explain(it, "1")).dead_letters == (letter,)
+            await letters.drop([letter])
+            one = await explain(it, "1")
+            assert one.dead_letters == ()
+            assert what(one)[-1] == ("dead letter", "its dead letter was dropped for good")
+            assert one.triggers[0].state == "its dead letter was dropped for good"
+
+    asyncio.run(run())
+
+
 def test_what_is_told_reads_as_one_sentence() -> None:
     async def run() -> None:
         async with world() as it:
