@@ -117,4 +117,5 @@ def _row(step: Step, *, with_day: bool) -> tuple[object, ...]:
 
 
 def _short(key: str) -> str:
-    return short_name(*key.split("/", 1))
+    key, space, way = key.partition(" ")  # the way to a trigger's sink has its key and a word
+    return short_name(*key.split("/", 1)) + space + way

@@ -79,6 +79,16 @@ def test_one_event_is_told(platform: Any, capsys: pytest.CaptureFixture[str]) ->
     assert "\n\nreply" in shown
 
 
+def test_the_way_to_a_sink_is_named_after_its_trigger(
+    platform: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = explanation()
+    sunk = one.steps[1].model_copy(update={"trigger": "shop/ship sink"})
+    platform.backend.explanations = [one.model_copy(update={"steps": (one.steps[0], sunk)})]
+    assert platform.run("explain", "1") == 0
+    assert " ship.shop sink  400 " in capsys.readouterr().out
+
+
 def test_times_of_several_days_are_told_with_their_days(
     platform: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
