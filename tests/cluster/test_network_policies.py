@@ -54,7 +54,7 @@ PORTS = (
     "nats:4222",
 )
 REACHES = {
-    "controller": {"gateway:8081"},
+    "controller": {"gateway:8081", "events:8081"},
     "gateway": {"events:8080"},
     "events": {"gateway:8082", "api:8082", "nats:4222"},
     "api": {"controller:8081", "gateway:8081", "events:8081", "nats:4222"},
