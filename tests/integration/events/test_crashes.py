@@ -149,8 +149,9 @@ async def _restart_events(rig: _Rig) -> None:
 def test_nothing_is_lost_or_doubled(
     disturb: Callable[[_Rig], Awaitable[None]], broker: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
+    kept = _nats(tmp_path) if broker == "nats" else nullcontext(Kafka(request.getfixturevalue("kafka")))
+
     async def run() -> None:
-        kept = _nats(tmp_path) if broker == "nats" else nullcontext(Kafka(request.getfixturevalue("kafka")))
         async with kept as server, _rig(tmp_path, server) as rig:
             await rig.declare()
             publishing = asyncio.create_task(rig.publish_all())
