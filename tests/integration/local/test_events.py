@@ -313,7 +313,8 @@ spec:
   source: {handler: "main:slow"}
   containerConcurrency: 1
   scaling:
-    {metric: lag, target: 20, targetUtilizationPercentage: 100, maxScale: 3, window: 2s}
+    {metric: lag, target: 20, targetUtilizationPercentage: 100, maxScale: 3, window: 2s,
+     scaleToZeroGracePeriod: 0s}
 ---
 apiVersion: torpor.dev/v1alpha1
 kind: Trigger
