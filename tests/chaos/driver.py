@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tests.chaos.workload import Workload, declare, faults, workload
+from torpor.api.client import Client
 from torpor.errors import TorporError
 from torpor.events import names
 from torpor.events.jetstream import JetStreamLog
@@ -85,6 +86,10 @@ class Chaos:
         self.outcome.faults = list(faults(self._work, stored, dead))
         return self.outcome
 
+    def _client(self) -> Client:
+        """Of the platform, or of the one that is started in its place: the port is the same."""
+        return Client(f"http://127.0.0.1:{self._port}")
+
     def _new_platform(self) -> Running:
         return Running([self._folder / "functions.yaml"], self._folder, port=self._port)
 
@@ -95,7 +100,7 @@ class Chaos:
         events = self._work.events
         for start in range(0, len(events), _BATCH):
             while True:
-                with contextlib.suppress(TorporError), self._platform.client() as client:
+                with contextlib.suppress(TorporError), self._client() as client:
                     client.send(events[start : start + _BATCH])
                     break
                 time.sleep(_LOOK_SECONDS)
@@ -103,7 +108,7 @@ class Chaos:
 
     def _is_done(self) -> bool:
         try:
-            with self._platform.client() as client:
+            with self._client() as client:
                 return all(one.ready and not one.pending for one in client.triggers())
         except TorporError:
             return False
@@ -133,7 +138,7 @@ class Chaos:
 
     def _processes(self, victim: str) -> list[psutil.Process]:
         if victim == "instance":
-            with contextlib.suppress(TorporError), self._platform.client() as client:
+            with contextlib.suppress(TorporError), self._client() as client:
                 pids = [one.pid for function in client.functions() for one in function.instances]
                 return [psutil.Process(pid) for pid in pids if pid is not None and psutil.pid_exists(pid)]
             return []
