@@ -16,16 +16,9 @@ from torpor.clock import cancel, happens_within
 from torpor.errors import TorporError
 from torpor.events.batching import Contents, verdict
 from torpor.events.courier import PREFER, Courier, Message, Route
-from torpor.events.passing import Passing
 from torpor.events.pump import Pump
 from torpor.events.sender import Response
-from torpor.events.subscription import (
-    MAX_WAITING,
-    consumer_spec,
-    filters_revision,
-    is_for,
-    trace_headers,
-)
+from torpor.events.subscription import MAX_WAITING, Sieve, consumer_spec, trace_headers
 from torpor.events.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -93,7 +86,7 @@ class BatchSubscription:
         # One batch more than are called for can be in the making.
         most = min(self._size * (parallelism + 1), MAX_WAITING)
         self._pump = Pump(log, clock, consumer_spec(route, fresh=fresh), self._handle, most)
-        self._passing = Passing(filters_revision(route), self._pump.revision) if shared else None
+        self._sieve = Sieve(route, self._pump, shared=shared)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._places = asyncio.Semaphore(parallelism)
         self._open: _Batch | None = None
@@ -128,10 +121,9 @@ class BatchSubscription:
         await cancel(*self._calls)
 
     async def _handle(self, delivery: Delivery) -> None:
-        event = delivery.record.event
-        if not is_for(self.route, delivery.record):
-            await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
+        if await self._sieve.passes_by(delivery):
             return
+        event = delivery.record.event
         batch = self._put(event, delivery.attempt)
         if not await asyncio.shield(batch.goes):
             await delivery.retry(0.0)

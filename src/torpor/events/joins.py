@@ -36,14 +36,12 @@ from torpor.events.courier import Courier, Message, Route
 from torpor.events.delivery import DeadLetter
 from torpor.events.join import Groups, Overdue, Part, Seen, Unfit, part_of
 from torpor.events.log import ConsumerSpec, Delivery, EventLog, Guard, Record, StreamSpec
-from torpor.events.passing import Passing
 from torpor.events.pump import Pump
 from torpor.events.records import group_ended, part_dealt_with
 from torpor.events.subscription import (
     ACK_WAIT_SECONDS,
+    Sieve,
     consumer_spec,
-    filters_revision,
-    is_for,
     trace_headers,
 )
 from torpor.events.throttle import Throttle
@@ -122,7 +120,7 @@ class JoinSubscription:
         self._parts = Pump(log, clock, consumer_spec(route, fresh=fresh), self._take, _OBSERVERS)
         self._endings = Pump(log, clock, endings_spec(route), self._deliver, route.trigger.spec.parallelism)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
-        self._passing = Passing(filters_revision(route), self._parts.revision) if shared else None
+        self._sieve = Sieve(route, self._parts, shared=shared)
 
     @property
     def busy(self) -> int:
@@ -158,10 +156,9 @@ class JoinSubscription:
     # --- parts come -----------------------------------------------------------------------------------------
 
     async def _take(self, delivery: Delivery) -> None:
-        event = delivery.record.event
-        if not is_for(self.route, delivery.record):
-            await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
+        if await self._sieve.passes_by(delivery):
             return
+        event = delivery.record.event
         part = part_of(event.attributes)
         if isinstance(part, Unfit):
             await self._refuse(event, delivery, part)

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Literal
 from torpor.clock import cancel
 from torpor.errors import TorporError
 from torpor.events.lanes import Lanes
-from torpor.events.passing import Passing
 from torpor.events.pump import Pump
-from torpor.events.subscription import WINDOW, consumer_spec, filters_revision, is_for, message_of
+from torpor.events.subscription import WINDOW, Sieve, consumer_spec, message_of
 from torpor.events.throttle import Throttle
 from torpor.events.waiting import sleep_or
 
@@ -65,7 +64,7 @@ class OrderedSubscription:
         self._courier = courier
         spec = consumer_spec(route, fresh=fresh)
         self._pump = Pump(log, clock, spec, self._handle, WINDOW, self._room)
-        self._passing = Passing(filters_revision(route), self._pump.revision) if shared else None
+        self._sieve = Sieve(route, self._pump, shared=shared)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._lanes = Lanes(route.trigger.spec.parallelism)
         self._words: dict[int, asyncio.Future[_Word]] = {}  # what those that wait are told, by sequence
@@ -108,8 +107,7 @@ class OrderedSubscription:
     async def _handle(self, delivery: Delivery) -> None:
         record = delivery.record
         self._news.set()
-        if not is_for(self.route, record):
-            await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
+        if await self._sieve.passes_by(delivery):
             return
         word = await self._turn(record)
         if word == "done":

@@ -88,6 +88,21 @@ def filters_revision(route: Route) -> str:
     return hashlib.sha256(filters.encode()).hexdigest()[:16]
 
 
+class Sieve:
+    """Settles what is not for a trigger; ``pump`` reads its consumer, with others at it if ``shared``."""
+
+    def __init__(self, route: Route, pump: Pump, *, shared: bool) -> None:
+        self._route = route
+        self._passing = Passing(filters_revision(route), pump.revision) if shared else None
+
+    async def passes_by(self, delivery: Delivery) -> bool:
+        """Whether the record is not for the trigger, and settled. Raises ``EventLogError``."""
+        if is_for(self._route, delivery.record):
+            return False
+        await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
+        return True
+
+
 class Subscription:
     """Delivers each event of a trigger for itself; ``shared`` if others may do so at the same time."""
 
@@ -106,7 +121,7 @@ class Subscription:
         spec = consumer_spec(route, fresh=fresh)
         self._pump = Pump(log, clock, spec, self._handle, route.trigger.spec.parallelism)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
-        self._passing = Passing(filters_revision(route), self._pump.revision) if shared else None
+        self._sieve = Sieve(route, self._pump, shared=shared)
 
     @property
     def busy(self) -> int:
@@ -132,13 +147,11 @@ class Subscription:
         await self._pump.stop(grace_seconds)
 
     async def _handle(self, delivery: Delivery) -> None:
-        event = delivery.record.event
-        if not is_for(self.route, delivery.record):
-            await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
+        if await self._sieve.passes_by(delivery):
             return
         if not await self._throttle.turn():
             await delivery.retry(0.0)
-        elif await self._courier.deliver(self.route, message_of(event), delivery):
+        elif await self._courier.deliver(self.route, message_of(delivery.record.event), delivery):
             await self._courier.acknowledge(self.route, delivery)
 
 
