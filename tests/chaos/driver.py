@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import random
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ import psutil
 
 from tests.chaos.workload import Workload, declare, faults, workload
 from torpor.api.client import Client
+from torpor.endpoint import free_ports
 from torpor.errors import TorporError
 from torpor.events import names
 from torpor.events.jetstream import JetStreamLog
@@ -61,7 +61,7 @@ class Chaos:
         self._chance = chance
         self._kills = kills
         self._work: Workload = workload(total, chance)
-        self._port = _free_port()
+        [self._port] = free_ports(1)
         self._platform = self._new_platform()
         self._sent = threading.Event()
         self.outcome = Outcome(seed, len(self._work.events), self._work.outcomes)
@@ -165,8 +165,3 @@ async def _stored(work_dir: Path) -> tuple[list[WireEvent], list[WireEvent]]:
     finally:
         await server.close()
     return stored, dead
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

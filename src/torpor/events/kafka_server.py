@@ -16,13 +16,13 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from torpor.children import Supervised, end, locate, tied
 from torpor.clock import SystemClock
+from torpor.endpoint import free_ports
 from torpor.errors import StartError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class KafkaServer:
 
     def _prepare(self) -> None:
         self._dir.mkdir(parents=True, exist_ok=True)
-        self._port, self._controller_port = _free_ports(2)
+        self._port, self._controller_port = free_ports(2)
         path = self._dir / "server.properties"
         path.unlink(missing_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -308,14 +308,3 @@ async def _java_version(program: str) -> int:
     _, said = await process.communicate()
     found = _VERSION.search(said.decode(errors="replace"))
     return int(found[1]) if found else 0
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from tests.integration.events.ports import free_ports
 from torpor.children import locate
+from torpor.endpoint import free_ports
 from torpor.events.jetstream import JetStreamLog
 
 if TYPE_CHECKING:

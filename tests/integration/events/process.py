@@ -8,8 +8,9 @@ import signal
 import socket
 import sys
 import uuid
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import orjson
 import uvicorn
@@ -23,7 +24,7 @@ from torpor.events.declaration import Declaration, ServiceConfig
 from torpor.events.nats_server import NatsServer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
     from typing import Any
 
@@ -62,6 +63,17 @@ class Nats:
     @property
     def broker(self) -> Broker:
         return Broker(self.server.url, self.server.token)
+
+
+@asynccontextmanager
+async def nats_in(folder: Path, *, sync: Literal["always", "interval"] = "always") -> AsyncIterator[Nats]:
+    """A NATS that keeps its data below ``folder``."""
+    server = NatsServer(folder / "nats", sync=sync)
+    await server.start()
+    try:
+        yield Nats(server)
+    finally:
+        await server.close()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tests.integration.events.process import (
     Nats,
     Server,
     kill_nats,
+    nats_in,
     until,
 )
 from torpor.clock import SystemClock
@@ -104,16 +105,6 @@ async def outcome(server: NatsServer | Server) -> tuple[list[str], list[list[int
 
 
 @asynccontextmanager
-async def _nats(folder: Path) -> AsyncIterator[Server]:
-    nats = NatsServer(folder / "nats")
-    await nats.start()
-    try:
-        yield Nats(nats)
-    finally:
-        await nats.close()
-
-
-@asynccontextmanager
 async def _rig(folder: Path, server: Server) -> AsyncIterator[_Rig]:
     functions, ready, end = Functions(TILES), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(functions.serve(ready, end))
@@ -149,7 +140,7 @@ async def _restart_events(rig: _Rig) -> None:
 def test_nothing_is_lost_or_doubled(
     disturb: Callable[[_Rig], Awaitable[None]], broker: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    kept = _nats(tmp_path) if broker == "nats" else nullcontext(Kafka(request.getfixturevalue("kafka")))
+    kept = nats_in(tmp_path) if broker == "nats" else nullcontext(Kafka(request.getfixturevalue("kafka")))
 
     async def run() -> None:
         async with kept as server, _rig(tmp_path, server) as rig:

@@ -17,9 +17,9 @@ from tests.integration.events.process import (
     PATIENCE_SECONDS,
     Functions,
     Kafka,
-    Nats,
     Server,
     kill_nats,
+    nats_in,
     until,
 )
 from tests.integration.events.test_crashes import TRIGGERS, outcome
@@ -31,7 +31,6 @@ from torpor.events.brokers import Broker, connect
 from torpor.events.courier import publish
 from torpor.events.declaration import Declaration
 from torpor.events.log import ConsumerSpec, EventLog
-from torpor.events.nats_server import NatsServer
 from torpor.events.stats import Stats
 from torpor.spec.models import Filter, Metadata, Subscriber, Trigger, TriggerSpec
 
@@ -149,20 +148,10 @@ class _Rig:
         await log.close()
 
 
-@asynccontextmanager
-async def _nats(folder: Path) -> AsyncIterator[Server]:
-    nats = NatsServer(folder / "nats", sync="interval")
-    await nats.start()
-    try:
-        yield Nats(nats)
-    finally:
-        await nats.close()
-
-
 @pytest.fixture(params=["nats", "kafka"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AbstractAsyncContextManager[Server]:
     if request.param == "nats":
-        return _nats(tmp_path)
+        return nats_in(tmp_path, sync="interval")
     return nullcontext(Kafka(request.getfixturevalue("kafka")))
 
 
@@ -303,7 +292,7 @@ def test_a_trigger_of_which_one_knows_more_loses_nothing(tmp_path: Path) -> None
         return Trigger(metadata=Metadata(name="some"), spec=spec)
 
     async def run() -> None:
-        async with _rig(_nats(tmp_path), [swallow("other.")]) as rig:
+        async with _rig(nats_in(tmp_path, sync="interval"), [swallow("other.")]) as rig:
             await rig.add()
             rig.declaration = rig.declaration.model_copy(update={"triggers": (swallow("upload"),)})
             newer = await rig.add()
