@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,16 @@ async def end(process: Process, patience_seconds: float) -> None:
         await process.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a program is that is kept running; ``problem`` is empty while nothing is wrong."""
+
+    running: bool
+    pid: int | None
+    restarts: int
+    problem: str
+
+
 class Supervised:
     """One program, started again with a growing pause whenever it ends by itself.
 
@@ -93,6 +104,11 @@ class Supervised:
         """The process, while it runs."""
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
+
+    def health(self) -> Health:
+        """How it is."""
+        pid = self.pid
+        return Health(pid is not None, pid, self.restarts, self.problem or "")
 
     async def start(self) -> None:
         """Start it, and keep it running from then on. Raises :class:`~torpor.errors.StartError`."""

@@ -17,10 +17,9 @@ import re
 import secrets
 import shutil
 import uuid
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from torpor.children import Supervised, end, locate, tied
+from torpor.children import Health, Supervised, end, locate, tied
 from torpor.clock import SystemClock
 from torpor.endpoint import free_ports
 from torpor.errors import StartError
@@ -42,17 +41,6 @@ _POLL_SECONDS = 0.1
 _SAID_CHARACTERS = 500
 _HEAP = ("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaHealth:
-    """What there is to say of the broker."""
-
-    running: bool
-    pid: int | None
-    restarts: int
-    version: str
-    problem: str
 
 
 class KafkaServer:
@@ -101,10 +89,9 @@ class KafkaServer:
         """The process, while it runs."""
         return self._run.pid
 
-    def health(self) -> KafkaHealth:
+    def health(self) -> Health:
         """How the broker is."""
-        pid = self.pid
-        return KafkaHealth(pid is not None, pid, self._run.restarts, VERSION, self._run.problem or "")
+        return self._run.health()
 
     async def start(self) -> None:
         """Start the broker; returns when it takes connections. From then on it is kept running.

@@ -11,13 +11,12 @@ import asyncio
 import contextlib
 import os
 import secrets
-from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from torpor.children import Supervised, end, locate, tied
+from torpor.children import Health, Supervised, end, locate, tied
 from torpor.clock import SystemClock
 from torpor.errors import StartError
 
@@ -35,17 +34,6 @@ _STOP_SECONDS = 10.0
 _POLL_SECONDS = 0.02
 _SAID_LINES, _SAID_CHARACTERS = 50, 500
 _HARMLESS = ("[INF]", "[DBG]", "[TRC]", "[WRN]")
-
-
-@dataclass(frozen=True, slots=True)
-class NatsHealth:
-    """What there is to say of the server."""
-
-    running: bool
-    pid: int | None
-    restarts: int
-    version: str
-    problem: str
 
 
 class NatsServer:
@@ -81,10 +69,9 @@ class NatsServer:
         """The process, while it runs."""
         return self._run.pid
 
-    def health(self) -> NatsHealth:
+    def health(self) -> Health:
         """How the server is."""
-        pid = self.pid
-        return NatsHealth(pid is not None, pid, self._run.restarts, version(), self._run.problem or "")
+        return self._run.health()
 
     async def start(self) -> None:
         """Start the server; returns when it takes connections. From then on it is kept running.

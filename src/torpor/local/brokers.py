@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from torpor.events import kafka_server
+from torpor.events import kafka_server, nats_server
 from torpor.events.brokers import Broker, read_options
-from torpor.events.nats_server import NatsServer
 from torpor.memory import private_bytes
 from torpor.spec.status import PartStatus
 
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from torpor.children import Health
     from torpor.clock import Clock
     from torpor.settings import PlatformSettings
 
@@ -41,13 +41,27 @@ class LocalBroker(Protocol):
         ...
 
 
+def _part(name: str, address: str, version: str, health: Health) -> PartStatus:
+    """How a broker is that is run here."""
+    return PartStatus(
+        name=name,
+        healthy=health.running and not health.problem,
+        detail=health.problem,
+        address=address,
+        pid=health.pid,
+        version=version,
+        restarts=health.restarts,
+        memory_bytes=private_bytes(health.pid),
+    )
+
+
 class LocalNats:
     """NATS, run here."""
 
     name = "nats"
 
     def __init__(self, folder: Path, clock: Clock, changed: Changed) -> None:
-        self._server = NatsServer(folder / "nats", clock=clock, on_change=changed)
+        self._server = nats_server.NatsServer(folder / "nats", clock=clock, on_change=changed)
 
     @property
     def broker(self) -> Broker:
@@ -64,19 +78,8 @@ class LocalNats:
 
     def parts(self) -> list[PartStatus]:
         """How it is."""
-        health = self._server.health()
-        return [
-            PartStatus(
-                name=self.name,
-                healthy=health.running and not health.problem,
-                detail=health.problem,
-                address=self._server.url.removeprefix("nats://"),
-                pid=health.pid,
-                version=f"nats-server {health.version}",
-                restarts=health.restarts,
-                memory_bytes=private_bytes(health.pid),
-            )
-        ]
+        address = self._server.url.removeprefix("nats://")
+        return [_part(self.name, address, f"nats-server {nats_server.version()}", self._server.health())]
 
 
 class LocalKafka:
@@ -116,19 +119,8 @@ class LocalKafka:
         """How it is."""
         if self._server is None:
             return []
-        health = self._server.health()
-        return [
-            PartStatus(
-                name=self.name,
-                healthy=health.running and not health.problem,
-                detail=health.problem,
-                address=self._server.servers,
-                pid=health.pid,
-                version=f"kafka {health.version}",
-                restarts=health.restarts,
-                memory_bytes=private_bytes(health.pid),
-            )
-        ]
+        version = f"kafka {kafka_server.VERSION}"
+        return [_part(self.name, self._server.servers, version, self._server.health())]
 
 
 class ThereBroker:
