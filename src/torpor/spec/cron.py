@@ -14,6 +14,7 @@ the manual page cron(8) of Debian:
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -50,7 +51,7 @@ _FIELDS = tuple(EXPECTED)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*\Z")
 _NO_PLACE = frozenset(("Factory", "localtime", "posixrules"))
 _MINUTE = timedelta(minutes=1)
-_SECOND = timedelta(seconds=1)
+_DAY = 86_400  # in seconds
 # From this moment on an expression is tried; one that has no time within fifty years has none.
 _TRIED_FROM = datetime(2024, 1, 1)  # noqa: DTZ001 - of no zone
 
@@ -109,16 +110,15 @@ class Cron:
 
         Ends where there is none within fifty years.
         """
-        local = datetime.fromtimestamp(int(at // 1), UTC).astimezone(self._zone)
         last = int(at // 1)
-        for one in self._shown(local) if self._by_clock else self._given(local):
+        for one in self._shown(last) if self._by_clock else self._given(last):
             if one > last:
                 yield one
                 last = one
 
-    def _given(self, local: datetime) -> Iterator[int]:
+    def _given(self, at: int) -> Iterator[int]:
         """By given hours and minutes: as if clocks never changed, and then each time as it is there."""
-        for one in CronSim(self._text, local.replace(tzinfo=None)):
+        for one in CronSim(self._text, datetime.fromtimestamp(at, self._zone).replace(tzinfo=None)):
             shown = one.replace(tzinfo=self._zone)
             if _is_skipped(shown):
                 shown = shown.replace(second=0)
@@ -126,14 +126,36 @@ class Cron:
                     shown += _MINUTE
             yield int(shown.timestamp())
 
-    def _shown(self, local: datetime) -> Iterator[int]:
-        """By what the clock shows as time passes."""
-        for one in CronSim(self._text, local):
-            if _is_skipped(one):  # midnight is, in some zones, and a day begins there
-                there = one.astimezone(UTC).astimezone(self._zone).replace(tzinfo=None)
-                if next(CronSim(self._text, there - _SECOND), None) != there:
-                    continue
-            yield int(one.timestamp())
+    def _shown(self, at: int) -> Iterator[int]:
+        """By what the clock shows as time passes: between two changes, that is UTC and an offset."""
+        change: int | None = at + 1
+        while change is not None:
+            offset = self._offset(change)
+            at, change = change - 1, None
+            for shown in CronSim(self._text, datetime.fromtimestamp(at + offset, UTC)):
+                one = int(shown.timestamp()) - offset
+                change = self._change(at + 1, one)
+                if change is not None:
+                    break
+                yield one
+                at = one
+
+    def _offset(self, at: int) -> int:
+        """By how many seconds the clock is ahead of UTC at that moment."""
+        return int((datetime.fromtimestamp(at, self._zone).utcoffset() or timedelta()).total_seconds())
+
+    def _change(self, after: int, until: int) -> int | None:
+        """The first moment after ``after``, and not after ``until``, at which the clocks have changed.
+
+        Finds no two changes within a day that undo each other: there were none.
+        """
+        offset = self._offset(after)
+        while after < until:
+            day = min(after + _DAY, until)
+            if self._offset(day) != offset:
+                return bisect_left(range(after, day), True, key=lambda at: self._offset(at) != offset) + after
+            after = day
+        return None
 
 
 def _is_skipped(local: datetime) -> bool:
