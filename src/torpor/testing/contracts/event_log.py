@@ -1023,6 +1023,42 @@ async def a_guard_that_is_gone_holds_no_more(rig: Rig) -> None:
 
 
 @_case
+async def a_guard_of_no_record_makes_a_key_once(rig: Rig) -> None:
+    """Sequence 0 stands for no record: of two that make a key one does, and again once it was purged."""
+    await rig.make()
+    await rig.append("other", key="some.other")
+    for key, below in (("some.key", "some.key"), ("deep.key.a", "deep.key.>")):
+        nothing = Guard(below, 0)
+        for turn in ("first", "second", "third"):
+            names = [f"{key} {turn} {index}" for index in range(3)]
+            made = await asyncio.gather(
+                *(rig.log.append(rig.stream, [record(each, key)], guard=nothing) for each in names),
+                return_exceptions=True,
+            )
+            assert made.count([True]) == 1
+            assert sum(isinstance(each, SupersededError) for each in made) == len(names) - 1
+            assert await rig.ids(below) == [names[made.index([True])]]
+            with pytest.raises(SupersededError):
+                await rig.log.append(rig.stream, [record(f"{key} {turn} late", key)], guard=nothing)
+            await rig.log.purge(rig.stream, below if turn == "first" else key)
+            assert await rig.ids(below) == []
+    assert await rig.ids() == ["other"]
+
+
+@_case
+async def a_guard_of_no_record_holds_after_a_trim(rig: Rig) -> None:
+    """What was trimmed is not there either."""
+    await rig.make()
+    nothing = Guard("some.key", 0)
+    assert await rig.log.append(rig.stream, [record("1", "some.key")], guard=nothing) == [True]
+    await rig.log.trim(rig.stream, math.inf)
+    assert await rig.log.append(rig.stream, [record("2", "some.key")], guard=nothing) == [True]
+    with pytest.raises(SupersededError):
+        await rig.log.append(rig.stream, [record("3", "some.key")], guard=nothing)
+    assert await rig.ids() == ["2"]
+
+
+@_case
 async def a_consumer_has_the_revision_that_it_was_brought_to_last(rig: Rig) -> None:
     """By whomever; with ``keep`` nothing is changed, and what is not there is made."""
     await rig.make()
