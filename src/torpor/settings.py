@@ -86,6 +86,24 @@ class TracedSettings(_Settings):
         }
 
 
+class BlobsSettings(_Settings):
+    """What the part that takes in and delivers events reads of large data."""
+
+    claim_check_bytes: int = Field(
+        256 * 1024,
+        alias="TORPOR_CLAIM_CHECK_BYTES",
+        ge=1024,
+        le=4 * 1024 * 1024,
+        description="Data of more bytes goes to the blob store, and the event names it (`dataref`).",
+    )
+    blobs_ttl_seconds: float = Field(
+        7 * 86_400.0,
+        alias="TORPOR_BLOBS_TTL_SECONDS",
+        ge=0,
+        description="Blobs that no event names are removed so long after they were stored; 0: never.",
+    )
+
+
 class RuntimeSettings(TracedSettings):
     """What a function's container reads."""
 
@@ -143,7 +161,7 @@ class RuntimeSettings(TracedSettings):
     )
 
 
-class PlatformSettings(TracedSettings):
+class PlatformSettings(TracedSettings, BlobsSettings):
     """What the command line and the platform's own processes read."""
 
     context: str = Field(
@@ -252,7 +270,7 @@ class GatewaySettings(ListeningSettings, TracedSettings):
     )
 
 
-class EventsSettings(ListeningSettings):
+class EventsSettings(ListeningSettings, BlobsSettings):
     """What takes in and delivers events reads beside."""
 
     broker_url: str = Field(
@@ -284,7 +302,14 @@ class EventsSettings(ListeningSettings):
     blobs_url: str = Field(
         "",
         alias="TORPOR_BLOBS_URL",
-        description="Where data goes that is too large for an event; without it, such events are refused.",
+        description="Where functions reach blobs; by default by the service `torpor-api`.",
+    )
+    blobs_store: str = Field(
+        "",
+        alias="TORPOR_BLOBS_STORE",
+        description="Where blobs are kept: `nats://host:port`, `s3://bucket/path`, `gs://bucket/path`, "
+        "`az://container/path` or `file:///folder`; without it there are none. "
+        "The store's own variables say who one is there.",
     )
     leave_seconds: float = Field(
         5.0,
@@ -320,7 +345,13 @@ class ApiSettings(ListeningSettings):
         alias="TORPOR_BLOBS_URL",
         description="Where functions reach blobs; by default by the service `torpor-api`.",
     )
-    nats_url: str = Field("", alias="TORPOR_NATS_URL", description="NATS servers, where blobs are kept.")
+    blobs_store: str = Field(
+        "",
+        alias="TORPOR_BLOBS_STORE",
+        description="Where blobs are kept: `nats://host:port`, `s3://bucket/path`, `gs://bucket/path`, "
+        "`az://container/path` or `file:///folder`; without it there are none. "
+        "The store's own variables say who one is there.",
+    )
     nats_token: str = Field("", alias="TORPOR_NATS_TOKEN", description="What NATS knows the platform by.")
     nats_copies: int = Field(
         1,

@@ -10,8 +10,9 @@ import pytest
 pytest.register_assert_rewrite("torpor.testing.contracts.blob_store")
 
 from torpor.blobs import BlobStore  # noqa: E402
+from torpor.blobs.objects import ObjectPlace  # noqa: E402
 from torpor.errors import BlobError  # noqa: E402
-from torpor.testing.contracts.blob_store import CASES, DATA  # noqa: E402
+from torpor.testing.contracts.blob_store import CASES, DATA, KEEPER_CASES  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +25,8 @@ class _Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.url = folder.as_uri()
-        self.store = BlobStore(f"{self.url}/")
+        self.keeper = ObjectPlace(self.url)
+        self.store = BlobStore(f"{self.url}/", self.keeper)
 
     async def kept(self) -> int:
         return len([path for path in self._folder.rglob("*") if path.is_file()])
@@ -32,8 +34,12 @@ class _Folder:
     async def damage(self, name: str) -> None:
         (self._folder / name).write_bytes(b"other bytes!")
 
+    async def leave_upload(self) -> None:
+        (self._folder / "uploads").mkdir(exist_ok=True)
+        (self._folder / "uploads" / "half").write_bytes(b"half")
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+
+@pytest.mark.parametrize("case", [*CASES, *KEEPER_CASES], ids=lambda case: case.__name__)
 def test_contract(case: Callable[[BlobRig], Awaitable[None]], tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     asyncio.run(case(_Folder(tmp_path / "blobs")))  # type: ignore[arg-type]

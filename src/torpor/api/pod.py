@@ -13,16 +13,22 @@ from typing import TYPE_CHECKING
 from torpor import serving as server
 from torpor.api.app import ApiOptions, create
 from torpor.api.server import serving
+from torpor.blobs import BlobStore
 from torpor.clock import SystemClock, alongside, cancel
 from torpor.cluster import blobs, names
 from torpor.cluster.backend import ClusterBackend
-from torpor.cluster.late import LateBlobs
+from torpor.errors import BlobError
+from torpor.events.blob_keeper import blob_keeper
 from torpor.providers.kubernetes import pages
 from torpor.providers.kubernetes.connection import connect
 from torpor.providers.kubernetes.kube import closing
 from torpor.transport import Client
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from torpor.blobs import Blobs, OpenBlob
+    from torpor.clock import Clock
     from torpor.settings import ApiSettings
 
 # The API server's service proxy hands on the name that its client has for the API server, which may be any.
@@ -30,6 +36,9 @@ if TYPE_CHECKING:
 _OPTIONS = ApiOptions(allowed_hosts=("*",))
 _LOG_CONNECTIONS = 1024
 _BLOB_GRACE_SECONDS = 20
+_NOWHERE = (
+    "this platform keeps no blobs: its chart has no blobs.url, which is needed where events are in Kafka"
+)
 
 
 class ApiPod:
@@ -47,9 +56,7 @@ class ApiPod:
         """
         settings, clock = self._settings, SystemClock()
         kubeconfig = settings.kubeconfig or None
-        kept = LateBlobs(
-            settings.nats_url, settings.nats_token, blobs_url(settings), clock, settings.nats_copies
-        )
+        kept = _blobs(settings, clock)
         async with contextlib.AsyncExitStack() as stack:
             kube = await stack.enter_async_context(closing(await connect(kubeconfig=kubeconfig)))
             connecting = connect(kubeconfig=kubeconfig, connections=_LOG_CONNECTIONS)
@@ -59,12 +66,12 @@ class ApiPod:
             backend = ClusterBackend(
                 kube, log_kube, client, clock, kept, namespace=settings.namespace, url=settings.url
             )
-            working = asyncio.create_task(_work(backend, kept))
+            working = asyncio.create_task(backend.run())
             stack.push_async_callback(cancel, working)
             await self._open(stack, backend, kept)
             await alongside(ending.wait(), [working])
 
-    async def _open(self, stack: contextlib.AsyncExitStack, backend: ClusterBackend, kept: LateBlobs) -> None:
+    async def _open(self, stack: contextlib.AsyncExitStack, backend: ClusterBackend, kept: Blobs) -> None:
         settings = self._settings
         agent = pages.serving(settings.health_port, ready=lambda: backend.ready)
         self.ports["agent"] = await stack.enter_async_context(agent)
@@ -76,13 +83,23 @@ class ApiPod:
         self.ports["http"] = endpoint.port
 
 
-def blobs_url(settings: ApiSettings) -> str:
-    """Where functions reach blobs."""
-    port = names.INTERNAL_PORT
-    return settings.blobs_url or f"http://{names.API}.{settings.namespace}.svc:{port}/blobs"
+def _blobs(settings: ApiSettings, clock: Clock) -> Blobs:
+    if not settings.blobs_store:
+        return _NoBlobs()
+    url = settings.blobs_url or names.blobs_url(settings.namespace)
+    token, copies = settings.nats_token, settings.nats_copies
+    return BlobStore(url, blob_keeper(settings.blobs_store, clock, nats_token=token, nats_copies=copies))
 
 
-async def _work(backend: ClusterBackend, kept: LateBlobs) -> None:
-    async with asyncio.TaskGroup() as group:
-        group.create_task(backend.run())
-        group.create_task(kept.run())
+class _NoBlobs:
+    """What is said where there is no place for blobs."""
+
+    async def put_stream(
+        self,
+        chunks: AsyncIterator[bytes],  # noqa: ARG002
+        content_type: str | None = None,  # noqa: ARG002
+    ) -> str:
+        raise BlobError(_NOWHERE)
+
+    async def open(self, name: str) -> OpenBlob:  # noqa: ARG002
+        raise BlobError(_NOWHERE)

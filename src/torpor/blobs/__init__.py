@@ -4,7 +4,17 @@ A blob's address, its ``dataref``, is the store's URL with the blob's name, the 
 storing the same bytes again changes nothing, and a blob never changes.
 """
 
-from torpor.blobs.base import MAX_BLOB_BYTES, MAX_TYPE_LENGTH, Blobs, OpenBlob, is_name
+from torpor.blobs.base import MAX_BLOB_BYTES, MAX_TYPE_LENGTH, Blobs, Keeper, Kept, OpenBlob, Place, is_name
 from torpor.blobs.store import BlobStore
 
-__all__ = ["MAX_BLOB_BYTES", "MAX_TYPE_LENGTH", "BlobStore", "Blobs", "OpenBlob", "is_name"]
+__all__ = [
+    "MAX_BLOB_BYTES",
+    "MAX_TYPE_LENGTH",
+    "BlobStore",
+    "Blobs",
+    "Keeper",
+    "Kept",
+    "OpenBlob",
+    "Place",
+    "is_name",
+]

@@ -74,3 +74,42 @@ class Place(Protocol):
     async def open(self, name: str) -> OpenBlob:
         """A blob, to be read in chunks; raises :class:`~torpor.errors.BlobNotFoundError`."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A blob that is kept. ``since`` is when it was stored last, or set aside (seconds since the epoch)."""
+
+    name: str
+    since: float
+    aside: bool = False
+
+
+class Keeper(Place, Protocol):
+    """A place whose blobs can be listed and removed: in two steps, so that nothing in use is lost.
+
+    A blob that is set aside can be read all the same, and one that is stored again is no longer. So what was
+    about to be stored, or named by an event, while it was decided to set it aside is there still, and is seen
+    before it is removed. Every method may be called again after it failed. Raises
+    :class:`~torpor.errors.BlobError`.
+    """
+
+    def list(self) -> AsyncIterator[Kept]:
+        """All blobs, those set aside too."""
+        ...
+
+    async def set_aside(self, name: str) -> None:
+        """Set a blob aside; nothing happens if there is none of that name."""
+        ...
+
+    async def bring_back(self, name: str) -> None:
+        """Have a blob that was set aside be as any other; nothing happens if there is none."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Remove a blob that was set aside; nothing happens if there is none."""
+        ...
+
+    async def tidy(self, before: float) -> None:
+        """Remove what uploads left behind whose process was killed before that time."""
+        ...

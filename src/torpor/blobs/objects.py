@@ -1,6 +1,9 @@
-"""Blobs in an object store that ``obstore`` knows, a directory among them.
+"""Blobs in an object store that ``obstore`` knows: a directory, or one of S3, Google Cloud or Azure.
 
-A blob's content type is in an object of its own beside it, since directories keep no attributes of files.
+A blob's content type is in an object of its own beside it, since directories keep no attributes of files. A
+blob that is set aside is below ``aside/``, beside an empty object whose time is that at which it was: some
+stores keep a blob's own time when it is renamed. How a store is reached and who one is there is told to it by
+its own environment variables.
 
 ``obstore`` is imported when a store is first used: most functions never need it, and it starts threads, which
 must not happen before a process is forked.
@@ -11,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import uuid
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from torpor.blobs.base import OpenBlob
+from torpor.blobs.base import Kept, OpenBlob, is_name
 from torpor.errors import BlobError, BlobNotFoundError
 
 if TYPE_CHECKING:
@@ -22,11 +26,16 @@ if TYPE_CHECKING:
 
 _TYPE_SUFFIX = ".type"
 _UPLOADS = "uploads"
+_ASIDE = "aside"
+_SINCE_SUFFIX = ".since"
 _CHUNK_BYTES = 1024 * 1024
+_PART_BYTES = 5 * 1024 * 1024
+"""S3 takes no smaller part of an upload, but for the last. Two of them are held of one that is under way."""
+_RETRY_SECONDS = 20
 
 
 class ObjectPlace:
-    """Keeps :class:`torpor.blobs.base.Place` below ``url``."""
+    """Keeps :class:`torpor.blobs.base.Keeper` below ``url``."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -45,7 +54,8 @@ class ObjectPlace:
         upload = f"{_UPLOADS}/{uuid.uuid4().hex}"
         digest = hashlib.sha256()
         with _mapped("store a blob"):
-            async with obstore.open_writer_async(store, upload, buffer_size=_CHUNK_BYTES) as writer:
+            writing = obstore.open_writer_async(store, upload, buffer_size=_PART_BYTES, max_concurrency=1)
+            async with writing as writer:
                 async for chunk in chunks:
                     digest.update(chunk)
                     await writer.write(chunk)
@@ -55,24 +65,91 @@ class ObjectPlace:
                 await obstore.rename_async(store, upload, name)
             except BaseException:
                 with contextlib.suppress(OSError, obstore.exceptions.BaseError):
-                    await obstore.delete_async(store, upload)
+                    await self._delete(upload)
                 raise
         return name
 
     async def get(self, name: str) -> bytes:
         """The bytes of a blob."""
-        store, obstore = self._store()
         with _mapped(f"read {name}"):
-            result = await obstore.get_async(store, name)
+            result = await self._find(name)
             return bytes(await result.bytes_async())
 
     async def open(self, name: str) -> OpenBlob:
         """A blob, to be read in chunks."""
-        store, obstore = self._store()
         with _mapped(f"read {name}"):
-            result = await obstore.get_async(store, name)
+            result = await self._find(name)
             content_type = await self._type(name)
         return OpenBlob(result.meta["size"], content_type, _chunks(result, name))
+
+    # --- what is kept ---------------------------------------------------------------------------------------
+
+    async def list(self) -> AsyncIterator[Kept]:
+        """All blobs."""
+        store, obstore = self._store()
+        with _mapped("list blobs"):
+            times: dict[str, float] = {}
+            async for page in obstore.list(store, _ASIDE):
+                for each in page:
+                    name = each["path"].rpartition("/")[2]
+                    times[name] = each["last_modified"].timestamp()
+            for name in filter(is_name, times):
+                yield Kept(name, times.get(name + _SINCE_SUFFIX, times[name]), aside=True)
+            # The folders hold as much as is under way or set aside, the rest lies flat.
+            async for page in obstore.list(store):
+                for each in page:
+                    if is_name(each["path"]):
+                        yield Kept(each["path"], each["last_modified"].timestamp())
+
+    async def set_aside(self, name: str) -> None:
+        """Set a blob aside."""
+        store, obstore = self._store()
+        with _mapped(f"set {name} aside"):
+            await obstore.put_async(store, _aside(name) + _SINCE_SUFFIX, b"")
+            await self._rename(name, _aside(name))
+
+    async def bring_back(self, name: str) -> None:
+        """Have a blob be as any other."""
+        with _mapped(f"bring {name} back"):
+            await self._rename(_aside(name), name)
+            await self._delete(_aside(name) + _SINCE_SUFFIX)
+
+    async def remove(self, name: str) -> None:
+        """Remove a blob that was set aside."""
+        store, obstore = self._store()
+        with _mapped(f"remove {name}"):
+            await self._delete(_aside(name))
+            await self._delete(_aside(name) + _SINCE_SUFFIX)
+            try:
+                await obstore.head_async(store, name)
+            except FileNotFoundError:
+                await self._delete(name + _TYPE_SUFFIX)
+
+    async def tidy(self, before: float) -> None:
+        """Remove what uploads left behind."""
+        store, obstore = self._store()
+        with _mapped("list uploads"):
+            async for page in obstore.list(store, _UPLOADS):
+                for each in page:
+                    if each["last_modified"].timestamp() < before:
+                        await self._delete(each["path"])
+
+    async def _find(self, name: str) -> Any:
+        store, obstore = self._store()
+        for path in (name, _aside(name)):
+            with contextlib.suppress(FileNotFoundError):
+                return await obstore.get_async(store, path)
+        return await obstore.get_async(store, name)  # brought back in the meantime, or not there
+
+    async def _rename(self, source: str, target: str) -> None:
+        store, obstore = self._store()
+        with contextlib.suppress(FileNotFoundError):
+            await obstore.rename_async(store, source, target)
+
+    async def _delete(self, path: str) -> None:
+        store, obstore = self._store()
+        with contextlib.suppress(FileNotFoundError):
+            await obstore.delete_async(store, path)
 
     async def _put_type(self, name: str, content_type: str | None) -> None:
         if content_type:
@@ -94,10 +171,16 @@ class ObjectPlace:
         except ModuleNotFoundError as error:
             raise BlobError("blobs need pip install 'torpor[blobs]'") from error
         if self._opened is None:
-            options = {"mkdir": True} if self._url.startswith("file:") else {}
+            options: dict[str, Any] = {"retry_config": {"retry_timeout": timedelta(seconds=_RETRY_SECONDS)}}
+            if self._url.startswith("file:"):
+                options = {"mkdir": True}
             with _mapped(f"open {self._url}"):
                 self._opened = from_url(self._url, **options)  # type: ignore[call-overload]
         return self._opened, obstore
+
+
+def _aside(name: str) -> str:
+    return f"{_ASIDE}/{name}"
 
 
 async def _chunks(result: Any, name: str) -> AsyncIterator[bytes]:

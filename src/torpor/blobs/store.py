@@ -16,15 +16,21 @@ if TYPE_CHECKING:
 
 
 class BlobStore:
-    """The blobs below ``url``.
+    """The blobs whose addresses are below ``url``.
 
     That is a folder, such as ``file:///var/lib/torpor/blobs``, a place in an object store that ``obstore``
-    knows, or ``http://host:port/blobs`` where a platform in a cluster serves them.
+    knows, or ``http://host:port/blobs`` where a platform in a cluster serves them. Who keeps what is served
+    there has it at ``place``.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, place: Place | None = None) -> None:
         self._url = url.rstrip("/")
-        self._place = _place(self._url)
+        self._place = place or _place(self._url)
+
+    def name_of(self, reference: str) -> str | None:
+        """The name of the blob at the address ``reference``; ``None`` where that is none of this store's."""
+        base, _, name = reference.rpartition("/")
+        return name if base == self._url and is_name(name) else None
 
     async def put(self, data: bytes, content_type: str | None = None) -> str:
         """Store ``data`` and return its address. Raises :class:`~torpor.errors.BlobError`."""
@@ -45,13 +51,21 @@ class BlobStore:
         Raises :class:`~torpor.errors.BlobNotFoundError`, and :class:`~torpor.errors.BlobError` when the store
         can't be read or gives other bytes than were stored.
         """
-        base, _, name = reference.rpartition("/")
-        if base != self._url or not is_name(name):
+        if (name := self.name_of(reference)) is None:
             raise BlobNotFoundError(f"{reference[:200]!r} is not the address of a blob in this store")
-        data = await self._place.get(name)
-        if hashlib.sha256(data).hexdigest() != name:
-            raise BlobError(f"blob {name} is damaged: its bytes are not those that were stored")
-        return data
+        return _checked(name, await self._place.get(name))
+
+    async def read(self, reference: str, max_bytes: int) -> bytes | None:
+        """The bytes of the blob at that address; ``None`` where it has more than ``max_bytes``.
+
+        Raises as :meth:`get` does.
+        """
+        if (name := self.name_of(reference)) is None:
+            raise BlobNotFoundError(f"{reference[:200]!r} is not the address of a blob in this store")
+        blob = await self._place.open(name)
+        if blob.size_bytes > max_bytes:
+            return None
+        return _checked(name, b"".join([chunk async for chunk in blob.chunks]))
 
     async def open(self, name: str) -> OpenBlob:
         """The blob called ``name``, to be read in chunks.
@@ -61,6 +75,12 @@ class BlobStore:
         if not is_name(name):
             raise BlobNotFoundError(f"there is no blob {name[:100]!r}")
         return await self._place.open(name)
+
+
+def _checked(name: str, data: bytes) -> bytes:
+    if hashlib.sha256(data).hexdigest() != name:
+        raise BlobError(f"blob {name} is damaged: its bytes are not those that were stored")
+    return data
 
 
 def _cut(content_type: str | None) -> str | None:

@@ -1,167 +1,36 @@
-"""Blobs of a platform in a cluster: kept in NATS, and served to functions and events pods over HTTP.
+"""Blobs of a platform in a cluster, as they are served to functions over HTTP, wherever they are kept.
 
-:class:`NatsBlobs` has the methods of :class:`torpor.blobs.BlobStore`, and its references are the addresses
-under which :func:`app` serves it: ``PUT /blobs`` stores a body, ``GET`` and ``HEAD /blobs/<name>`` read one.
-There is nothing else: no list, no deletion. Memory is bounded by chunks, whatever the size of a blob.
+``PUT /blobs`` stores a body, ``GET`` and ``HEAD /blobs/<name>`` read one. There is nothing else: no list, no
+deletion. So a function needs no key of the store that keeps them. Memory is bounded by chunks, whatever the
+size of a blob.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import orjson
 
-from torpor.blobs import MAX_BLOB_BYTES, MAX_TYPE_LENGTH, OpenBlob, is_name
+from torpor.blobs import MAX_BLOB_BYTES
 from torpor.blobs.base import ANSWER_HEADERS, WRONG_TYPE, is_type
-from torpor.errors import BlobError, BlobNotFoundError, BodyTooLargeError, EventLogError
-from torpor.events.jetstream_api import PATIENCE_SECONDS, Api
-from torpor.events.object_store import CHUNK_BYTES, ObjectStore
+from torpor.errors import BlobError, BlobNotFoundError, BodyTooLargeError
 from torpor.problems import ProblemType
 from torpor.serving import answer, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from torpor.blobs import Blobs
-    from torpor.clock import Clock
     from torpor.serving import App, Receive, Scope, Send
 
 _LOG = logging.getLogger("torpor.blobs")
-BUCKET = "torpor-blobs"
-_UPLOADS_AT_ONCE = 64
+_UPLOADS_AT_ONCE = 32
+"""Each may hold 10 MiB."""
 _BODY_PATIENCE_SECONDS = 30.0
 _RETRY_AFTER_SECONDS = 1
-_SWEEP_SECONDS = 3600.0
 _HEADERS = tuple((name.encode(), value.encode()) for name, value in ANSWER_HEADERS.items())
-
-
-class NatsBlobs:
-    """The blobs in one bucket, on ``copies`` servers; ``url`` is where :func:`app` serves them."""
-
-    def __init__(self, api: Api, clock: Clock, url: str, bucket: str = BUCKET, copies: int = 1) -> None:
-        self._api = api
-        self._clock = clock
-        self._url = url.rstrip("/")
-        self._store = ObjectStore(api, bucket, copies)
-
-    @classmethod
-    async def connect(
-        cls,
-        nats_url: str,
-        clock: Clock,
-        url: str,
-        *,
-        token: str | None = None,
-        bucket: str = BUCKET,
-        copies: int = 1,
-        patience_seconds: float = PATIENCE_SECONDS,
-    ) -> NatsBlobs:
-        """Connect to NATS; the connection is kept up for ever.
-
-        Raises :class:`~torpor.errors.EventLogError` when nobody is there within ``patience_seconds``.
-        """
-        api = await Api.connect(
-            nats_url, token=token, name="torpor-blobs", clock=clock, patience_seconds=patience_seconds
-        )
-        return cls(api, clock, url, bucket, copies)
-
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection at the moment."""
-        return self._api.connected
-
-    async def close(self) -> None:
-        """Let go of the connection."""
-        await self._api.close()
-
-    async def put(self, data: bytes, content_type: str | None = None) -> str:
-        """See :meth:`torpor.blobs.BlobStore.put`."""
-
-        async def chunks() -> AsyncIterator[bytes]:
-            yield data
-
-        return await self.put_stream(chunks(), content_type)
-
-    async def put_stream(self, chunks: AsyncIterator[bytes], content_type: str | None = None) -> str:
-        """See :meth:`torpor.blobs.BlobStore.put_stream`."""
-        kind = content_type[:MAX_TYPE_LENGTH] if content_type else None
-        digest = hashlib.sha256()
-        writer = self._store.writer()
-        waiting = bytearray()
-        try:
-            async for chunk in chunks:
-                digest.update(chunk)
-                waiting += chunk
-                while len(waiting) > CHUNK_BYTES:
-                    with _mapped("store a blob"):
-                        await writer.write(bytes(waiting[:CHUNK_BYTES]))
-                    del waiting[:CHUNK_BYTES]
-            name = digest.hexdigest()
-            with _mapped(f"store {name}"):
-                if await self._store.find(name) is not None:
-                    await writer.give_up()
-                else:
-                    if waiting:
-                        await writer.write(bytes(waiting))
-                    await writer.finish(name, digest.digest(), kind)
-        except BaseException:
-            try:
-                await writer.give_up()
-            except EventLogError as error:
-                _LOG.debug("what was uploaded of a blob is left to be swept: %s", error)
-            raise
-        return f"{self._url}/{name}"
-
-    async def get(self, reference: str) -> bytes:
-        """See :meth:`torpor.blobs.BlobStore.get`."""
-        base, _, name = reference.rpartition("/")
-        if base != self._url:
-            raise BlobNotFoundError(f"{reference[:200]!r} is not the address of a blob in this store")
-        blob = await self.open(name)
-        return b"".join([chunk async for chunk in blob.chunks])
-
-    async def open(self, name: str) -> OpenBlob:
-        """See :meth:`torpor.blobs.BlobStore.open`."""
-        if not is_name(name):
-            raise BlobNotFoundError(f"there is no blob {name[:100]!r}")
-        with _mapped(f"read {name}"):
-            entry = await self._store.find(name)
-        if entry is None:
-            raise BlobNotFoundError(f"can't read {name}: there is no such blob")
-
-        async def chunks() -> AsyncIterator[bytes]:
-            with _mapped(f"read {name}"):
-                async for chunk in self._store.read(entry):
-                    yield chunk
-
-        return OpenBlob(entry.size_bytes, entry.content_type, chunks())
-
-    async def keep_house(self) -> None:
-        """For ever, remove what uploads left behind whose process was killed."""
-        while True:
-            await self._clock.sleep(_SWEEP_SECONDS)
-            try:
-                swept = await self._store.sweep(self._clock.now() - _SWEEP_SECONDS)
-            except EventLogError as error:
-                _LOG.warning("uploads that broke off could not be swept: %s", error)
-            else:
-                if swept:
-                    _LOG.info("%d uploads that broke off were swept", swept)
-
-
-@contextmanager
-def _mapped(what: str) -> Iterator[None]:
-    try:
-        yield
-    except EventLogError as error:
-        raise BlobError(f"can't {what}: {error}") from error
-
-
-# --- HTTP ---------------------------------------------------------------------------------------------------
 
 
 def app(blobs: Blobs, *, max_blob_bytes: int = MAX_BLOB_BYTES) -> App:

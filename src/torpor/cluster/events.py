@@ -18,7 +18,9 @@ from torpor.clock import alongside, cancel, first_of
 from torpor.cluster import names
 from torpor.cluster.declarations import Declarations, kept
 from torpor.errors import ClusterError, EventLogError
+from torpor.events.blob_keeper import blob_keeper
 from torpor.events.brokers import Broker, read_options
+from torpor.events.claims import BlobOptions
 from torpor.events.control_app import ControlApp
 from torpor.events.service import Service, connect
 from torpor.problems import ProblemType
@@ -103,7 +105,7 @@ class EventsPod:
             if log is None:
                 return
             log.on_reconnect(self._doubt)
-            service = Service(log, self._clock, blobs_url=settings.blobs_url, shared=True, name=self._name)
+            service = Service(log, self._clock, blobs=self._blobs(), shared=True, name=self._name)
             self._service = service
             self._control = ControlApp(service, self._clock, declares=False)
             try:
@@ -111,6 +113,19 @@ class EventsPod:
             finally:
                 self._control.end()
                 await service.close(0.0)
+
+    def _blobs(self) -> BlobOptions | None:
+        settings = self._settings
+        if not settings.blobs_store:
+            return None
+        keeper = blob_keeper(
+            settings.blobs_store,
+            self._clock,
+            nats_token=settings.nats_token,
+            nats_copies=settings.nats_copies,
+        )
+        url = settings.blobs_url or names.blobs_url(settings.namespace)
+        return BlobOptions(url, keeper, settings.blobs_ttl_seconds, settings.claim_check_bytes)
 
     async def _work(self, service: Service, ending: asyncio.Event) -> None:
         mirrors = (self._functions, self._triggers, self._schedules)
@@ -184,7 +199,12 @@ class EventsPod:
                 except EventLogError as error:
                     _LOG.warning("the lead can't be taken up yet: %s", error)
                     await self._clock.sleep(_FIRST_PAUSE_SECONDS)
-            await first_of(dispatcher.superseded.wait(), self._forget_for_ever(service))
+            keeping = asyncio.create_task(service.keep_blobs())
+            try:
+                ended = first_of(dispatcher.superseded.wait(), self._forget_for_ever(service))
+                await alongside(ended, [keeping])
+            finally:
+                await cancel(keeping)
             _LOG.warning("another pod joins already, the lead is given up")
         finally:
             try:

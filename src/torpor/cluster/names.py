@@ -19,3 +19,8 @@ AGENT_PORT: Final = 8081
 """A pod's port for health, metrics and what other parts ask of it, named ``agent``."""
 INTERNAL_PORT: Final = 8082
 """A pod's port for other pods: functions at a gateway, blobs at an API."""
+
+
+def blobs_url(namespace: str) -> str:
+    """Where functions reach blobs of the platform in that namespace."""
+    return f"http://{API}.{namespace}.svc:{INTERNAL_PORT}/blobs"

@@ -17,7 +17,9 @@ import uvloop
 from pydantic import ValidationError
 
 from torpor.clock import SystemClock
+from torpor.events.blob_keeper import blob_keeper
 from torpor.events.brokers import Broker
+from torpor.events.claims import BlobOptions
 from torpor.events.declaration import ServiceConfig
 from torpor.events.process import run
 from torpor.events.service import Service, connect
@@ -52,7 +54,11 @@ async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.so
     log = await connect(broker, clock, ending)
     if log is None:
         return
-    service = Service(log, clock, blobs_url=config.blobs_url)
+    blobs = None
+    if config.blobs_url:
+        keeper = blob_keeper(config.blobs_url, clock)
+        blobs = BlobOptions(config.blobs_url, keeper, config.blobs_ttl_seconds, config.claim_check_bytes)
+    service = Service(log, clock, blobs=blobs)
     await run(service, clock, ingress=ingress, control=control, stats_path=config.stats_path, ending=ending)
 
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from torpor.events import names
+from torpor.events.claims import Claims
 from torpor.events.courier import store
 from torpor.events.log import Record
 from torpor.events.records import taken_in
@@ -39,17 +40,19 @@ class Archive:
         recorder: Recorder,
         routes: Callable[[str], Sequence[Route]],
         at_work: Callable[[str], Route | None],
+        claims: Claims | None = None,
     ) -> None:
         self._log = log
         self._recorder = recorder
         self._routes = routes
         self._at_work = at_work
+        self._claims = claims or Claims(None)
 
     async def replay(self, broker_key: str, wanted: Replay) -> ReplayPage:
         """Do a page of it.
 
-        Raises :class:`ValueError` for a wrong condition, :class:`~torpor.errors.EventLogError`; some of the
-        page may be done by then.
+        Raises :class:`ValueError` for a wrong condition, :class:`~torpor.errors.EventLogError` or
+        :class:`~torpor.errors.BlobError`; some of the page may be done by then.
         """
         page = await self._page(broker_key, wanted)
         await self._recorder.flush(broker_key)
@@ -62,6 +65,7 @@ class Archive:
             for route in self._routes(broker_key)
             if wanted.function in (route.trigger.function_key, None) and self._at_work(route.key) is not None
         ]
+        looks_into_data = any(route.matcher.looks_into_data for route in routes)
         items: list[ReplayedEvent] = []
         until, read = wanted.until.timestamp(), 0
         stream = names.broker_stream(broker_key)
@@ -72,7 +76,8 @@ class Archive:
             if stored.sequence > wanted.after and names.addressee(stored.key) is None:
                 event = stored.event
                 if all(condition.matches(event.attributes) for condition in conditions):
-                    matching = [route for route in routes if route.matcher.matches(event)]
+                    seen = await self._claims.looked_into(event) if looks_into_data else event
+                    matching = [route for route in routes if route.matcher.matches(seen)]
                     if matching:
                         items.append(await self._again(broker_key, wanted, stored, matching))
             if len(items) >= wanted.limit or read >= _MOST_READ:

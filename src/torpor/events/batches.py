@@ -86,7 +86,7 @@ class BatchSubscription:
         # One batch more than are called for can be in the making.
         most = min(self._size * (parallelism + 1), MAX_WAITING)
         self._pump = Pump(log, clock, consumer_spec(route, fresh=fresh), self._handle, most)
-        self._sieve = Sieve(route, self._pump, shared=shared)
+        self._sieve = Sieve(route, self._pump, courier, shared=shared)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._places = asyncio.Semaphore(parallelism)
         self._open: _Batch | None = None

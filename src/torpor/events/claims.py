@@ -6,19 +6,41 @@ so that storing the same data again changes nothing.
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from torpor.binding import WireEvent
+from torpor.binding import WireEvent, is_json
+from torpor.errors import BlobNotFoundError
+from torpor.events.facts import MAX_DATA_BYTES
+
+if TYPE_CHECKING:
+    from torpor.blobs import Keeper
 
 MAX_INLINE_BYTES = 256 * 1024
-"""Largest data that stays in the event."""
+"""Largest data that stays in the event, unless a setting says otherwise."""
+DEFAULT_TTL_SECONDS = 7 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class BlobOptions:
+    """Blobs of a platform: ``keeper`` has them, and ``url`` is where functions find them."""
+
+    url: str
+    keeper: Keeper
+    ttl_seconds: float = DEFAULT_TTL_SECONDS
+    """How long one that nothing names is kept; 0: for ever."""
+    max_inline_bytes: int = MAX_INLINE_BYTES
 
 
 class BlobStore(Protocol):
-    """Where large data is kept."""
+    """Where large data is kept. Raises :class:`~torpor.errors.BlobError`."""
 
     async def put(self, data: bytes, content_type: str | None = None) -> str:
-        """Store ``data`` and return its address. Raises :class:`~torpor.errors.BlobError`."""
+        """Store ``data`` and return its address."""
+        ...
+
+    async def read(self, reference: str, max_bytes: int) -> bytes | None:
+        """The bytes at that address, which is one of this store's; ``None`` where they are more."""
         ...
 
 
@@ -39,3 +61,19 @@ class Claims:
             return event
         reference = await self._store.put(event.data, event.attributes.get("datacontenttype"))
         return WireEvent({**event.attributes, "dataref": reference}, None)
+
+    async def looked_into(self, event: WireEvent) -> WireEvent:
+        """``event`` as filters that look into data see it: with the data that was checked in, if they would.
+
+        Raises :class:`~torpor.errors.BlobError` while the store can't be read.
+        """
+        reference = event.attributes.get("dataref")
+        if self._store is None or event.data is not None or reference is None:
+            return event
+        if not is_json(event.attributes.get("datacontenttype")):
+            return event
+        try:
+            data = await self._store.read(reference, MAX_DATA_BYTES)
+        except BlobNotFoundError:
+            return event
+        return event if data is None else WireEvent(event.attributes, data)

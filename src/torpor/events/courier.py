@@ -109,7 +109,7 @@ class Courier:
         self._log = log
         self._sender = sender
         self._clock = clock
-        self._claims = claims
+        self.claims = claims
         self._stats = stats
 
     async def deliver(self, route: Route, message: Message, delivery: Delivery) -> bool:
@@ -258,7 +258,7 @@ class Courier:
         broker_key = route.trigger.broker_key
         at = self._clock.now()
         try:
-            checked = [await self._claims.check_in(e) for e in events]
+            checked = [await self.claims.check_in(e) for e in events]
             new = await publish(self._log, self._stats, broker_key, checked)
         except RecordTooLargeError as error:
             return DeadLetter(f"the function's reply is too large: {error}", response.status)

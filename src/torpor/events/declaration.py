@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from torpor.endpoint import Endpoint
+from torpor.events.claims import DEFAULT_TTL_SECONDS, MAX_INLINE_BYTES
 from torpor.events.dispatcher import Declared
 from torpor.spec.models import Schedule, Trigger
 from torpor.spec.status import EventCounts, ScheduleCounts
@@ -29,6 +30,8 @@ class ServiceConfig(_Document):
     nats_token: str = ""
     kafka_options: dict[str, str] = Field(default_factory=dict)
     blobs_url: str = ""
+    blobs_ttl_seconds: float = DEFAULT_TTL_SECONDS
+    claim_check_bytes: int = MAX_INLINE_BYTES
     stats_path: str = ""
     """File in which the counters outlast the process; none by default."""
     log_level: str = "INFO"

@@ -6,11 +6,14 @@ not the function is there at the moment.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from torpor.errors import BlobError
 from torpor.events import names, timeline
+from torpor.events.claims import Claims
 from torpor.events.dead_letters import key_of, letter_of
 from torpor.events.records import DEAD, IN, MANY, key_of_one, matching, needle
 from torpor.spec.history import Answer, Explanation, Standing
@@ -33,7 +36,14 @@ _SPANS_SECONDS = (120.0, 3600.0, 86_400.0, math.inf)
 class Explainer:
     """Explains events; ``routes`` tells the triggers that read a broker."""
 
-    def __init__(self, log: EventLog, clock: Clock, routes: Callable[[str], Sequence[Route]]) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        routes: Callable[[str], Sequence[Route]],
+        claims: Claims | None = None,
+    ) -> None:
+        self._claims = claims or Claims(None)
         self._log = log
         self._clock = clock
         self._routes = routes
@@ -71,6 +81,9 @@ class Explainer:
         steps = timeline.steps(lines, event_id, source, groups)
         type_ = timeline.event_type(lines, event_id, source)
         event = await self._event(broker, event_id, source, type_, lines)
+        if event is not None and any(route.matcher.looks_into_data for route in self._routes(broker)):
+            with contextlib.suppress(BlobError):  # then it is said that the data is elsewhere
+                event = await self._claims.looked_into(event)
         replies = timeline.replies(lines, event_id, source, groups)
         return Explanation(
             broker=broker,

@@ -46,6 +46,7 @@ class Matcher:
         self._test = _every([_compile(item) for item in filters])
         keys = {key for item in filters for key in _keys(item)}
         self._paths = {key: segments(key) for key in keys if is_path(key)}
+        self.looks_into_data = bool(self._paths)
 
     def matches(self, event: WireEvent) -> bool:
         """Whether all filters match; true when there are none."""

@@ -120,7 +120,7 @@ class JoinSubscription:
         self._parts = Pump(log, clock, consumer_spec(route, fresh=fresh), self._take, _OBSERVERS)
         self._endings = Pump(log, clock, endings_spec(route), self._deliver, route.trigger.spec.parallelism)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
-        self._sieve = Sieve(route, self._parts, shared=shared)
+        self._sieve = Sieve(route, self._parts, courier, shared=shared)
 
     @property
     def busy(self) -> int:

@@ -67,7 +67,9 @@ class StreamSpec:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Lets an append happen only while the newest record under ``key`` has that ``sequence``; 0: there is none.
+    """Lets an append happen only while the newest record under ``key`` has that ``sequence``.
+
+    Sequence 0 stands for no record.
 
     So who appends a record under ``key`` shuts out all that were there before: what they append from then on
     is refused, and what they appended earlier can be read. A duplicate may be told to be one instead.

@@ -12,11 +12,10 @@ change their order.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import math
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 256 * 1024
 """Size of a chunk: well below the smallest limit of a message that servers have by default, 1 MiB."""
 _CHUNKS_AT_ONCE = 8
+_ENTRIES_AT_ONCE = 256
 _WRONG_LAST_SEQUENCE = 10071
 _NO_MESSAGE = 10037
 _TYPE = "Content-Type"
@@ -49,7 +49,10 @@ _TYPE = "Content-Type"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the bucket says of one object; ``run`` names its chunks."""
+    """What the bucket says of one object.
+
+    ``run`` names its chunks, ``since`` is when the entry was written.
+    """
 
     name: str
     run: str
@@ -57,6 +60,9 @@ class Entry:
     chunks: int
     digest: str
     content_type: str | None
+    since: float = 0.0
+    sequence: int = 0
+    """Of the entry in the bucket's stream; 0: it was not read from there."""
 
 
 class Writer:
@@ -146,6 +152,28 @@ class ObjectStore:
 
     async def enter(self, entry: Entry) -> bool:
         """Write the entry if its name has none; whether the one that is there now is this one."""
+        try:
+            await self._write_entry(entry, after=0)
+        except ApiRefusedError as refused:
+            if refused.code != _WRONG_LAST_SEQUENCE:
+                raise
+            # It may be this very one, if its first answer was lost.
+            there = await self.find(entry.name)
+            return there is not None and there.run == entry.run
+        return True
+
+    async def renew(self, entry: Entry) -> bool:
+        """Have an object that was found be as new; whether it was still as it was found."""
+        try:
+            await self._write_entry(entry, after=entry.sequence)
+        except ApiRefusedError as refused:
+            if refused.code != _WRONG_LAST_SEQUENCE:
+                raise
+            return False
+        return True
+
+    async def _write_entry(self, entry: Entry, after: int) -> None:
+        """Write the entry if the newest one of its name has the sequence ``after``, and in its place."""
         document = {
             "name": entry.name,
             "bucket": self._bucket,
@@ -157,16 +185,36 @@ class ObjectStore:
         }
         if entry.content_type:
             document["headers"] = {_TYPE: [entry.content_type]}
-        none_before = {"Nats-Expected-Last-Subject-Sequence": "0"}
-        try:
-            await self.publish(self._entry_subject(entry.name), orjson.dumps(document), none_before)
-        except ApiRefusedError as refused:
-            if refused.code != _WRONG_LAST_SEQUENCE:
-                raise
-            # It may be this very one, if its first answer was lost.
-            there = await self.find(entry.name)
-            return there is not None and there.run == entry.run
-        return True
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(after), "Nats-Rollup": "sub"}
+        await self.publish(self._entry_subject(entry.name), orjson.dumps(document), headers)
+
+    async def rename(self, name: str, target: str) -> None:
+        """Give an object another name, as of now; if there is one of that name, that one stays."""
+        entry = await self.find(name)
+        if entry is None:
+            return
+        if not await self.enter(replace(entry, name=target)):
+            there = await self.find(target)
+            if there is None or not await self.renew(there):
+                raise EventLogError(f"object {target!r} was changed by another process")
+        await self._remove_entry(name)
+        await self._forget_unnamed(entry.run, target)
+
+    async def remove(self, name: str, twin: str) -> None:
+        """Remove an object; ``twin`` may be another name of it, under which it stays."""
+        entry = await self.find(name)
+        if entry is not None:
+            await self._remove_entry(name)
+            await self._forget_unnamed(entry.run, twin)
+
+    async def _remove_entry(self, name: str) -> None:
+        """Remove an entry, and leave its chunks."""
+        await self._api.call(f"STREAM.PURGE.{self._stream}", {"filter": self._entry_subject(name)})
+
+    async def _forget_unnamed(self, run: str, name: str) -> None:
+        there = await self.find(name)
+        if there is None or there.run != run:
+            await self.forget(run)
 
     async def forget(self, run: str) -> None:
         """Remove the chunks of one object."""
@@ -176,15 +224,42 @@ class ObjectStore:
 
     async def find(self, name: str) -> Entry | None:
         """The entry of that name. Asked of the stream's leader, so that it has what was just written."""
-        request = {"last_by_subj": self._entry_subject(name)}
+        return await self._newest(self._entry_subject(name))
+
+    async def _newest(self, subject: str) -> Entry | None:
         try:
-            found = await self._api.call(f"STREAM.MSG.GET.{self._stream}", request)
+            found = await self._api.call(f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": subject})
         except ApiRefusedError as refused:
             if refused.code in (_NO_MESSAGE, STREAM_NOT_FOUND):
                 return None
             raise
-        document = orjson.loads(base64.b64decode(found["message"].get("data", "")) or b"{}")
-        return None if not document or document.get("deleted") else _entry(document)
+        message = found["message"]
+        return _entry(
+            base64.b64decode(message.get("data", "")),
+            since=codec.seconds_of(message["time"]),
+            sequence=int(message["seq"]),
+        )
+
+    async def entries(self) -> AsyncIterator[Entry]:
+        """All objects, in the order in which their entries were written."""
+        sequence, deadline = 1, self._api.deadline()
+        while True:
+            try:
+                page = await self._page(f"$O.{self._bucket}.M.>", sequence, _ENTRIES_AT_ONCE)
+            except UnansweredError as error:
+                await self._api.pause(deadline, error)
+                continue
+            if not page:
+                return
+            deadline = self._api.deadline()
+            for message in page:
+                headers = message.headers or {}
+                sequence = int(headers["Nats-Sequence"])
+                since = codec.seconds_of(headers["Nats-Time-Stamp"])
+                entry = _entry(message.data, since=since, sequence=sequence)
+                if entry is not None:
+                    yield entry
+            sequence += 1
 
     async def read(self, entry: Entry) -> AsyncIterator[bytes]:
         """The chunks of an object; raises before the last one where they are not what was written."""
@@ -193,7 +268,7 @@ class ObjectStore:
         deadline = self._api.deadline()
         while count < entry.chunks:
             try:
-                page = await self._page(entry.run, sequence)
+                page = await self._page(self.chunk_subject(entry.run), sequence, _CHUNKS_AT_ONCE)
             except UnansweredError as error:
                 await self._api.pause(deadline, error)
                 continue
@@ -213,8 +288,8 @@ class ObjectStore:
         if held:
             yield held
 
-    async def _page(self, run: str, sequence: int) -> list[Msg]:
-        request = {"seq": sequence, "next_by_subj": self.chunk_subject(run), "batch": _CHUNKS_AT_ONCE}
+    async def _page(self, subject_filter: str, sequence: int, most: int) -> list[Msg]:
+        request = {"seq": sequence, "next_by_subj": subject_filter, "batch": most}
         page: list[Msg] = []
         subject = f"$JS.API.DIRECT.GET.{self._stream}"
         async with self._api.stream(subject, orjson.dumps(request)) as answers:
@@ -226,22 +301,20 @@ class ObjectStore:
                     return page
                 else:
                     raise UnansweredError(f"JetStream answered {status}")
-        raise UnansweredError("the chunks did not come whole")
+        raise UnansweredError("not all of it came")
 
     # --- what writers left behind ---------------------------------------------------------------------------
 
     async def sweep(self, before: float) -> int:
         """Remove chunks that no entry names, the last of them older than that time; how many runs it was."""
         runs = [subject.rpartition(".")[2] for subject in await self._subjects("C")]
-        named = set()
-        for subject in await self._subjects("M"):
-            with contextlib.suppress(ApiRefusedError):
-                request = {"last_by_subj": subject}
-                found = await self._api.call(f"STREAM.MSG.GET.{self._stream}", request)
-                named.add(
-                    orjson.loads(base64.b64decode(found["message"].get("data", "")) or b"{}").get("nuid")
-                )
+        named = {entry.run async for entry in self.entries()}
         old = [run for run in runs if run not in named and await self._last_written(run) < before]
+        if old:
+            # The copy of the stream that told the entries may be behind; the one that leads has the say.
+            subjects = await self._subjects("M")
+            sure = [await self._newest(subject) for subject in subjects]
+            old = sorted(set(old) - {entry.run for entry in sure if entry is not None})
         for run in old:
             await self.forget(run)
         return len(old)
@@ -274,7 +347,10 @@ def _text(digest: bytes) -> str:
     return "SHA-256=" + base64.urlsafe_b64encode(digest).decode()
 
 
-def _entry(document: dict[str, Any]) -> Entry:
+def _entry(raw: bytes, since: float, sequence: int) -> Entry | None:
+    document: dict[str, Any] = orjson.loads(raw or b"{}")
+    if not document or document.get("deleted"):
+        return None
     types = (document.get("headers") or {}).get(_TYPE) or [None]
     return Entry(
         name=document["name"],
@@ -283,4 +359,6 @@ def _entry(document: dict[str, Any]) -> Entry:
         chunks=int(document["chunks"]),
         digest=document["digest"],
         content_type=types[0],
+        since=since,
+        sequence=sequence,
     )

@@ -64,7 +64,7 @@ class OrderedSubscription:
         self._courier = courier
         spec = consumer_spec(route, fresh=fresh)
         self._pump = Pump(log, clock, spec, self._handle, WINDOW, self._room)
-        self._sieve = Sieve(route, self._pump, shared=shared)
+        self._sieve = Sieve(route, self._pump, courier, shared=shared)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._lanes = Lanes(route.trigger.spec.parallelism)
         self._words: dict[int, asyncio.Future[_Word]] = {}  # what those that wait are told, by sequence
@@ -107,7 +107,7 @@ class OrderedSubscription:
     async def _handle(self, delivery: Delivery) -> None:
         record = delivery.record
         self._news.set()
-        if await self._sieve.passes_by(delivery):
+        if not self._sieve.has_to_fetch(record) and await self._sieve.passes_by(delivery):
             return
         word = await self._turn(record)
         if word == "done":
@@ -142,6 +142,10 @@ class OrderedSubscription:
         taken = done = False
         try:
             try:
+                # Only now: while data is fetched for the filters, no other event of the key may overtake.
+                if self._sieve.has_to_fetch(delivery.record) and await self._sieve.passes_by(delivery):
+                    done = True
+                    return
                 # Without its lease, another worker may have it: then it is not called for, and comes again.
                 if await self._throttle.turn() and self._pump.leased():
                     taken = await self._courier.deliver(self.route, message, attempt)

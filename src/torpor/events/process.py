@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torpor.clock import cancel, first_of
+from torpor.clock import alongside, cancel, first_of
 from torpor.events.control_app import ControlApp
 from torpor.serving import serving
 
@@ -46,7 +46,11 @@ async def run(
                 await first_of(service.declared.wait(), ending.wait())
                 if not ending.is_set():
                     async with serving(service.ingress, ingress, grace_seconds=_GRACE_SECONDS):
-                        await ending.wait()
+                        keeping = asyncio.create_task(service.keep_blobs())
+                        try:
+                            await alongside(ending.wait(), [keeping])
+                        finally:
+                            await cancel(keeping)
                 app.end()
         finally:
             await service.close()

@@ -19,6 +19,7 @@ from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
 from torpor.events import brokers, names
 from torpor.events.archive import Archive
+from torpor.events.blob_sweep import BlobSweep
 from torpor.events.claims import Claims
 from torpor.events.declaration import (
     Declaration,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from torpor.clock import Clock
     from torpor.events.brokers import Broker
+    from torpor.events.claims import BlobOptions
     from torpor.events.log import EventLog, Stored
 
 _LOG = logging.getLogger("torpor.events")
@@ -53,7 +55,7 @@ _LONGEST_PAUSE_SECONDS = 5.0
 class Service:
     """Ingress, scheduler and dispatcher. ``shared`` says that other processes do the same on the same log.
 
-    Data that is too large for an event goes to ``blobs_url``, if there is one. ``name`` is what this process
+    Data that is too large for an event goes to ``blobs``, if there are any. ``name`` is what this process
     calls itself where it writes down what happened.
     """
 
@@ -62,14 +64,21 @@ class Service:
         log: EventLog,
         clock: Clock,
         *,
-        blobs_url: str = "",
+        blobs: BlobOptions | None = None,
         stats: Stats | None = None,
         shared: bool = False,
         name: str = "events",
     ) -> None:
         self._log = log
         self.stats = stats or Stats()
-        claims = Claims(BlobStore(blobs_url) if blobs_url else None)
+        claims = Claims(None)
+        self._sweep: BlobSweep | None = None
+        if blobs is not None:
+            claims = Claims(BlobStore(blobs.url, blobs.keeper), blobs.max_inline_bytes)
+            self._sweep = BlobSweep(
+                log, blobs.keeper, clock, self.stats, blobs.ttl_seconds, lambda: self._schedule_texts
+            )
+        self._schedule_texts: tuple[str, ...] = ()
         self._client = Client(max_connections_per_endpoint=_MAX_CONNECTIONS, clock=clock)
         self._sender = GatewaySender(self._client, clock)
         self._recorder = Recorder(log, clock, self.stats, name)
@@ -84,8 +93,8 @@ class Service:
         )
         self.scheduler = Scheduler(log, clock, self.stats, self._recorder, shared=shared)
         self.dead_letters = DeadLetters(log, self.stats, self._recorder, self.dispatcher.route)
-        self.archive = Archive(log, self._recorder, self.dispatcher.routes, self.dispatcher.route)
-        self.explainer = Explainer(log, clock, self.dispatcher.routes)
+        self.archive = Archive(log, self._recorder, self.dispatcher.routes, self.dispatcher.route, claims)
+        self.explainer = Explainer(log, clock, self.dispatcher.routes, claims)
         self.ingress = Ingress(log, claims=claims, stats=self.stats, recorder=self._recorder)
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""
@@ -109,6 +118,7 @@ class Service:
             [schedule.key for schedule in declaration.schedules],
         )
         self.ingress.set_brokers(declared.all_brokers())
+        self._schedule_texts = tuple(each.model_dump_json() for each in declaration.schedules)
         self.declared.set()
 
     async def state(self) -> EventsState:
@@ -155,6 +165,13 @@ class Service:
     async def tail(self, broker_key: str) -> AsyncGenerator[Stored, None]:
         """Each event that a broker takes in from the return of this call on."""
         return await self._log.tail(names.broker_stream(broker_key))
+
+    async def keep_blobs(self) -> None:
+        """For ever: remove blobs that nothing names any more. It is enough that one process does so."""
+        await self.declared.wait()
+        if self._sweep is not None:
+            await self._sweep.run()
+        await asyncio.Event().wait()
 
     async def close(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         """Stop; deliveries under way for longer than ``grace_seconds`` are made again later."""

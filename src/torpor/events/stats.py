@@ -68,6 +68,10 @@ class Stats(Collector):
     """By kind of problem: requests that the ingress refused."""
     unrecorded: int = 0
     """Things that happened to events and could not be written down."""
+    blobs_removed: int = 0
+    """Blobs that nothing named any more, and that were removed."""
+    blob_sweeps_failed: int = 0
+    """Times that it could not be found out, or done."""
 
     def count_published(self, broker_key: str, events: int) -> None:
         """``events`` were taken in by the broker."""
@@ -143,6 +147,10 @@ class Stats(Collector):
         )
         unrecorded.add_metric([], self.unrecorded)
         yield unrecorded
+        for name, text in _BLOB_COUNTERS.items():
+            counter = CounterMetricFamily(f"torpor_{name}", f"{text}.")
+            counter.add_metric([], getattr(self, name))
+            yield counter
         for name, text in _COUNTERS.items():
             yield _family(f"torpor_events_{name}", text, name, self.triggers)
         for name, text in _SINK_COUNTERS.items():
@@ -198,6 +206,10 @@ def _numbers(value: object) -> dict[str, int]:
 _TALLY = {
     "fired": "Firings of schedules whose event is in the broker",
     "missed": "Firings of schedules that were left out",
+}
+_BLOB_COUNTERS = {
+    "blobs_removed": "Blobs that nothing named any more, and that were removed",
+    "blob_sweeps_failed": "Sweeps of blobs that failed, and are done again",
 }
 _COUNTERS = {
     "delivered": "Deliveries that succeeded",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from torpor.binding import Headers, WireEvent, encode_binary
@@ -91,13 +92,26 @@ def filters_revision(route: Route) -> str:
 class Sieve:
     """Settles what is not for a trigger; ``pump`` reads its consumer, with others at it if ``shared``."""
 
-    def __init__(self, route: Route, pump: Pump, *, shared: bool) -> None:
+    def __init__(self, route: Route, pump: Pump, courier: Courier, *, shared: bool) -> None:
         self._route = route
+        self._courier = courier
         self._passing = Passing(filters_revision(route), pump.revision) if shared else None
 
+    def has_to_fetch(self, record: Stored) -> bool:
+        """Whether filters look into data that was put into the blob store."""
+        event = record.event
+        return self._route.matcher.looks_into_data and event.data is None and "dataref" in event.attributes
+
     async def passes_by(self, delivery: Delivery) -> bool:
-        """Whether the record is not for the trigger, and settled. Raises ``EventLogError``."""
-        if is_for(self._route, delivery.record):
+        """Whether the record is not for the trigger, and settled.
+
+        Waits before it knows only where it :meth:`has_to_fetch`. Raises
+        :class:`~torpor.errors.EventLogError` or :class:`~torpor.errors.BlobError`.
+        """
+        record = delivery.record
+        if self.has_to_fetch(record):
+            record = replace(record, event=await self._courier.claims.looked_into(record.event))
+        if is_for(self._route, record):
             return False
         await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
         return True
@@ -121,7 +135,7 @@ class Subscription:
         spec = consumer_spec(route, fresh=fresh)
         self._pump = Pump(log, clock, spec, self._handle, route.trigger.spec.parallelism)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
-        self._sieve = Sieve(route, self._pump, shared=shared)
+        self._sieve = Sieve(route, self._pump, courier, shared=shared)
 
     @property
     def busy(self) -> int:

@@ -65,9 +65,8 @@ class EventsProcess:
         self._log_level = log_level
         self._clock = clock
         self._tell = tell
-        self._broker = choose(
-            broker, folder, settings or PlatformSettings.from_environment(), clock, self._broker_changed
-        )
+        self._settings = settings or PlatformSettings.from_environment()
+        self._broker = choose(broker, folder, self._settings, clock, self._broker_changed)
         self._process = Supervised("events", self._launch, clock, self._changed)
         self._ingress = ports.listen()
         self._control_listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -187,6 +186,8 @@ class EventsProcess:
             nats_token=broker.token,
             kafka_options=dict(broker.options),
             blobs_url=self._blobs_url,
+            blobs_ttl_seconds=self._settings.blobs_ttl_seconds,
+            claim_check_bytes=self._settings.claim_check_bytes,
             stats_path=str(self._folder / "counters.json"),
             log_level=self._log_level,
         )

@@ -18,33 +18,36 @@ pytest.register_assert_rewrite("torpor.testing.contracts.blob_store")
 from torpor.blobs import MAX_BLOB_BYTES, BlobStore  # noqa: E402
 from torpor.clock import SystemClock  # noqa: E402
 from torpor.cluster import blobs as served  # noqa: E402
-from torpor.cluster.blobs import NatsBlobs  # noqa: E402
 from torpor.errors import BlobError, BlobNotFoundError  # noqa: E402
+from torpor.events.jetstream_api import Api  # noqa: E402
+from torpor.events.nats_place import NatsPlace  # noqa: E402
 from torpor.events.nats_server import NatsServer  # noqa: E402
 from torpor.events.object_store import CHUNK_BYTES, ObjectStore  # noqa: E402
 from torpor.serving import serving  # noqa: E402
-from torpor.testing.contracts.blob_store import CASES, DATA, NAME  # noqa: E402
+from torpor.testing.contracts.blob_store import CASES, DATA, KEEPER_CASES, NAME  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from torpor.testing.contracts.blob_store import BlobRig, Store
+    from torpor.testing.contracts.blob_store import BlobRig, KeeperRig, Store
 
 
 class _Bucket:
     """A bucket of its own, served over HTTP."""
 
-    def __init__(self, blobs: NatsBlobs, bucket: str, url: str) -> None:
-        self.blobs = blobs
+    def __init__(self, keeper: NatsPlace, bucket: str, url: str, nats: Api) -> None:
+        self.keeper = keeper
+        self.blobs = BlobStore(url, keeper)
         self.stream = f"OBJ_{bucket}"
         self.url = url
         self.http = BlobStore(url)
-        self.store: Store = blobs
-        self.objects = ObjectStore(blobs._api, bucket)
+        self.store: Store = self.blobs
+        self.api = nats
+        self.objects = ObjectStore(nats, bucket)
 
     async def kept(self) -> int:
-        info = await self.blobs._api.call(f"STREAM.INFO.{self.stream}")
+        info = await self.api.call(f"STREAM.INFO.{self.stream}")
         return int(info["state"]["messages"])
 
     async def damage(self, name: str) -> None:
@@ -53,23 +56,27 @@ class _Bucket:
         await self.objects.forget(entry.run)
         await self.objects.publish(self.objects.chunk_subject(entry.run), b"other bytes!", {})
 
+    async def leave_upload(self) -> None:
+        await self.objects.writer().write(b"half")
+
 
 @asynccontextmanager
 async def _bucket(nats: NatsServer, max_blob_bytes: int = MAX_BLOB_BYTES) -> AsyncIterator[_Bucket]:
     bucket = f"test-{uuid.uuid4().hex}"
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/blobs"
-    blobs = await NatsBlobs.connect(
-        nats.url, SystemClock(), url, token=nats.token, bucket=bucket, patience_seconds=5
-    )
+    clock = SystemClock()
+    keeper = NatsPlace(nats.url, clock, token=nats.token, bucket=bucket, patience_seconds=5)
+    behind = await Api.connect(nats.url, token=nats.token, name="test", clock=clock, patience_seconds=5)
     try:
-        app = served.app(blobs, max_blob_bytes=max_blob_bytes)
+        app = served.app(BlobStore(url, keeper), max_blob_bytes=max_blob_bytes)
         async with serving(app, listener, grace_seconds=1):
-            made = _Bucket(blobs, bucket, url)
+            made = _Bucket(keeper, bucket, url, behind)
             await made.objects.ensure()
             yield made
     finally:
-        await blobs.close()
+        await keeper.close()
+        await behind.close()
 
 
 @pytest.mark.parametrize("way", ["nats", "http"])
@@ -79,6 +86,15 @@ def test_contract(case: Callable[[BlobRig], Awaitable[None]], way: str, nats: Na
         async with _bucket(nats) as bucket:
             if way == "http":
                 bucket.store = bucket.http
+            await case(bucket)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("case", KEEPER_CASES, ids=lambda case: case.__name__)
+def test_contract_of_what_keeps_them(case: Callable[[KeeperRig], Awaitable[None]], nats: NatsServer) -> None:
+    async def run() -> None:
+        async with _bucket(nats) as bucket:
             await case(bucket)
 
     asyncio.run(run())
@@ -131,21 +147,6 @@ def test_an_upload_whose_client_leaves_leaves_nothing(nats: NatsServer) -> None:
                 writer.transport.abort()
                 while await bucket.kept():
                     await asyncio.sleep(0.01)
-
-    asyncio.run(run())
-
-
-def test_what_a_killed_writer_left_is_swept(nats: NatsServer) -> None:
-    async def run() -> None:
-        async with _bucket(nats) as bucket:
-            await bucket.blobs.put(b"kept" * CHUNK_BYTES)
-            kept = await bucket.kept()
-            writer = bucket.objects.writer()
-            await writer.write(b"half")
-            now = SystemClock().now()
-            assert await bucket.objects.sweep(now - 3600) == 0
-            assert await bucket.objects.sweep(now + 3600) == 1
-            assert await bucket.kept() == kept
 
     asyncio.run(run())
 
