@@ -58,12 +58,28 @@ http://torpor-gateway.{{ .Release.Namespace }}.svc
 {{ .Values.nats.url | default (printf "nats://torpor-nats.%s.svc:4222" .Release.Namespace) }}
 {{- end }}
 
-{{/* Where functions and events keep blobs; nothing where the platform has no place for them. */}}
-{{- define "torpor.blobsUrl" -}}
+{{/* Where blobs are kept; nothing where the platform has no place for them. */}}
+{{- define "torpor.blobsStore" -}}
 {{- if .Values.blobs.url -}}
 {{ .Values.blobs.url }}
 {{- else if not .Values.kafka.bootstrapServers -}}
+{{ include "torpor.natsUrl" . }}
+{{- end }}
+{{- end }}
+
+{{/* Where functions find them. */}}
+{{- define "torpor.blobsUrl" -}}
+{{- if include "torpor.blobsStore" . -}}
 http://torpor-api.{{ .Release.Namespace }}.svc:8082/blobs
+{{- end }}
+{{- end }}
+
+{{/* What a part reads that keeps blobs. Who it is in an object store is in these variables too, or in its identity. */}}
+{{- define "torpor.blobsEnvironment" -}}
+- {name: TORPOR_BLOBS_STORE, value: {{ include "torpor.blobsStore" . | quote }}}
+- {name: TORPOR_BLOBS_URL, value: {{ include "torpor.blobsUrl" . | quote }}}
+{{- range $name, $value := .Values.blobs.options }}
+- {name: {{ $name }}, value: {{ $value | toString | quote }}}
 {{- end }}
 {{- end }}
 
@@ -82,14 +98,6 @@ http://torpor-api.{{ .Release.Namespace }}.svc:8082/blobs
 
 {{- define "torpor.natsSecret" -}}
 {{ .Values.nats.tokenSecret.name | default "torpor-nats" }}
-{{- end }}
-
-{{/* What a part that keeps blobs in NATS reads; nothing where there is none. */}}
-{{- define "torpor.natsEnvironment" -}}
-{{- if not .Values.kafka.bootstrapServers }}
-- {name: TORPOR_NATS_URL, value: {{ include "torpor.natsUrl" . | quote }}}
-{{- include "torpor.natsToken" . }}
-{{- end }}
 {{- end }}
 
 {{/* An external NATS may ask for no token. */}}

@@ -1,10 +1,15 @@
 {{/* A part of the platform that runs the platform's image: account, Deployment, and a budget for evictions.
      (dict "root" $ "component" "gateway" "values" .Values.gateway "ports" (dict "http" 8080) "grace" 330
-           "environment" "- name: ..." "preStopSeconds" 5 "secret" (dict "name" "mine" "path" "/etc/x")) */}}
+           "environment" "- name: ..." "preStopSeconds" 5 "secret" (dict "name" "mine" "path" "/etc/x")
+           "identity" .Values.blobs)
+     What "identity" has (serviceAccountAnnotations, podLabels, secret) says who the part is outside of the cluster. */}}
 {{- define "torpor.part" -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata: {{- include "torpor.metadata" . | nindent 2 }}
+{{- with dig "identity" "serviceAccountAnnotations" dict . }}
+  annotations: {{- toYaml . | nindent 4 }}
+{{- end }}
 automountServiceAccountToken: false
 ---
 apiVersion: apps/v1
@@ -22,6 +27,9 @@ spec:
   template:
     metadata:
       labels: {{- include "torpor.labels" . | nindent 8 }}
+        {{- with dig "identity" "podLabels" dict . }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       {{- with .root.Values.podAnnotations }}
       annotations: {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -51,6 +59,10 @@ spec:
             {{- with .environment }}
             {{- . | nindent 12 }}
             {{- end }}
+          {{- with dig "identity" "secret" "name" "" . }}
+          envFrom:
+            - secretRef: {name: {{ . }}}
+          {{- end }}
           startupProbe: {httpGet: {path: /healthz/live, port: agent}, periodSeconds: 1, failureThreshold: 120}
           livenessProbe: {httpGet: {path: /healthz/live, port: agent}, periodSeconds: 10, timeoutSeconds: 5, failureThreshold: 6}
           readinessProbe: {httpGet: {path: /healthz/ready, port: agent}, periodSeconds: 2, timeoutSeconds: 2}
