@@ -81,6 +81,9 @@ TOOLS = (
         _SKAFFOLD,
         "github.com/GoogleContainerTools/skaffold/v2/cmd/skaffold",
     ),
+    Program(
+        "versitygw", "github.com/versity/versitygw", "v1.8.0", "github.com/versity/versitygw/cmd/versitygw"
+    ),
 )
 """What tests may ask for beside it."""
 

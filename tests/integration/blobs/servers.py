@@ -23,7 +23,7 @@ from tests.cluster import shell
 from tests.cluster.clusters import tool
 from tests.cluster.settings import Settings
 from torpor.children import end, tied
-from torpor.endpoint import ports
+from torpor.endpoint import free_ports
 from torpor.errors import StartError
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class ObjectServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with ports.listen() as listener:
-            self.port = ports.address(listener).port
+        [self.port] = free_ports(1)
         self._process: Process | None = None
 
     async def start(self) -> None:
@@ -123,7 +122,7 @@ class AzureServer(ObjectServer):
     def _command(self) -> list[str]:
         program = azurite(Path("~/.cache/torpor").expanduser())
         where = ["--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--location", str(self._folder)]
-        return ["node", str(program), *where, "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+        return [shutil.which("node") or "/usr/bin/node", str(program), *where, "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
 
     async def _make_bucket(self, client: httpx.AsyncClient) -> bool:
         date, version = formatdate(usegmt=True), "2021-08-06"
