@@ -266,7 +266,7 @@ def test_the_copies_that_ship_with_the_chart_are_up_to_date(folder: str) -> None
 
 def test_one_nats_of_its_own() -> None:
     chart = Rendered()
-    for part, name in (("events", "TORPOR_BROKER_URL"), ("api", "TORPOR_NATS_URL")):
+    for part, name in (("events", "TORPOR_BROKER_URL"), ("api", "TORPOR_BLOBS_STORE")):
         environment = chart.environment(part)
         assert environment[name] == "nats://torpor-nats.torpor.svc:4222"
         assert environment["TORPOR_NATS_TOKEN"] == {"secretKeyRef": {"name": "torpor-nats", "key": "token"}}
@@ -329,7 +329,7 @@ def test_an_external_nats(secret: bool) -> None:
         nats["tokenSecret"] = {"name": "mine"}
     chart = Rendered({"nats": nats})
     assert [one["metadata"]["name"] for one in chart.objects if "nats" in one["metadata"]["name"]] == []
-    for part, name in (("events", "TORPOR_BROKER_URL"), ("api", "TORPOR_NATS_URL")):
+    for part, name in (("events", "TORPOR_BROKER_URL"), ("api", "TORPOR_BLOBS_STORE")):
         assert chart.environment(part)[name] == nats["url"]
         assert ("TORPOR_NATS_TOKEN" in chart.environment(part)) == secret
 
@@ -341,9 +341,9 @@ def test_events_in_a_kafka() -> None:
     environment = chart.environment("events")
     assert environment["TORPOR_BROKER_URL"] == "kafka://a:9092,b:9092/torpor"
     assert environment["TORPOR_KAFKA_OPTIONS"] == "/etc/torpor/kafka/kafka.properties"
-    assert "TORPOR_NATS_URL" not in chart.environment("api")
-    for part in ("events", "controller"):
-        assert chart.environment(part)["TORPOR_BLOBS_URL"] == "s3://events/blobs"
+    for part in ("events", "api"):
+        assert chart.environment(part)["TORPOR_BLOBS_STORE"] == "s3://events/blobs"
+    assert "TORPOR_NATS_TOKEN" not in chart.environment("api")
     pod = chart.pod("events")
     assert {"name": "secret", "secret": {"secretName": "mine"}} in pod["volumes"]
     mount = {"name": "secret", "mountPath": "/etc/torpor/kafka", "readOnly": True}
@@ -354,8 +354,64 @@ def test_events_in_a_kafka() -> None:
 def test_a_kafka_without_a_place_for_blobs() -> None:
     chart = Rendered({"nats": {"enabled": False}, "kafka": {"bootstrapServers": "a:9092"}})
     assert "TORPOR_KAFKA_OPTIONS" not in chart.environment("events")
-    for part in ("events", "controller"):
+    for part in ("events", "controller", "api"):
         assert chart.environment(part)["TORPOR_BLOBS_URL"] == ""
+    for part in ("events", "api"):
+        assert chart.environment(part)["TORPOR_BLOBS_STORE"] == ""
+
+
+# --- blobs -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blobs", [{}, {"url": "gs://bucket/path"}])
+def test_functions_find_blobs_by_the_api_wherever_they_are(blobs: dict[str, Any]) -> None:
+    chart = Rendered({"blobs": blobs})
+    for part in ("controller", "events", "api"):
+        assert chart.environment(part)["TORPOR_BLOBS_URL"] == "http://torpor-api.torpor.svc:8082/blobs"
+
+
+def test_where_blobs_are_kept_in_nats_both_parts_have_its_token() -> None:
+    chart = Rendered({"nats": {"replicas": 3}})
+    for part in ("events", "api"):
+        environment = chart.environment(part)
+        assert environment["TORPOR_BLOBS_STORE"] == "nats://torpor-nats.torpor.svc:4222"
+        assert environment["TORPOR_NATS_TOKEN"] == {"secretKeyRef": {"name": "torpor-nats", "key": "token"}}
+        assert environment["TORPOR_NATS_COPIES"] == "3"
+
+
+def test_who_keeps_blobs_in_an_object_store_and_how_long() -> None:
+    blobs = {
+        "url": "s3://bucket/path",
+        "ttlSeconds": 3600,
+        "claimCheckBytes": 65536,
+        "options": {"AWS_REGION": "eu-central-1", "AWS_ALLOW_HTTP": "true"},
+        "secret": {"name": "keys"},
+        "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/torpor"},
+        "podLabels": {"azure.workload.identity/use": "true"},
+    }
+    chart = Rendered({"blobs": blobs})
+    for part in PARTS:
+        keeps = part in ("events", "api")
+        [container] = chart.pod(part)["containers"]
+        environment = chart.environment(part)
+        assert (environment.get("AWS_REGION") == "eu-central-1") is keeps
+        assert (container.get("envFrom") == [{"secretRef": {"name": "keys"}}]) is keeps
+        account = chart("ServiceAccount", f"torpor-{part}")["metadata"]
+        assert (account.get("annotations") == blobs["serviceAccountAnnotations"]) is keeps
+        labels = chart("Deployment", f"torpor-{part}")["spec"]["template"]["metadata"]["labels"]
+        assert (labels.get("azure.workload.identity/use") == "true") is keeps
+        assert labels["app.kubernetes.io/component"] == part
+    assert "TORPOR_NATS_TOKEN" not in chart.environment("api")
+    assert chart.environment("events")["TORPOR_BLOBS_TTL_SECONDS"] == "3600"
+    assert chart.environment("events")["TORPOR_CLAIM_CHECK_BYTES"] == "65536"
+
+
+def test_by_default_no_pod_has_an_identity_elsewhere() -> None:
+    chart = Rendered()
+    for part in PARTS:
+        assert "envFrom" not in chart.pod(part)["containers"][0]
+        assert "annotations" not in chart("ServiceAccount", f"torpor-{part}")["metadata"]
+    assert chart.environment("events")["TORPOR_BLOBS_TTL_SECONDS"] == "604800"
 
 
 def test_the_token_begins_with_a_letter() -> None:
@@ -388,7 +444,7 @@ def test_who_reaches_which_port() -> None:
         "agent": [pods("controller"), pods("api")],
     }
     assert chart.peers("events") == {"http": [pods("gateway")], "agent": [pods("controller"), pods("api")]}
-    assert chart.peers("api") == {"http": None, "blobs": [FUNCTION_PODS, pods("events")]}
+    assert chart.peers("api") == {"http": None, "blobs": [FUNCTION_PODS]}
     assert chart.peers("nats") == {"client": [pods("events"), pods("api")]}
     for policy in chart.of("NetworkPolicy"):
         assert policy["spec"]["policyTypes"] == ["Ingress"]
@@ -588,6 +644,13 @@ def test_the_image_is_the_charts_version_by_default() -> None:
             'kafka.optionsSecret.name: is "x", nothing was expected',
         ),
         ({"blobs": {"url": "file:///tmp"}}, "at '/blobs/url'"),
+        ({"blobs": {"url": "s3://"}}, "at '/blobs/url'"),
+        ({"blobs": {"url": "s3://b", "options": {"PATH": "/tmp"}}}, "'PATH' does not match pattern"),
+        ({"blobs": {"url": "s3://b", "options": {"AWS_ALLOW_HTTP": True}}}, "at '/blobs/options"),
+        ({"blobs": {"ttlSeconds": -1}}, "at '/blobs/ttlSeconds': minimum: got -1, want 0"),
+        ({"blobs": {"claimCheckBytes": 10}}, "at '/blobs/claimCheckBytes': minimum: got 10, want 1,024"),
+        ({"blobs": {"secret": {"name": "keys"}}}, 'blobs.secret.name: is "keys", nothing was expected'),
+        ({"blobs": {"options": {"AWS_REGION": "x"}}}, "blobs.options: is not empty, nothing was expected"),
         ({"nats": {"url": "nats://x:4222"}}, 'nats.url: is "nats://x:4222", nothing was expected'),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: is empty"),
         ({"gateway": {"service": {"nodePort": 30080}}}, "gateway.service.nodePort: is 30080, 0 was expected"),

@@ -1,13 +1,14 @@
 {{/* A part of the platform that runs the platform's image: account, Deployment, and a budget for evictions.
      (dict "root" $ "component" "gateway" "values" .Values.gateway "ports" (dict "http" 8080) "grace" 330
            "environment" "- name: ..." "preStopSeconds" 5 "secret" (dict "name" "mine" "path" "/etc/x")
-           "identity" .Values.blobs)
-     What "identity" has (serviceAccountAnnotations, podLabels, secret) says who the part is outside of the cluster. */}}
+           "blobs" .Values.blobs)
+     What "blobs" has says who the part is in an object store. */}}
 {{- define "torpor.part" -}}
+{{- $blobs := .blobs | default dict }}
 apiVersion: v1
 kind: ServiceAccount
 metadata: {{- include "torpor.metadata" . | nindent 2 }}
-{{- with dig "identity" "serviceAccountAnnotations" dict . }}
+{{- with $blobs.serviceAccountAnnotations }}
   annotations: {{- toYaml . | nindent 4 }}
 {{- end }}
 automountServiceAccountToken: false
@@ -27,7 +28,7 @@ spec:
   template:
     metadata:
       labels: {{- include "torpor.labels" . | nindent 8 }}
-        {{- with dig "identity" "podLabels" dict . }}
+        {{- with $blobs.podLabels }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       {{- with .root.Values.podAnnotations }}
@@ -59,7 +60,7 @@ spec:
             {{- with .environment }}
             {{- . | nindent 12 }}
             {{- end }}
-          {{- with dig "identity" "secret" "name" "" . }}
+          {{- with dig "secret" "name" "" $blobs }}
           envFrom:
             - secretRef: {name: {{ . }}}
           {{- end }}

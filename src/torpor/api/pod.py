@@ -56,8 +56,8 @@ class ApiPod:
         """
         settings, clock = self._settings, SystemClock()
         kubeconfig = settings.kubeconfig or None
-        kept = _blobs(settings, clock)
         async with contextlib.AsyncExitStack() as stack:
+            kept = _blobs(settings, clock, stack)
             kube = await stack.enter_async_context(closing(await connect(kubeconfig=kubeconfig)))
             connecting = connect(kubeconfig=kubeconfig, connections=_LOG_CONNECTIONS)
             log_kube = await stack.enter_async_context(closing(await connecting))
@@ -83,12 +83,14 @@ class ApiPod:
         self.ports["http"] = endpoint.port
 
 
-def _blobs(settings: ApiSettings, clock: Clock) -> Blobs:
+def _blobs(settings: ApiSettings, clock: Clock, stack: contextlib.AsyncExitStack) -> Blobs:
     if not settings.blobs_store:
         return _NoBlobs()
     url = settings.blobs_url or names.blobs_url(settings.namespace)
     token, copies = settings.nats_token, settings.nats_copies
-    return BlobStore(url, blob_keeper(settings.blobs_store, clock, nats_token=token, nats_copies=copies))
+    keeper = blob_keeper(settings.blobs_store, clock, nats_token=token, nats_copies=copies)
+    stack.push_async_callback(keeper.close)
+    return BlobStore(url, keeper)
 
 
 class _NoBlobs:

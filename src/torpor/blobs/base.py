@@ -113,3 +113,7 @@ class Keeper(Place, Protocol):
     async def tidy(self, before: float) -> None:
         """Remove what uploads left behind whose process was killed before that time."""
         ...
+
+    async def close(self) -> None:
+        """Let go of what connects it."""
+        ...

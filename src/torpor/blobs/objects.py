@@ -134,6 +134,9 @@ class ObjectPlace:
                     if each["last_modified"].timestamp() < before:
                         await self._delete(each["path"])
 
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
     async def _find(self, name: str) -> Any:
         store, obstore = self._store()
         for path in (name, _aside(name)):
@@ -175,7 +178,7 @@ class ObjectPlace:
             if self._url.startswith("file:"):
                 options = {"mkdir": True}
             with _mapped(f"open {self._url}"):
-                self._opened = from_url(self._url, **options)  # type: ignore[call-overload]
+                self._opened = from_url(self._url, **options)
         return self._opened, obstore
 
 

@@ -117,6 +117,10 @@ class EventsPod:
     def _blobs(self) -> BlobOptions | None:
         settings = self._settings
         if not settings.blobs_store:
+            _LOG.warning(
+                "there is no place for blobs (TORPOR_BLOBS_STORE, the chart's blobs.url): "
+                "events that are too large for the broker are refused, and functions have no blobs"
+            )
             return None
         keeper = blob_keeper(
             settings.blobs_store,

@@ -15,6 +15,7 @@ from torpor.events.facts import MAX_DATA_BYTES
 
 if TYPE_CHECKING:
     from torpor.blobs import Keeper
+    from torpor.errors import RecordTooLargeError
 
 MAX_INLINE_BYTES = 256 * 1024
 """Largest data that stays in the event, unless a setting says otherwise."""
@@ -61,6 +62,12 @@ class Claims:
             return event
         reference = await self._store.put(event.data, event.attributes.get("datacontenttype"))
         return WireEvent({**event.attributes, "dataref": reference}, None)
+
+    def too_large(self, error: RecordTooLargeError) -> str:
+        """What to say of an event that the log does not take."""
+        if self._store is not None:
+            return str(error)
+        return f"{error}; this platform has no place for blobs, where larger data would go"
 
     async def looked_into(self, event: WireEvent) -> WireEvent:
         """``event`` as filters that look into data see it: with the data that was checked in, if they would.

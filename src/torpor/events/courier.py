@@ -261,7 +261,9 @@ class Courier:
             checked = [await self.claims.check_in(e) for e in events]
             new = await publish(self._log, self._stats, broker_key, checked)
         except RecordTooLargeError as error:
-            return DeadLetter(f"the function's reply is too large: {error}", response.status)
+            return DeadLetter(
+                f"the function's reply is too large: {self.claims.too_large(error)}", response.status
+            )
         first = message.events[0]
         lines = taken_in(
             events,

@@ -195,7 +195,7 @@ class Ingress:
             checked = [await self._claims.check_in(event) for event in events]
             new = await publish(self._log, self._stats, broker, checked)
         except RecordTooLargeError as error:
-            raise _RefusedError(ProblemType.TOO_LARGE, str(error)) from error
+            raise _RefusedError(ProblemType.TOO_LARGE, self._claims.too_large(error)) from error
         except (EventLogError, BlobError) as error:
             _LOG.warning("events could not be stored", extra={"broker": broker, "error": str(error)})
             raise _RefusedError(

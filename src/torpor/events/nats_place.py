@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.blobs")
 BUCKET = "torpor-blobs"
 _ASIDE = "aside/"
+_FIRST_PATIENCE_SECONDS = 3.0
+_AGAIN_SECONDS = 1.0
 
 
 class NatsPlace:
@@ -161,30 +163,36 @@ class NatsPlace:
             _LOG.info("%d uploads that broke off were swept", swept)
 
     async def _ready(self) -> ObjectStore:
-        """The bucket. Raises :class:`~torpor.errors.EventLogError` while NATS does not answer."""
+        """The bucket. Raises :class:`~torpor.errors.EventLogError` while NATS has not answered yet."""
         if self._objects is None:
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect())
-            connecting = self._connecting
             try:
-                self._objects = await asyncio.shield(connecting)  # who asked may leave, others wait for it
-            finally:
-                if connecting.done() and self._connecting is connecting:
-                    self._connecting = None
+                async with asyncio.timeout(_FIRST_PATIENCE_SECONDS):
+                    self._objects = await asyncio.shield(self._connecting)
+            except TimeoutError:
+                raise EventLogError("blobs can't be reached: NATS does not answer yet") from None
         return self._objects
 
     async def _connect(self) -> ObjectStore:
-        if self._api is None:
-            self._api = await Api.connect(
-                self._url,
-                token=self._token or None,
-                name="torpor-blobs",
-                clock=self._clock,
-                patience_seconds=self._patience_seconds,
-            )
-        objects = ObjectStore(self._api, self._bucket, self._copies)
-        await objects.ensure()
-        return objects
+        """Connect and have the bucket, however long that takes."""
+        while True:
+            try:
+                if self._api is None:
+                    self._api = await Api.connect(
+                        self._url,
+                        token=self._token or None,
+                        name="torpor-blobs",
+                        clock=self._clock,
+                        patience_seconds=self._patience_seconds,
+                    )
+                objects = ObjectStore(self._api, self._bucket, self._copies)
+                await objects.ensure()
+            except EventLogError as error:
+                _LOG.warning("blobs wait for NATS: %s", error)
+                await self._clock.sleep(_AGAIN_SECONDS)
+            else:
+                return objects
 
 
 async def _find(objects: ObjectStore, name: str) -> Entry | None:

@@ -72,6 +72,7 @@ class Service:
         self._log = log
         self.stats = stats or Stats()
         claims = Claims(None)
+        self._keeper = blobs.keeper if blobs is not None else None
         self._sweep: BlobSweep | None = None
         if blobs is not None:
             claims = Claims(BlobStore(blobs.url, blobs.keeper), blobs.max_inline_bytes)
@@ -179,6 +180,8 @@ class Service:
         await self.dispatcher.close(grace_seconds)
         await self._recorder.close()
         await self._client.close()
+        if self._keeper is not None:
+            await self._keeper.close()
         await self._log.close()
 
 

@@ -81,5 +81,8 @@ class Context:
     def blobs(self) -> BlobStore:
         """Where large data is kept; :class:`~torpor.errors.BlobError` when there is no place for it."""
         if self._blobs is None:
-            raise BlobError("there is no blob store; TORPOR_BLOBS_URL says where one is")
+            raise BlobError(
+                "there is no blob store; TORPOR_BLOBS_URL says where one is "
+                "(in a cluster with Kafka, the chart's blobs.url)"
+            )
         return self._blobs

@@ -122,7 +122,14 @@ class AzureServer(ObjectServer):
     def _command(self) -> list[str]:
         program = azurite(Path("~/.cache/torpor").expanduser())
         where = ["--blobHost", "127.0.0.1", "--blobPort", str(self.port), "--location", str(self._folder)]
-        return [shutil.which("node") or "/usr/bin/node", str(program), *where, "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+        return [
+            shutil.which("node") or "/usr/bin/node",
+            str(program),
+            *where,
+            "--silent",
+            "--disableTelemetry",
+            "--skipApiVersionCheck",
+        ]
 
     async def _make_bucket(self, client: httpx.AsyncClient) -> bool:
         date, version = formatdate(usegmt=True), "2021-08-06"

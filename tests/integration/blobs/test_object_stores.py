@@ -22,7 +22,8 @@ from torpor.testing.contracts.blob_store import CASES, DATA, KEEPER_CASES  # noq
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from torpor.testing.contracts.blob_store import KeeperRig
+    from torpor.blobs import Keeper
+    from torpor.testing.contracts.blob_store import KeeperRig, Store
 
 
 class _Place:
@@ -30,8 +31,8 @@ class _Place:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.keeper = ObjectPlace(url)
-        self.store = BlobStore(f"{url}/", self.keeper)
+        self.keeper: Keeper = ObjectPlace(url)
+        self.store: Store = BlobStore(f"{url}/", self.keeper)
         self._behind = from_url(url)
 
     async def kept(self) -> int:
@@ -45,7 +46,9 @@ class _Place:
 
 
 @pytest.fixture(scope="module", params=[S3Server, AzureServer], ids=["s3", "azure"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectServer]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ObjectServer]:
     made: ObjectServer = request.param(tmp_path_factory.mktemp("objects"))
     with running(made):
         yield made
@@ -61,7 +64,10 @@ def url(server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("case", [*CASES, *KEEPER_CASES], ids=lambda case: case.__name__)
 def test_contract(case: Callable[[KeeperRig], Awaitable[None]], url: str) -> None:
-    asyncio.run(case(_Place(url)))
+    async def run() -> None:
+        await case(_Place(url))
+
+    asyncio.run(run())
 
 
 def test_a_bucket_that_is_not_there_is_said(url: str, server: ObjectServer) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from torpor.api.pod import ApiPod, blobs_url
+from torpor.api.pod import ApiPod
+from torpor.errors import StartError
 from torpor.providers.kubernetes.resources import FUNCTIONS
 from torpor.settings import ApiSettings
 from torpor.testing.kube import ApiServer
@@ -79,11 +80,14 @@ def test_it_shows_the_cluster_and_writes_nothing(tmp_path: Path) -> None:
     assert run(tmp_path, case).writes == []
 
 
-def test_without_nats_all_but_blobs_is_served(tmp_path: Path) -> None:
+def test_without_a_place_for_blobs_the_rest_is_served(tmp_path: Path) -> None:
     async def case(pod: ApiPod, client: httpx.AsyncClient) -> None:
         refused = await client.put(f"http://127.0.0.1:{pod.ports['http']}/api/v1/blobs", content=b"x")
         assert refused.status_code == 503
-        assert refused.json()["detail"] == "this platform keeps no blobs: it has no NATS"
+        assert refused.json()["detail"] == (
+            "this platform keeps no blobs: "
+            "its chart has no blobs.url, which is needed where events are in Kafka"
+        )
         refused = await client.put(f"http://127.0.0.1:{pod.ports['blobs']}/blobs", content=b"x")
         assert refused.status_code == 503
 
@@ -94,32 +98,45 @@ def test_while_nats_is_away_all_but_blobs_is_served(tmp_path: Path) -> None:
     async def case(pod: ApiPod, client: httpx.AsyncClient) -> None:
         refused = await client.get(f"http://127.0.0.1:{pod.ports['http']}/api/v1/blobs/{'0' * 64}")
         assert refused.status_code == 503
-        assert refused.json()["detail"] == "blobs can't be reached: NATS does not answer yet"
+        name = "0" * 64
+        assert refused.json()["detail"] == (
+            f"can't read {name}: blobs can't be reached: NATS does not answer yet"
+        )
         assert (await client.get(f"http://127.0.0.1:{pod.ports['http']}/api/v1/functions")).is_success
 
-    run(tmp_path, case, TORPOR_NATS_URL="nats://127.0.0.1:1")
+    run(tmp_path, case, TORPOR_BLOBS_STORE="nats://127.0.0.1:1")
 
 
-def test_blobs_are_the_same_at_both_ports(tmp_path: Path, nats: NatsServer) -> None:
-    async def case(pod: ApiPod, client: httpx.AsyncClient) -> None:
-        api, blobs = (f"http://127.0.0.1:{pod.ports[name]}" for name in ("http", "blobs"))
-        while (stored := await client.put(f"{api}/api/v1/blobs", content=b"bytes")).status_code == 503:
-            await asyncio.sleep(0.01)
-        assert stored.status_code == 201
-        name = stored.json()["name"]
-        assert stored.json()["dataref"] == f"http://torpor-api.torpor.svc:8082/blobs/{name}"
-        assert (await client.get(f"{blobs}/blobs/{name}")).content == b"bytes"
-        assert (await client.get(f"{api}/api/v1/blobs/{name}")).content == b"bytes"
-
-    run(tmp_path, case, TORPOR_NATS_URL=nats.url, TORPOR_NATS_TOKEN=nats.token)
-
-
+@pytest.mark.parametrize("place", ["nats", "folder"])
 @pytest.mark.parametrize(
     ("variables", "url"),
     [
+        ({}, "http://torpor-api.torpor.svc:8082/blobs"),
         ({"TORPOR_PLATFORM_NAMESPACE": "x"}, "http://torpor-api.x.svc:8082/blobs"),
         ({"TORPOR_BLOBS_URL": "http://elsewhere/blobs"}, "http://elsewhere/blobs"),
     ],
 )
-def test_functions_reach_blobs_by_the_service(variables: dict[str, str], url: str) -> None:
-    assert blobs_url(ApiSettings.from_environment(variables)) == url
+def test_blobs_are_the_same_at_both_ports(
+    place: str, variables: dict[str, str], url: str, tmp_path: Path, nats: NatsServer
+) -> None:
+    """And their addresses are what functions reach them by, wherever they are kept."""
+
+    async def case(pod: ApiPod, client: httpx.AsyncClient) -> None:
+        api, blobs = (f"http://127.0.0.1:{pod.ports[name]}" for name in ("http", "blobs"))
+        stored = await client.put(f"{api}/api/v1/blobs", content=b"bytes")
+        assert stored.status_code == 201
+        name = stored.json()["name"]
+        assert stored.json()["dataref"] == f"{url}/{name}"
+        assert (await client.get(f"{blobs}/blobs/{name}")).content == b"bytes"
+        assert (await client.get(f"{api}/api/v1/blobs/{name}")).content == b"bytes"
+
+    store = nats.url if place == "nats" else (tmp_path / "blobs").as_uri()
+    run(tmp_path, case, TORPOR_BLOBS_STORE=store, TORPOR_NATS_TOKEN=nats.token, **variables)
+
+
+def test_a_place_of_another_kind_is_refused(tmp_path: Path) -> None:
+    async def case(pod: ApiPod, client: httpx.AsyncClient) -> None:
+        raise AssertionError("it is not served")
+
+    with pytest.raises(StartError, match="'ftp://x' is no place for blobs; it begins with one of file://"):
+        run(tmp_path, case, TORPOR_BLOBS_STORE="ftp://x")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from torpor.blobs import Keeper
     from torpor.testing.contracts.blob_store import BlobRig, KeeperRig, Store
 
 
@@ -37,7 +38,7 @@ class _Bucket:
     """A bucket of its own, served over HTTP."""
 
     def __init__(self, keeper: NatsPlace, bucket: str, url: str, nats: Api) -> None:
-        self.keeper = keeper
+        self.keeper: Keeper = keeper
         self.blobs = BlobStore(url, keeper)
         self.stream = f"OBJ_{bucket}"
         self.url = url

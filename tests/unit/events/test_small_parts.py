@@ -14,11 +14,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.unit.events.world import answer, event, trigger
 from torpor.binding import WireEvent, encode_batch
 from torpor.endpoint import Endpoint
-from torpor.errors import MalformedEventError
+from torpor.errors import BlobNotFoundError, MalformedEventError, RecordTooLargeError
 from torpor.events import jetstream_codec as codec
 from torpor.events.claims import Claims
 from torpor.events.dead_letters import dead_letters
 from torpor.events.declaration import Declaration, EventsState, TriggerReport
+from torpor.events.facts import MAX_DATA_BYTES
 from torpor.events.names import identity, key_matches, token
 from torpor.events.replies import MAX_HOPS, hops, replies
 from torpor.events.sender import Response
@@ -144,6 +145,12 @@ class _Store:
     async def put(self, data: bytes, content_type: str | None = None) -> str:
         return f"store:{len(data)}:{content_type}"
 
+    async def read(self, reference: str, max_bytes: int) -> bytes | None:
+        if reference.startswith("gone"):
+            raise BlobNotFoundError(reference)
+        size = int(reference.split(":")[1])
+        return b"x" * size if size <= max_bytes else None
+
 
 @pytest.mark.parametrize(("size", "claimed"), [(10, False), (11, True)])
 def test_large_data_is_checked_in(size: int, claimed: bool) -> None:
@@ -159,6 +166,35 @@ def test_large_data_is_checked_in(size: int, claimed: bool) -> None:
 def test_without_a_store_events_stay_as_they_are() -> None:
     given_event = event("1", data=b"x" * 1000)
     assert asyncio.run(Claims(None, 10).check_in(given_event)) is given_event
+
+
+@pytest.mark.parametrize(
+    ("attributes", "data", "seen"),
+    [
+        ({"dataref": "store:3:"}, None, b"xxx"),
+        ({"dataref": "store:3:", "datacontenttype": "application/vnd.x+json"}, None, b"xxx"),
+        ({"dataref": "store:3:", "datacontenttype": "image/png"}, None, None),
+        ({"dataref": f"store:{MAX_DATA_BYTES}:"}, None, b"x" * MAX_DATA_BYTES),
+        ({"dataref": f"store:{MAX_DATA_BYTES + 1}:"}, None, None),
+        ({"dataref": "gone:3"}, None, None),
+        ({"dataref": "store:3:"}, b"own", b"own"),
+        ({}, None, None),
+    ],
+)
+def test_data_that_was_checked_in_is_looked_into(
+    attributes: dict[str, str], data: bytes | None, seen: bytes | None
+) -> None:
+    given_event = WireEvent({**event("1").attributes, **attributes}, data)
+    looked_into = asyncio.run(Claims(_Store()).looked_into(given_event))
+    assert (looked_into.attributes, looked_into.data) == (given_event.attributes, seen)
+    assert asyncio.run(Claims(None).looked_into(given_event)) is given_event
+
+
+@pytest.mark.parametrize("store", [None, _Store()])
+def test_what_the_log_does_not_take_is_explained(store: _Store | None) -> None:
+    said = Claims(store).too_large(RecordTooLargeError("event '1' has 9 bytes, at most 8"))
+    assert said.startswith("event '1' has 9 bytes, at most 8")
+    assert ("no place for blobs" in said) is (store is None)
 
 
 # --- counters -----------------------------------------------------------------------------------------------
