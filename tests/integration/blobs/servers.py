@@ -41,6 +41,8 @@ class ObjectServer:
 
     variables: dict[str, str]
     """What its clients read."""
+    secret: str | None = None
+    """Which of them is a key."""
     url: str
     """Of the bucket."""
 
@@ -77,6 +79,7 @@ class S3Server(ObjectServer):
     """The Versity S3 Gateway on a folder."""
 
     url = f"s3://{BUCKET}"
+    secret: str | None = "AWS_SECRET_ACCESS_KEY"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -107,6 +110,7 @@ class AzureServer(ObjectServer):
     """Azurite, of which the name and the key of the account are published."""
 
     url = f"az://{BUCKET}"
+    secret = "AZURE_STORAGE_ACCOUNT_KEY"
     _ACCOUNT = "devstoreaccount1"
     _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 

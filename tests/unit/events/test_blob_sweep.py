@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from prometheus_client import generate_latest
 
 from tests.unit.events.world import BROKER, event
 from torpor.blobs import BlobStore, Kept
@@ -15,9 +16,13 @@ from torpor.clock import SystemClock, cancel
 from torpor.errors import BlobError, BlobNotFoundError, EventLogError
 from torpor.events import names
 from torpor.events.blob_sweep import EVERY_SECONDS, FIRST_SECONDS, BlobSweep
+from torpor.events.claims import BlobOptions
+from torpor.events.declaration import Declaration
 from torpor.events.log import Record, Stored, StreamSpec
 from torpor.events.memory import MemoryLog
+from torpor.events.service import Service
 from torpor.events.stats import Stats
+from torpor.spec.models import Metadata, Schedule, ScheduledEvent, ScheduleSpec
 from torpor.testing.clock import MovableClock
 
 if TYPE_CHECKING:
@@ -218,5 +223,35 @@ def test_it_runs_now_and_then_and_again_after_a_failure(ttl_seconds: float, tmp_
             assert await it.is_there(reference) is (ttl_seconds == 0)
         finally:
             await cancel(running)
+
+    asyncio.run(run())
+
+
+def test_the_service_keeps_what_schedules_name_and_removes_the_rest(tmp_path: Path) -> None:
+    async def run() -> None:
+        it = World(tmp_path)
+        named, other = await it.store.put(b"named"), await it.store.put(b"other")
+        options = BlobOptions(tmp_path.as_uri(), it.keeper, TTL, 1024)
+        service = Service(it.log, it.clock, blobs=options)
+        schedule = Schedule(
+            metadata=Metadata(name="s"),
+            spec=ScheduleSpec(cron="0 0 1 1 *", event=ScheduledEvent(extensions={"dataref": named})),
+        )
+        keeping = asyncio.create_task(service.keep_blobs())
+        try:
+            await service.declare(Declaration(schedules=(schedule,)))
+            await it.clock.advance(TTL + FIRST_SECONDS, lambda: asyncio.sleep(0))
+
+            async def hours() -> None:
+                while await it.is_there(other):
+                    await it.clock.advance(EVERY_SECONDS, lambda: asyncio.sleep(0))
+                    await asyncio.sleep(0.005)
+
+            await asyncio.wait_for(hours(), 20)
+            assert await it.is_there(named)
+            assert b"torpor_blobs_removed_total 1.0" in generate_latest(service.registry)
+        finally:
+            await cancel(keeping)
+            await service.close(0.0)
 
     asyncio.run(run())
