@@ -7,13 +7,17 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import orjson
 import pytest
 
 from tests.integration.events.process import PATIENCE_SECONDS, Functions, Kafka, until
+from torpor.blobs import BlobStore
 from torpor.clock import SystemClock
 from torpor.cluster import events as part
 from torpor.cluster.events import EventsPod
-from torpor.events import names
+from torpor.errors import BlobNotFoundError
+from torpor.events import blob_sweep, names
+from torpor.events.blob_keeper import blob_keeper
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.log import ConsumerSpec
 from torpor.events.nats_server import NatsServer
@@ -116,11 +120,11 @@ def _object(resource: Any, name: str, **spec: Any) -> Object:
 
 
 async def _post(
-    pod: EventsPod, event_id: str, broker: str = "default/default", **headers: str
+    pod: EventsPod, event_id: str, broker: str = "default/default", content: bytes = b"", **headers: str
 ) -> httpx.Response:
     async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         url = f"http://127.0.0.1:{pod.ports['http']}/events/{broker}"
-        return await client.post(url, headers={**EVENT, "ce-id": event_id, **headers})
+        return await client.post(url, headers={**EVENT, "ce-id": event_id, **headers}, content=content)
 
 
 async def _ask(pod: EventsPod, path: str) -> httpx.Response:
@@ -180,6 +184,59 @@ def test_a_pod_follows_what_is_declared(tmp_path: Path) -> None:
             assert "torpor_events_delivered_total" in (await _ask(pod, "/metrics")).text
             assert (await _ask(pod, "/healthz/ready")).status_code == 200
             assert (await _ask(pod, "/declared")).status_code == 404
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("place", ["nats", "folder"])
+def test_large_data_is_a_blob_for_as_long_as_its_event_is_kept(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pod that leads removes what no event names; a filter sees the data wherever it is."""
+    for name in ("FIRST_SECONDS", "EVERY_SECONDS"):
+        monkeypatch.setattr(blob_sweep, name, 0.1)
+
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            store = it.nats.url if place == "nats" else (tmp_path / "blobs").as_uri()
+            it.settings |= {"blobs_store": store, "blobs_ttl_seconds": 1.0, "claim_check_bytes": 1024}
+            it.declare("to-slow", "slow", filters=[{"exact": {"data.size": "large"}}])
+            pods = it.start("a"), it.start("b")
+            await it.ready(*pods)
+            keeper = blob_keeper(store, SystemClock(), nats_token=it.nats.token)
+            blobs = BlobStore("http://torpor-api.torpor.svc:8082/blobs", keeper)
+            other = await blobs.put(b"nothing names this")
+            data = orjson.dumps({"size": "large", "rest": "x" * 2000})
+            posted = await _post(pods[0], "1", content=data, **{"content-type": "application/json"})
+            assert posted.status_code == 202
+
+            async def gone() -> bool:
+                try:
+                    await blobs.get(other)
+                except BlobNotFoundError:
+                    return True
+                return False
+
+            await until(gone)
+            log = await it.log()
+            [stored] = [one.event async for one in log.read(names.broker_stream("default/default"), ">")]
+            await log.close()
+            assert stored.data is None
+            assert await blobs.get(stored.attributes["dataref"]) == data
+            assert it.functions.seen == ["1"]
+            await keeper.close()
+
+    asyncio.run(run())
+
+
+def test_without_a_place_for_blobs_what_is_too_large_is_refused_in_words(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            pod = it.start("a")
+            await it.ready(pod)
+            refused = await _post(pod, "1", content=b"x" * 9_000_000)
+            assert refused.status_code == 413
+            assert "this platform has no place for blobs" in refused.json()["detail"]
 
     asyncio.run(run())
 
