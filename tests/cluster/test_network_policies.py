@@ -56,7 +56,7 @@ PORTS = (
 REACHES = {
     "controller": {"gateway:8081", "events:8081"},
     "gateway": {"events:8080"},
-    "events": {"gateway:8082", "api:8082", "nats:4222"},
+    "events": {"gateway:8082", "nats:4222"},
     "api": {"controller:8081", "gateway:8081", "events:8081", "nats:4222"},
     "function": {"api:8082"},
     "stranger": set(),
