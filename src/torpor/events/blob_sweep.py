@@ -2,7 +2,8 @@
 
 What names a blob is an event that the log keeps, in any stream: it waits, was delivered lately, is a part of
 a group, or a dead letter. Its attributes and its data are looked through for names, and so is what is
-declared. That costs reading the whole log, and is done only when some blob is due.
+declared. That costs reading the whole log (60 µs of the processor an event), and is done only when some blob
+is due.
 
 Several processes may do it at the same time.
 """
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.blobs")
 FIRST_SECONDS = 60.0
-EVERY_SECONDS = 3600.0
+EVERY_SECONDS = 6 * 3600.0
 _AT_ONCE = 50_000
 """Most blobs that are decided on together: each such lot costs reading the log."""
 _NAME = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")

@@ -1042,7 +1042,7 @@ async def a_guard_of_no_record_makes_a_key_once(rig: Rig) -> None:
                 await rig.log.append(rig.stream, [record(f"{key} {turn} late", key)], guard=nothing)
             await rig.log.purge(rig.stream, below if turn == "first" else key)
             assert await rig.ids(below) == []
-            # A record that was there is a duplicate still: who makes a key anew gives it an identity of its own.
+            # What was there is a duplicate still: who makes a key anew gives it an identity of its own.
             again = record(names[made.index([True])], key)
             assert await rig.log.append(rig.stream, [again], guard=nothing) == [False]
     assert await rig.ids() == ["other"]
