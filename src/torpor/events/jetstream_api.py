@@ -41,6 +41,7 @@ _PAUSE_SECONDS = 0.05
 _RECONNECT_SECONDS = 0.1
 _PENDING_BYTES = 32 * 1024 * 1024
 _API = "$JS.API."
+_WRITE_UNDER_WAY = 10164
 
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
@@ -278,7 +279,11 @@ def status_of(message: Msg) -> str | None:
 
 
 def answer_of(message: Msg) -> dict[str, Any]:
-    """The JSON of an answer. Raises :class:`ApiRefusedError` when it is an error."""
+    """The JSON of an answer. Raises :class:`ApiRefusedError` when it is an error.
+
+    Of two writes that expect the same of a subject at the same time, servers that keep copies refuse the one
+    before they know what becomes of the other: to that it is no answer yet (:class:`UnansweredError`).
+    """
     try:
         document = orjson.loads(message.data)
     except orjson.JSONDecodeError as error:
@@ -286,6 +291,8 @@ def answer_of(message: Msg) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise EventLogError(f"JetStream answered {message.data[:100]!r}")
     refusal = document.get("error")
+    if refusal is not None and refusal.get("err_code") == _WRITE_UNDER_WAY:
+        raise UnansweredError("another write that expects the same is under way")
     if refusal is not None:
         raise ApiRefusedError(int(refusal.get("err_code", 0)), str(refusal.get("description", "no reason")))
     return document
