@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from torpor.children import locate
+from torpor.clock import SystemClock
 from torpor.endpoint import free_ports
 from torpor.events.jetstream import JetStreamLog
+from torpor.events.nats_place import NatsPlace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +86,11 @@ class NatsCluster:
         return await JetStreamLog.connect(
             url, token=self._token, copies=_SERVERS, patience_seconds=_PATIENCE_SECONDS
         )
+
+    def blobs(self) -> NatsPlace:
+        """A place for blobs on all of them."""
+        url = ",".join(f"nats://127.0.0.1:{port}" for port in self._clients)
+        return NatsPlace(url, SystemClock(), token=self._token, copies=_SERVERS)
 
     async def leader(self, log: JetStreamLog, stream: str) -> int:
         """Which server leads a stream."""

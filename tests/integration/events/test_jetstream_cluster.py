@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +12,14 @@ import pytest
 from tests.integration.events.contract import every_case, hold
 from tests.integration.events.nats_cluster import NatsCluster
 from torpor.binding import WireEvent
+from torpor.errors import BlobError, BlobNotFoundError
 from torpor.events.log import ConsumerSpec, Record, StreamSpec
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from torpor.events.log import Stored
+    from torpor.events.nats_place import NatsPlace
     from torpor.testing.contracts.rig import Rig
 
 RECORDS = 2_000
@@ -97,3 +100,35 @@ def test_nothing_is_lost_while_each_server_is_killed_once(cluster: NatsCluster) 
             await log.close()
 
     asyncio.run(run())
+
+
+def test_a_blob_that_many_store_at_once_is_stored_once(cluster: NatsCluster) -> None:
+    async def run() -> None:
+        keeper = cluster.blobs()
+        data = b"x" * 300_000
+        name = hashlib.sha256(data).hexdigest()
+        try:
+            async with asyncio.timeout(60):  # the servers may be electing a leader
+                while await _is_away(keeper):
+                    pass
+            await asyncio.gather(*(keeper.put(name, data, None) for _ in range(8)))
+            assert [kept.name async for kept in keeper.list()] == [name]
+            await asyncio.gather(*(keeper.set_aside(name) for _ in range(3)), return_exceptions=True)
+            await keeper.set_aside(name)
+            assert await keeper.get(name) == data
+            await keeper.remove(name)
+            assert [kept async for kept in keeper.list()] == []
+        finally:
+            await keeper.close()
+
+    asyncio.run(run())
+
+
+async def _is_away(keeper: NatsPlace) -> bool:
+    try:
+        await keeper.open("0" * 64)
+    except BlobNotFoundError:
+        return False
+    except BlobError:
+        return True
+    raise AssertionError("there is no such blob")
