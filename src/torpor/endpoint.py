@@ -21,6 +21,28 @@ class Endpoint(NamedTuple):
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
+    @property
+    def instance(self) -> str:
+        """The id of the instance that listens there; empty where that is not known."""
+        return ""
+
+
+class InstanceEndpoint(Endpoint):
+    """One that knows whose it is; equal to the plain one."""
+
+    _instance: str
+
+    def __new__(cls, host: str, port: int, instance: str) -> InstanceEndpoint:
+        """``instance`` is its id."""
+        made = super().__new__(cls, host, port)
+        made._instance = instance
+        return made
+
+    @property
+    def instance(self) -> str:
+        """The id of the instance that listens there."""
+        return self._instance
+
 
 def free_ports(count: int) -> list[int]:
     """``count`` different TCP ports of loopback that nothing listens on now."""
