@@ -6,7 +6,7 @@ import contextlib
 import socket
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 _LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 _LONGEST_SOCKET_NAME = 16
@@ -32,7 +32,7 @@ class InstanceEndpoint(Endpoint):
 
     _instance: str
 
-    def __new__(cls, host: str, port: int, instance: str) -> InstanceEndpoint:
+    def __new__(cls, host: str, port: int, instance: str) -> Self:
         """``instance`` is its id."""
         made = super().__new__(cls, host, port)
         made._instance = instance

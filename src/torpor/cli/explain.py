@@ -71,7 +71,7 @@ def _show(item: Explanation) -> None:
     on = f", {days[0]}" if len(days) == 1 else ""
     click.echo(harmless(f"type {item.type or 'unknown'}{on}{kept}") + "\n")
     rows = (_row(step, with_day=len(days) > 1) for step in item.steps)
-    print_table(("time", "what", "trigger", "status", "took", "happened"), rows, empty="")
+    print_table(("time", "what", "trigger", "instance", "status", "took", "happened"), rows, empty="")
     click.echo()
     print_table(
         ("trigger", "function", "matches", "because", "state"),
@@ -110,6 +110,7 @@ def _row(step: Step, *, with_day: bool) -> tuple[object, ...]:
         f"{step.at.astimezone():{'%Y-%m-%d ' if with_day else ''}%H:%M:%S.%f}"[:-3],
         step.what,
         trigger,
+        step.instance and harmless(step.instance),
         step.status,
         took,
         harmless(step.text),

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from torpor.spec.models import Trigger
 
 _LOG = logging.getLogger("torpor.events")
+_INSTANCE = b"torpor-instance"  # the gateway's: which instance of the function answered
 PREFER = (b"prefer", b"reply")
 """Knative's data plane contract: that a reply is welcome."""
 _ENDS = {Delivered: "delivered", Retry: "retried", DeadLetter: "given up"}
@@ -60,7 +61,7 @@ class Route:
     """A trigger, ready to be worked with. ``timeout_seconds`` bounds one delivery.
 
     With ``sink`` it is the way of the trigger's dead letters to their sink: who does not take one there
-    leaves it where it is.
+    leaves it where it is. With ``direct`` it stands for all ways of a broker's events to functions by name.
     """
 
     trigger: Trigger
@@ -68,6 +69,7 @@ class Route:
     schedule: Schedule
     timeout_seconds: float
     sink: bool = False
+    direct: bool = False
 
     @property
     def key(self) -> str:
@@ -77,7 +79,20 @@ class Route:
     @property
     def slot(self) -> str:
         """What tells it from all others, the way to the trigger's sink among them."""
+        if self.direct:
+            return direct_slot(self.trigger.broker_key)
         return f"{self.key} sink" if self.sink else self.key
+
+    def addressed(self, mark: str, revision: str | None = None) -> str:
+        """The key of an event that is for it alone; ``mark`` tells two apart."""
+        if names.meant_by_name(self.key) is None:
+            return names.addressed_key(self.key, mark)
+        return names.direct_key(self.trigger.spec.subscriber.function, revision, mark)
+
+
+def direct_slot(broker_key: str) -> str:
+    """The slot of what brings a broker's events to functions by name."""
+    return f"{broker_key} direct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +200,7 @@ class Courier:
             why="" if isinstance(decision, Delivered) else decision.reason,
             delay_seconds=decision.delay_seconds if isinstance(decision, Retry) else None,
             replies=written,
+            instance=_instance(response),
         )
         line = tried(message.events, message.group, attempt, at=at, by=self.recorder.name)
         self.recorder.add(route.trigger.broker_key, [line])
@@ -274,6 +290,11 @@ class Courier:
         )
         self.recorder.add(broker_key, lines)
         return len(events)
+
+
+def _instance(response: Response | None) -> str:
+    named = response.header(_INSTANCE) if response is not None else None
+    return named.decode("ascii", "replace") if named is not None else ""
 
 
 async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:

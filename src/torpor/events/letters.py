@@ -32,10 +32,12 @@ _AT_ONCE = 16
 
 
 class DeadLetters:
-    """The dead letters of every broker; ``route`` tells a trigger that is at work by its key."""
+    """The dead letters of every broker; ``route`` tells a trigger that is at work by its key and its
+    broker's.
+    """
 
     def __init__(
-        self, log: EventLog, stats: Stats, recorder: Recorder, route: Callable[[str], Route | None]
+        self, log: EventLog, stats: Stats, recorder: Recorder, route: Callable[[str, str], Route | None]
     ) -> None:
         self._log = log
         self._recorder = recorder
@@ -97,7 +99,7 @@ class DeadLetters:
 
     async def _replay(self, broker: str, stored: Stored, *, dry_run: bool) -> LetterOutcome:
         letter = view(stored, broker)
-        route = self._route(letter.trigger)
+        route = self._route(letter.trigger, broker)
         if route is None:
             return LetterOutcome(
                 id=letter.id,
@@ -115,7 +117,7 @@ class DeadLetters:
         )
 
     async def _deliver_again(self, route: Route, letter_id: str, stored: Stored) -> None:
-        key = names.addressed_key(route.key, letter_id)
+        key = route.addressed(letter_id)
         async for _ in self._log.read(names.broker_stream(route.trigger.broker_key), key):
             return
         event, recorder, broker = original(stored.event), self._recorder, route.trigger.broker_key
@@ -141,7 +143,7 @@ class DeadLetters:
                     return LetterOutcome(
                         id=letter_id, outcome="unknown", detail="there is no such dead letter"
                     )
-                if earlier is not None and self._is_ordered(found[1]):
+                if earlier is not None and self._is_ordered(*found):
                     await earlier  # which has a slot, since it began before
                 return await act(*found)
 
@@ -153,8 +155,8 @@ class DeadLetters:
         await asyncio.wait(tasks)
         return [task.result() for task in tasks]
 
-    def _is_ordered(self, stored: Stored) -> bool:
-        route = self._route(stored.event.attributes.get("torportrigger", ""))
+    def _is_ordered(self, broker: str, stored: Stored) -> bool:
+        route = self._route(stored.event.attributes.get("torportrigger", ""), broker)
         return route is not None and route.trigger.spec.ordering == "key"
 
     async def _find(self, letter_id: str, brokers: list[str]) -> tuple[str, Stored] | None:

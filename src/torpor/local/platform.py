@@ -214,11 +214,13 @@ class LocalPlatform:
         for key, function in functions.items():
             self._autoscaler.set(key, function.spec)
         timeouts = {key: function.spec.timeout_seconds for key, function in functions.items()}
+        states = {key: self._provider.state(key) for key in functions}
         await self._events.declare(
             list(triggers.values()),
             list(schedules.values()),
             [DEFAULT_BROKER],
             timeouts,
+            {key: state.revision for key, state in states.items() if state is not None},
             self._gateway.internal,
         )
 

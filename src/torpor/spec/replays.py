@@ -13,6 +13,8 @@ from torpor.spec.view import View
 
 MAX_EVENTS = 100
 """Most events that one request has delivered again."""
+REVISION = "^[a-z0-9-]{1,63}$"
+"""The form of a revision's name."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt]")
 
 
@@ -46,7 +48,9 @@ class Replay(View):
     filters: tuple[Condition, ...] = Field((), max_length=MAX_FILTERS)
     """Conditions on attributes, such as `type=image.*`; all must be met."""
     function: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
-    """Only to triggers of this function, `namespace/name`."""
+    """To this function of the broker's namespace alone, `namespace/name`, whatever its triggers are."""
+    revision: Annotated[str, StringConstraints(pattern=REVISION)] | None = None
+    """To this revision of the function alone: what would come to another one becomes a dead letter."""
     run: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
     """Tells this replay from others: what was done in it is not done again, if a request is repeated."""
     after: Annotated[int, Field(ge=0, le=2**53), BeforeValidator(_number)] = 0
@@ -69,14 +73,15 @@ class ReplayedEvent(View):
     at: datetime
     """When it was accepted."""
     triggers: tuple[str, ...]
-    """The triggers that it goes to, and to no others; `namespace/name`."""
+    """The triggers that it goes to, and to no others; `namespace/name`. A function that is meant by name is
+    `namespace/function:name`."""
 
 
 class ReplayPage(View):
     """Some of the events of a replay, the oldest first. There may be more even where there are no items."""
 
     items: tuple[ReplayedEvent, ...]
-    """The events that a trigger matches."""
+    """The events that a trigger matches, or that are for the function."""
     next_since: datetime | None = None
     """The `since` of the next request; none when this is the last page."""
     next_after: int = 0

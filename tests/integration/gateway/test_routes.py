@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from torpor.endpoint import InstanceEndpoint
+from torpor.endpoint import Endpoint, InstanceEndpoint
 from torpor.problems import ProblemType
 
 if TYPE_CHECKING:
@@ -319,6 +319,10 @@ def test_a_thousand_functions(run: Any, declare: Callable[..., Function]) -> Non
     run(check)
 
 
+def named(endpoint: Endpoint, name: str) -> InstanceEndpoint:
+    return InstanceEndpoint(endpoint.host, endpoint.port, name)
+
+
 def test_the_platform_hears_which_instance_answered_and_nobody_else(
     run: Any, declare: Callable[..., Function]
 ) -> None:
@@ -331,7 +335,7 @@ def test_the_platform_hears_which_instance_answered_and_nobody_else(
             return answer.status, told
 
         await world.gateway.configure([declare("hello")], events=[], api=[])
-        one, other = [InstanceEndpoint(*(await world.instance()).endpoint, name) for name in ("h-1", "h-2")]
+        one, other = [named((await world.instance()).endpoint, name) for name in ("h-1", "h-2")]
         held = [asyncio.create_task(ask(target)) for target in ("/", "/break")]  # answered by the activator
         await world.until_held(2)
         await world.gateway.publish("default/hello", [one])
@@ -349,7 +353,7 @@ def test_an_answer_to_a_caller_outside_does_not_say_which_instance_gave_it(
 ) -> None:
     async def check(world: Any) -> None:
         await world.gateway.configure([declare("hello")], events=[], api=[])
-        endpoint = InstanceEndpoint(*(await world.instance()).endpoint, "h-1")
+        endpoint = named((await world.instance()).endpoint, "h-1")
         held = asyncio.create_task(world.get("/function/hello"))
         await world.until_held(1)
         await world.gateway.publish("default/hello", [endpoint])

@@ -71,7 +71,8 @@ class InstanceProcess:
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
                 listener.bind((HOST, 0))
                 listener.listen(BACKLOG)
-                self.endpoint = InstanceEndpoint(*listener.getsockname(), self.id)
+                host, port = listener.getsockname()
+                self.endpoint = InstanceEndpoint(host, port, self.id)
                 opened.append(listener.detach())
             for _ in range(3):
                 opened.extend(os.pipe())
