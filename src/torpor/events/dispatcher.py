@@ -17,7 +17,7 @@ from torpor.events.delivery import schedule
 from torpor.events.direct import DirectSubscription, trigger_to
 from torpor.events.filters import Matcher
 from torpor.events.joins import JoinSubscription, endings_spec, streams
-from torpor.events.log import EventLog, StreamSpec
+from torpor.events.log import ConsumerSpec, EventLog, StreamSpec
 from torpor.events.ordered import OrderedSubscription
 from torpor.events.recorder import Recorder, stream_spec
 from torpor.events.sinks import SinkSubscription
@@ -399,11 +399,27 @@ class Dispatcher:
 
     async def _remove(self, strays: Iterable[Stray]) -> None:
         for stream, consumer in sorted(strays):
-            _LOG.info("a trigger is forgotten", extra={"stream": stream, "consumer": consumer})
             if consumer:
+                await self._tell_forgotten(stream, consumer)
                 await self._log.remove_consumer(stream, consumer)
             else:
+                _LOG.info("the groups of a trigger are forgotten", extra={"stream": stream})
                 await self._log.remove_stream(stream)
+
+    async def _tell_forgotten(self, stream: str, consumer: str) -> None:
+        """Say how many events wait for a trigger that is forgotten: for it alone, nobody else misses them."""
+        reader = await self._log.consumer(ConsumerSpec(stream, consumer), keep=True)
+        try:
+            waiting = await reader.pending()
+        finally:
+            await reader.close()
+        self.stats.forgotten += waiting
+        about = {"stream": stream, "consumer": consumer, "waiting": waiting}
+        if not waiting:
+            _LOG.info("a trigger is forgotten", extra=about)
+        else:
+            kept = "the broker keeps what waited for a day after it came; `torpor events replay` delivers it"
+            _LOG.warning("a trigger is forgotten while events wait for it", extra={**about, "kept": kept})
 
     async def _keep_house(self) -> None:
         while True:

@@ -43,6 +43,7 @@ class DeadLetters:
         self._recorder = recorder
         self._stats = stats
         self._route = route
+        self._at_hand: set[str] = set()
 
     async def select(self, selection: LetterSelection) -> AsyncGenerator[DeadLetter, None]:
         """The dead letters of ``selection``, broker by broker, the oldest first.
@@ -104,7 +105,7 @@ class DeadLetters:
             return LetterOutcome(
                 id=letter.id,
                 outcome="refused",
-                detail=f"trigger {letter.trigger} is not declared, or not at work; declare it, or drop this",
+                detail=f"{_what(letter.trigger)} is not declared, or not at work; declare it, or drop this",
             )
         if not dry_run:
             await self._deliver_again(route, letter.id, stored)
@@ -113,7 +114,7 @@ class DeadLetters:
         return LetterOutcome(
             id=letter.id,
             outcome="replayed",
-            detail=f"event {letter.event_id!r} to trigger {route.key}, function {route.trigger.function_key}",
+            detail=f"event {letter.event_id!r} to {_whom(route)}",
         )
 
     async def _deliver_again(self, route: Route, letter_id: str, stored: Stored) -> None:
@@ -138,14 +139,19 @@ class DeadLetters:
 
         async def one(letter_id: str, earlier: asyncio.Task[LetterOutcome] | None) -> LetterOutcome:
             async with slots:
-                found = await self._find(letter_id, brokers)
-                if found is None:
-                    return LetterOutcome(
-                        id=letter_id, outcome="unknown", detail="there is no such dead letter"
-                    )
-                if earlier is not None and self._is_ordered(*found):
-                    await earlier  # which has a slot, since it began before
-                return await act(*found)
+                # Of two who ask for the same at once, one has it done, and counts it.
+                if letter_id in self._at_hand:
+                    return _unknown(letter_id, "somebody else deals with this dead letter at the moment")
+                self._at_hand.add(letter_id)
+                try:
+                    found = await self._find(letter_id, brokers)
+                    if found is None:
+                        return _unknown(letter_id, "there is no such dead letter")
+                    if earlier is not None and self._is_ordered(*found):
+                        await earlier  # which has a slot, since it began before
+                    return await act(*found)
+                finally:
+                    self._at_hand.discard(letter_id)
 
         tasks = []
         for each in dict.fromkeys(letter_ids):
@@ -173,3 +179,17 @@ class DeadLetters:
             for each in await self._log.streams()
             if each.startswith(prefix)
         ]
+
+
+def _unknown(letter_id: str, detail: str) -> LetterOutcome:
+    return LetterOutcome(id=letter_id, outcome="unknown", detail=detail)
+
+
+def _what(trigger_key: str) -> str:
+    function = names.meant_by_name(trigger_key)
+    return f"function {function}" if function else f"trigger {trigger_key}"
+
+
+def _whom(route: Route) -> str:
+    what, function = _what(route.key), f"function {route.trigger.function_key}"
+    return what if what == function else f"{what}, {function}"

@@ -89,9 +89,9 @@ def _accepted(line: Record, new: bool) -> Step:
 
 
 def _whom(line: Record) -> str:
-    function = names.meant_by_name(line["trigger"])
+    function = names.meant_by_name(line.get("trigger", ""))
     if function is None:
-        return f"trigger {line['trigger']}"
+        return f"trigger {line.get('trigger')}"
     revision = f", revision {line['revision']}" if "revision" in line else ""
     return f"function {function}{revision}"
 

@@ -13,6 +13,8 @@ from torpor.spec.view import View
 
 MAX_EVENTS = 100
 """Most events that one request has delivered again."""
+REPLAYED = "torporreplay"
+"""The extension of an event in a tail that is in the broker once more, for one trigger or function alone."""
 REVISION = "^[a-z0-9-]{1,63}$"
 """The form of a revision's name."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt]")
