@@ -112,16 +112,15 @@ def _send(
     try:
         with read_bar(file, "Sending") as so_far:
             for batch in batches(events):
-                first = batch[0].id
+                first = batch[0].id if file is not None else ""
                 send(batch)
                 sent, last = sent + len(batch), batch[-1].id
                 so_far()
     except MalformedEventError as error:
         raise WrongFileError(f"{error}; {plural(sent, 'event')} before went out") from None
     except BaseException:  # an interrupt, too
-        if file is not None:
-            rest = f"; of those from id {first!r} on some may have" if first else ""
-            click.echo(f"{plural(sent, 'event')} went out{rest}", err=True)
+        if first:
+            click.echo(f"{plural(sent, 'event')} went out before; go on with id {first!r}", err=True)
         raise
     return sent, last
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _MOST_READ = 10_000
 """Most events that are looked at for one page."""
+_MOST_RECORDS = 500
+_MOST_BYTES = 1024 * 1024
+"""Of what is written at once."""
 _EARLIER = timedelta(milliseconds=1)
 
 
@@ -54,11 +57,13 @@ class Archive:
         Raises :class:`ValueError` for a wrong condition or a function that can't be reached from there,
         :class:`~torpor.errors.EventLogError`; some of the page may be done by then.
         """
-        page = await self._page(broker_key, wanted)
+        copies = _Copies(self._log, self._recorder, broker_key, wanted)
+        page = await self._page(broker_key, wanted, copies)
+        await copies.write()
         await self._recorder.flush(broker_key)
         return page
 
-    async def _page(self, broker_key: str, wanted: Replay) -> ReplayPage:
+    async def _page(self, broker_key: str, wanted: Replay, copies: _Copies) -> ReplayPage:
         conditions = selectors.parse(wanted.filters)
         matching = (
             self._to_triggers(broker_key)
@@ -77,7 +82,9 @@ class Archive:
                 if all(condition.matches(event.attributes) for condition in conditions):
                     routes = matching(event)
                     if routes:
-                        items.append(await self._again(broker_key, wanted, stored, routes))
+                        items.append(_view(stored, routes))
+                        if not wanted.dry_run:
+                            await copies.add(stored, routes)
             if len(items) >= wanted.limit or read >= _MOST_READ:
                 at = datetime.fromtimestamp(stored.stored_at, UTC)
                 return ReplayPage(items=tuple(items), next_since=at - _EARLIER, next_after=stored.sequence)
@@ -98,27 +105,50 @@ class Archive:
             raise EventLogError(f"function {function} is not known to the events process yet")
         return lambda _: [route]
 
-    async def _again(
-        self, broker_key: str, wanted: Replay, stored: Stored, routes: Sequence[Route]
-    ) -> ReplayedEvent:
-        event, recorder = stored.event, self._recorder
-        if not wanted.dry_run:
-            at, mark = recorder.now(), f"{wanted.run}-{stored.sequence}"
-            records = [
-                Record(route.addressed(mark, wanted.revision), f"to:{names.token(route.key)}:{mark}", event)
-                for route in routes
-            ]
-            new = await store(self._log, broker_key, records)
-            for route, is_new in zip(routes, new, strict=True):
-                more = {"revision": wanted.revision} if wanted.revision is not None else {}
-                lines = taken_in(
-                    [event], [is_new], at=at, by=recorder.name, how="replay", trigger=route.key, **more
-                )
-                recorder.add(broker_key, lines)
-        return ReplayedEvent(
-            id=event.id,
-            source=event.source,
-            type=event.type,
-            at=datetime.fromtimestamp(stored.stored_at, UTC),
-            triggers=tuple(route.key for route in routes),
-        )
+
+class _Copies:
+    """Writes events once more, each for some routes alone, many of them at once."""
+
+    def __init__(self, log: EventLog, recorder: Recorder, broker_key: str, wanted: Replay) -> None:
+        self._log = log
+        self._recorder = recorder
+        self._broker_key = broker_key
+        self._wanted = wanted
+        self._records: list[tuple[Record, Route]] = []
+        self._bytes = 0
+
+    async def add(self, stored: Stored, routes: Sequence[Route]) -> None:
+        """Have an event written by :meth:`write`, or before that where it would become too much."""
+        wanted, event = self._wanted, stored.event
+        mark = f"{wanted.run}-{stored.sequence}"
+        for route in routes:
+            identity = f"to:{names.token(route.key)}:{mark}"
+            self._records.append((Record(route.addressed(mark, wanted.revision), identity, event), route))
+            self._bytes += len(event.data or b"")
+            if self._bytes >= _MOST_BYTES or len(self._records) >= _MOST_RECORDS:
+                await self.write()
+
+    async def write(self) -> None:
+        """Write what was added."""
+        written, self._records, self._bytes = self._records, [], 0
+        if not written:
+            return
+        at, recorder = self._recorder.now(), self._recorder
+        new = await store(self._log, self._broker_key, [record for record, _ in written])
+        more = {"revision": self._wanted.revision} if self._wanted.revision is not None else {}
+        for (record, route), is_new in zip(written, new, strict=True):
+            lines = taken_in(
+                [record.event], [is_new], at=at, by=recorder.name, how="replay", trigger=route.key, **more
+            )
+            recorder.add(self._broker_key, lines)
+
+
+def _view(stored: Stored, routes: Sequence[Route]) -> ReplayedEvent:
+    event = stored.event
+    return ReplayedEvent(
+        id=event.id,
+        source=event.source,
+        type=event.type,
+        at=datetime.fromtimestamp(stored.stored_at, UTC),
+        triggers=tuple(route.key for route in routes),
+    )

@@ -152,7 +152,7 @@ def test_what_went_out_before_a_refusal_is_said(
     platform.refusal = refusal
     assert platform.run("events", "send", "-f", str(file)) == 1
     said = capsys.readouterr().err
-    assert "100 events went out; of those from id '100' on some may have\n" in said
+    assert "100 events went out before; go on with id '100'\n" in said
     assert "The broker is away." in said
 
 

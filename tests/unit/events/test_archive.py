@@ -160,6 +160,30 @@ def test_a_function_gets_them_whatever_its_triggers_are_and_nobody_else() -> Non
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("bound", ["_MOST_RECORDS", "_MOST_BYTES"])
+def test_what_is_too_much_at_once_is_written_in_parts(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"torpor.events.archive.{bound}", 3)
+
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t", function="f"), trigger("u", function="g"))
+            await publish_each(it, *(event(str(number), data=b"12") for number in range(5)))
+            appended: list[int] = []
+            append = it.log.append
+
+            async def counted(stream: str, records: Any, **more: Any) -> list[bool]:
+                if stream == "broker.default.default":
+                    appended.append(len(records))
+                return await append(stream, records, **more)
+
+            it.log.append = counted  # type: ignore[method-assign]
+            await replay(it)
+            assert appended == ([3, 3, 3, 1] if bound == "_MOST_RECORDS" else [2, 2, 2, 2, 2])
+            assert len(delivered(it)) == 10
+
+    asyncio.run(run())
+
+
 def test_its_retries_and_dead_letters_are_those_of_a_trigger_with_nothing_but_its_function() -> None:
     async def run() -> None:
         async with world() as it:
