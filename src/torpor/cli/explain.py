@@ -10,6 +10,7 @@ from torpor.cli.logs import harmless
 from torpor.cli.output import output_option, plural, print_json, print_table
 from torpor.cli.target import connect, context_option, full_name, namespace_option, short_name
 from torpor.errors import TorporError
+from torpor.events.names import meant_by_name
 
 if TYPE_CHECKING:
     from torpor.cli import Globals
@@ -87,6 +88,7 @@ def _show(item: Explanation) -> None:
         ),
         empty="No trigger reads this broker.",
     )
+    _show_forgotten(item)
     for group in item.groups:
         missing = f"; missing: {', '.join(map(str, group.missing[:_SHOWN]))}" if group.missing else ""
         more = ", ..." if len(group.missing) > _SHOWN else ""
@@ -101,6 +103,16 @@ def _show(item: Explanation) -> None:
     for letter in item.dead_letters:
         click.echo(f"\ndead letter {letter}; torpor dead-letters show {letter}")
     click.echo()
+
+
+def _show_forgotten(item: Explanation) -> None:
+    """Name the triggers that had to do with it, and are there no more."""
+    declared = {each.trigger for each in item.triggers}
+    tried = (step.trigger.partition(" ")[0] for step in item.steps if step.what in ("delivery", "part"))
+    for trigger in dict.fromkeys(tried):
+        if trigger not in declared and meant_by_name(trigger) is None:
+            gone = "is not declared any more, or reads another broker: nothing more comes of it there"
+            click.echo(f"\ntrigger {_short(trigger)} {gone}")
 
 
 def _row(step: Step, *, with_day: bool) -> tuple[object, ...]:

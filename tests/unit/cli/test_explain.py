@@ -90,6 +90,19 @@ def test_the_way_to_a_sink_is_named_after_its_trigger(
     assert " ship.shop sink  ship-00001-x  400 " in capsys.readouterr().out
 
 
+def test_a_trigger_that_is_there_no_more_is_named(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    one = explanation()
+    steps = [
+        one.steps[1].model_copy(update={"trigger": trigger})
+        for trigger in ("shop/ship", "shop/gone", "shop/gone sink", "shop/function:ship")
+    ]
+    platform.backend.explanations = [one.model_copy(update={"steps": tuple(steps)})]
+    assert platform.run("explain", "1") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("any more, or reads another broker") == 1
+    assert "\ntrigger gone.shop is not declared any more, or reads another broker: " in shown
+
+
 def test_times_of_several_days_are_told_with_their_days(
     platform: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
