@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from torpor.spec.models import Trigger
 
 _LOG = logging.getLogger("torpor.events")
-_INSTANCE = b"torpor-instance"  # the gateway's: which instance of the function answered
 PREFER = (b"prefer", b"reply")
 """Knative's data plane contract: that a reply is welcome."""
 _ENDS = {Delivered: "delivered", Retry: "retried", DeadLetter: "given up"}
@@ -200,7 +199,7 @@ class Courier:
             why="" if isinstance(decision, Delivered) else decision.reason,
             delay_seconds=decision.delay_seconds if isinstance(decision, Retry) else None,
             replies=written,
-            instance=_instance(response),
+            instance=response.instance if response is not None else "",
         )
         line = tried(message.events, message.group, attempt, at=at, by=self.recorder.name)
         self.recorder.add(route.trigger.broker_key, [line])
@@ -290,11 +289,6 @@ class Courier:
         )
         self.recorder.add(broker_key, lines)
         return len(events)
-
-
-def _instance(response: Response | None) -> str:
-    named = response.header(_INSTANCE) if response is not None else None
-    return named.decode("ascii", "replace") if named is not None else ""
 
 
 async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:
