@@ -40,10 +40,8 @@ async def replay_events(request: Request, namespace: str, name: str, replay: Rep
     except ValueError as error:
         raise RefusalError(ProblemType.MALFORMED_REQUEST, str(error)) from None
     backend = backend_of(request)
-    if replay.function is not None:
-        await _check_function(backend, namespace, replay.function, replay.revision)
-    elif replay.revision is not None:
-        raise RefusalError(ProblemType.MALFORMED_REQUEST, "revision: one of a function was expected")
+    if replay.target is not None:
+        await _check_function(backend, namespace, *replay.target)
     known = [f"{broker.namespace}/{broker.name}" for broker in await backend.brokers()]
     key = f"{namespace}/{name}"
     if key not in known:
@@ -53,14 +51,14 @@ async def replay_events(request: Request, namespace: str, name: str, replay: Rep
 
 async def _check_function(backend: Backend, namespace: str, key: str, revision: str | None) -> None:
     """Check that a broker's events can go there. Raises :class:`RefusalError`."""
-    function = await backend.function(key)
+    every = {f"{each.namespace}/{each.name}": each for each in await backend.functions()}
+    function = every.get(key)
     if function is None:
-        every = [f"{each.namespace}/{each.name}" for each in await backend.functions()]
         raise unknown(ProblemType.UNKNOWN_FUNCTION, "function", key, every)
     if function.namespace != namespace:
-        detail = f"function: one of the broker's namespace {namespace!r} was expected, not {key!r}"
-        raise RefusalError(ProblemType.MALFORMED_REQUEST, detail)
+        detail = f"Function {key!r} is not in the broker's namespace, {namespace!r}."
+        raise RefusalError(ProblemType.UNKNOWN_FUNCTION, detail)
     if revision not in (None, function.revision):
         serves = f"{function.revision!r}, which serves," if function.revision else "none, as none serves yet,"
-        detail = f"revision: {serves} was expected, not {revision!r}: only what serves can be called"
-        raise RefusalError(ProblemType.MALFORMED_REQUEST, detail)
+        detail = f"{serves} was expected, not {revision!r}: requests reach the revision alone that serves"
+        raise RefusalError(ProblemType.UNKNOWN_FUNCTION, detail)

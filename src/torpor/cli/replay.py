@@ -104,19 +104,13 @@ def _replay(
         selectors.parse(filters)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    key, revision = (None, None) if function is None else _function(function, namespace)
-    return Replay(
-        since=since,
-        until=until,
-        filters=filters,
-        function=key,
-        revision=revision,
-        run=uuid.uuid4().hex,
-        dry_run=True,
-    )
+    target = None if function is None else _function(function, namespace)
+    run = uuid.uuid4().hex
+    return Replay(since=since, until=until, filters=filters, function=target, run=run, dry_run=True)
 
 
-def _function(text: str, namespace: str) -> tuple[str, str | None]:
+def _function(text: str, namespace: str) -> str:
+    """The function as the API names it. Raises ``click.UsageError``."""
     name, at, revision = text.partition("@")
     if at and not re.match(REVISION, revision):
         expected = f"one that `torpor describe` shows was expected, such as {name}-00001"
@@ -124,7 +118,7 @@ def _function(text: str, namespace: str) -> tuple[str, str | None]:
     space, name = full_name(name, None if "." in name else namespace)
     if space != namespace:
         raise click.UsageError(f"function {text!r} is not in the broker's namespace, {namespace!r}")
-    return f"{space}/{name}", revision or None
+    return f"{space}/{name}{at}{revision}"
 
 
 def _pages(client: Client, replay: Replay, space: str, name: str) -> Iterator[ReplayedEvent]:

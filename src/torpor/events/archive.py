@@ -67,8 +67,8 @@ class Archive:
         conditions = selectors.parse(wanted.filters)
         matching = (
             self._to_triggers(broker_key)
-            if wanted.function is None
-            else self._to_function(broker_key, wanted.function)
+            if wanted.target is None
+            else self._to_function(broker_key, wanted.target[0])
         )
         items: list[ReplayedEvent] = []
         until, read = wanted.until.timestamp(), 0
@@ -113,17 +113,17 @@ class _Copies:
         self._log = log
         self._recorder = recorder
         self._broker_key = broker_key
-        self._wanted = wanted
+        self._run = wanted.run
+        self._revision = wanted.target[1] if wanted.target is not None else None
         self._records: list[tuple[Record, Route]] = []
         self._bytes = 0
 
     async def add(self, stored: Stored, routes: Sequence[Route]) -> None:
         """Have an event written by :meth:`write`, or before that where it would become too much."""
-        wanted, event = self._wanted, stored.event
-        mark = f"{wanted.run}-{stored.sequence}"
+        event, mark = stored.event, f"{self._run}-{stored.sequence}"
         for route in routes:
             identity = f"to:{names.token(route.key)}:{mark}"
-            self._records.append((Record(route.addressed(mark, wanted.revision), identity, event), route))
+            self._records.append((Record(route.addressed(mark, self._revision), identity, event), route))
             self._bytes += len(event.data or b"")
             if self._bytes >= _MOST_BYTES or len(self._records) >= _MOST_RECORDS:
                 await self.write()
@@ -135,7 +135,7 @@ class _Copies:
             return
         at, recorder = self._recorder.now(), self._recorder
         new = await store(self._log, self._broker_key, [record for record, _ in written])
-        more = {"revision": self._wanted.revision} if self._wanted.revision is not None else {}
+        more = {"revision": self._revision} if self._revision is not None else {}
         for (record, route), is_new in zip(written, new, strict=True):
             lines = taken_in(
                 [record.event], [is_new], at=at, by=recorder.name, how="replay", trigger=route.key, **more

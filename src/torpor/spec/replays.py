@@ -50,9 +50,8 @@ class Replay(View):
     filters: tuple[Condition, ...] = Field((), max_length=MAX_FILTERS)
     """Conditions on attributes, such as `type=image.*`; all must be met."""
     function: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
-    """To this function of the broker's namespace alone, `namespace/name`, whatever its triggers are."""
-    revision: Annotated[str, StringConstraints(pattern=REVISION)] | None = None
-    """To this revision of the function alone: what would come to another one becomes a dead letter."""
+    """To this function of the broker's namespace alone, `namespace/name`, whatever its triggers are; or to
+    one revision of it, `namespace/name@revision`: what would come to another one becomes a dead letter."""
     run: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
     """Tells this replay from others: what was done in it is not done again, if a request is repeated."""
     after: Annotated[int, Field(ge=0, le=2**53), BeforeValidator(_number)] = 0
@@ -61,6 +60,14 @@ class Replay(View):
     """Most events of the page."""
     dry_run: StrictBool = False
     """Only say what would happen."""
+
+    @property
+    def target(self) -> tuple[str, str | None] | None:
+        """The function that is meant by name, and the revision if one is."""
+        if self.function is None:
+            return None
+        function, _, revision = self.function.partition("@")
+        return function, revision or None
 
 
 class ReplayedEvent(View):

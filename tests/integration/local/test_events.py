@@ -351,12 +351,11 @@ def test_a_function_gets_events_by_name_and_each_attempt_names_its_instance(tmp_
         wanted = Replay(
             since=since,
             until=datetime.now(UTC) + timedelta(minutes=1),
-            function="default/note",
-            revision="note-00001",
+            function="default/note@note-00001",
             run="a" * 32,
         )
         with pytest.raises(TorporError, match="'note-00001', which serves, was expected, not 'note-00009'"):
-            client.replay_events(wanted.model_copy(update={"revision": "note-00009"}))
+            client.replay_events(wanted.model_copy(update={"function": "default/note@note-00009"}))
         [event] = client.replay_events(wanted).items
         assert event.triggers == ("default/function:note",)
 
@@ -379,7 +378,7 @@ def test_a_function_gets_events_by_name_and_each_attempt_names_its_instance(tmp_
         (folder / "function.yaml").write_text(NOTE)
         told = ".*; 1 event that waited for it can be had by `torpor events replay`, for a day"
         platform.wait_for("removed", "default/patient", told)
-        anew = wanted.model_copy(update={"run": "b" * 32, "revision": None})
+        anew = wanted.model_copy(update={"run": "b" * 32, "function": "default/note"})
         assert [each.id for each in client.replay_events(anew).items] == ["1"]
 
 

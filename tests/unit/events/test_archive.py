@@ -224,12 +224,12 @@ def test_another_revision_than_the_one_that_is_meant_gets_nothing() -> None:
         async with world() as it:
             await it.declare(f=9.0, revisions={"default/f": "f-00001"})
             await publish_each(it, event("1"))
-            await replay(it, function="default/f", revision="f-00001")
+            await replay(it, function="default/f@f-00001")
             assert delivered(it) == [("default/f", "1")]
             await it.dispatcher.halt()
             await it.dispatcher.apply(it.declared)
             await it.declare(f=9.0, revisions={"default/f": "f-00002"})
-            await replay(it, function="default/f", revision="f-00001", run="b" * 32)
+            await replay(it, function="default/f@f-00001", run="b" * 32)
             await it.advance(1.0)
             assert delivered(it) == [("default/f", "1")]
             [dead] = await it.dead()
