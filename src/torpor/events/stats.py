@@ -68,6 +68,8 @@ class Stats(Collector):
     """By kind of problem: requests that the ingress refused."""
     unrecorded: int = 0
     """Things that happened to events and could not be written down."""
+    forgotten: int = 0
+    """Events that waited for triggers when these were removed."""
     blobs_removed: int = 0
     """Blobs that nothing named any more, and that were removed."""
     blob_sweeps_failed: int = 0
@@ -147,6 +149,11 @@ class Stats(Collector):
         )
         unrecorded.add_metric([], self.unrecorded)
         yield unrecorded
+        forgotten = CounterMetricFamily(
+            "torpor_events_forgotten", "Events that waited for triggers when these were removed."
+        )
+        forgotten.add_metric([], self.forgotten)
+        yield forgotten
         for name, text in _BLOB_COUNTERS.items():
             counter = CounterMetricFamily(f"torpor_{name}", f"{text}.")
             counter.add_metric([], getattr(self, name))
