@@ -3,6 +3,7 @@
 knows what is declared.
 
 ``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
+``GET /calls/<id>``: how far a call is that nobody waits for.
 ``POST /replay/<namespace>/<broker>`` with a :class:`~torpor.spec.replays.Replay`: events delivered again.
 Of dead letters: ``GET /dead-letters/<id>``, and ``POST /dead-letters/select``, ``/replay`` and ``/drop`` with
 the documents of :mod:`torpor.spec.letters`. What is selected comes as a line of JSON each; the last line is
@@ -45,6 +46,7 @@ _JSON = b"application/json"
 _LINES = [(b"content-type", b"application/x-ndjson")]
 _LETTERS = "/dead-letters/"
 _REPLAY = "/replay/"
+_CALLS = "/calls/"
 
 _OUTCOMES = TypeAdapter(list[LetterOutcome])
 T = TypeVar("T")
@@ -83,6 +85,9 @@ class ControlApp:
                 question = Question.model_validate_json(await _body(receive))
                 told = await service.explainer.explain(question)
                 await answer(send, 200, _JSON, told.model_dump_json().encode())
+            elif method == "GET" and path.startswith(_CALLS):
+                call = await service.calls.status(path.removeprefix(_CALLS))
+                await answer(send, 200, _JSON, b"null" if call is None else call.model_dump_json().encode())
             elif method == "POST" and path.startswith(_REPLAY):
                 replay = Replay.model_validate_json(await _body(receive))
                 page = await service.archive.replay(path.removeprefix(_REPLAY), replay)

@@ -33,3 +33,22 @@ class Sender(Protocol):
         Raises :class:`~torpor.errors.TransportError` when none comes.
         """
         ...
+
+
+class Forwarder(Protocol):
+    """Calls functions with requests of any kind."""
+
+    async def forward(
+        self,
+        function_key: str,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        timeout_seconds: float,
+    ) -> Response:
+        """Send a request to the function of this key and return its whole answer.
+
+        Raises :class:`~torpor.errors.TransportError` when none comes.
+        """
+        ...

@@ -18,7 +18,7 @@ from torpor.clock import cancel
 from torpor.endpoint import socket_folder
 from torpor.errors import EventLogError, StartError
 from torpor.events.control import ControlClient
-from torpor.events.declaration import Declaration, ServiceConfig
+from torpor.events.declaration import Callee, Declaration, ServiceConfig
 from torpor.local import ports
 from torpor.local.brokers import choose
 from torpor.local.reports import News, Report
@@ -28,7 +28,7 @@ from torpor.spec.status import PartStatus
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from pathlib import Path
 
     from torpor.binding import WireEvent
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
     from torpor.events.declaration import EventsState
     from torpor.local.reports import Tell
-    from torpor.spec.models import Schedule, Trigger
+    from torpor.spec.models import Function, Schedule, Trigger
 
 _RETRY_SECONDS = 0.5
 _STOP_SECONDS = 15.0
@@ -114,7 +114,7 @@ class EventsProcess:
         triggers: Sequence[Trigger],
         schedules: Sequence[Schedule],
         brokers: Sequence[str],
-        timeouts_seconds: Mapping[str, float],
+        functions: Iterable[Function],
         gateway: Endpoint,
     ) -> None:
         """Have events made and delivered as declared, now and after each restart.
@@ -126,7 +126,7 @@ class EventsProcess:
             triggers=tuple(triggers),
             schedules=tuple(schedules),
             brokers=tuple(brokers),
-            timeouts_seconds=dict(timeouts_seconds),
+            functions={function.key: Callee.of(function) for function in functions},
             gateway=str(gateway),
         )
         await self._control.declare(self._declaration)

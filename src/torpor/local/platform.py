@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
     from torpor.otlp import Tracer
+    from torpor.spec.calls import CallStatus
     from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.models import Function, Schedule, Trigger
@@ -213,12 +214,11 @@ class LocalPlatform:
         await self._gateway.configure(list(functions.values()), events=[self._events.ingress], api=self._api)
         for key, function in functions.items():
             self._autoscaler.set(key, function.spec)
-        timeouts = {key: function.spec.timeout_seconds for key, function in functions.items()}
         await self._events.declare(
             list(triggers.values()),
             list(schedules.values()),
             [DEFAULT_BROKER],
-            timeouts,
+            functions.values(),
             self._gateway.internal,
         )
 
@@ -341,6 +341,10 @@ class LocalPlatform:
     async def explain(self, question: Question) -> Answer:
         """What happened to the events of an id."""
         return await self._events.control.explain(question)
+
+    async def call(self, call_id: str) -> CallStatus | None:
+        """A call that nobody waits for."""
+        return await self._events.control.call(call_id)
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Store a blob."""

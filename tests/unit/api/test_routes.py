@@ -267,6 +267,7 @@ def test_the_api_documents_itself() -> None:
         "dropDeadLetters",
         "explainEvent",
         "getBlob",
+        "getCall",
         "getDeadLetter",
         "getFunction",
         "getFunctionLogs",
