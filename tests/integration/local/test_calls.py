@@ -82,7 +82,7 @@ def _receiving(refusing: int = 0) -> Iterator[_Receiver]:
             self.send_header("content-length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -154,11 +154,11 @@ def test_a_call_wakes_the_function_and_its_answer_is_kept_and_called_back(calls:
         assert (status.method, status.path) == ("PUT", "/a%20b/c?q=%2F&r")
         assert status.result is not None
         assert status.result.status == 200
-        assert status.result.body == "PUT /a%20b/c?q=%2F&r kept \x00body"
+        assert status.result.body == "PUT /function/echo.default/a b/c?q=%2F&r kept \x00body"
         assert status.result.headers == {"content-type": "text/plain; charset=utf-8"}
         until(lambda: receiver.got, "the callback")
         [(headers, body)] = receiver.got
-        assert body == b"PUT /a%20b/c?q=%2F&r kept \x00body"
+        assert body == b"PUT /function/echo.default/a b/c?q=%2F&r kept \x00body"
         assert headers["content-type"] == "text/plain; charset=utf-8"
         assert (headers["x-call-id"], headers["x-function-name"]) == (call_id, "echo")
         assert headers["x-function-status"] == "200"
