@@ -41,10 +41,9 @@ from torpor.spec import models
 
 if TYPE_CHECKING:
     from torpor.clock import Clock
-    from torpor.events.callbacks import CallbackSender
     from torpor.events.claims import Claims
     from torpor.events.recorder import Recorder
-    from torpor.events.sender import Forwarder, Response
+    from torpor.events.sender import Forwarder, Poster, Response
     from torpor.events.stats import Stats
 
 _LOG = logging.getLogger("torpor.events")
@@ -69,7 +68,7 @@ class Office:
         log: EventLog,
         clock: Clock,
         forwarder: Forwarder,
-        callbacks: CallbackSender,
+        callbacks: Poster,
         claims: Claims,
         stats: Stats,
         recorder: Recorder,

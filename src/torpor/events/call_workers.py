@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
     from torpor.clock import Clock
-    from torpor.events.callbacks import CallbackSender
     from torpor.events.claims import Claims
     from torpor.events.declaration import Callee
     from torpor.events.log import EventLog
     from torpor.events.recorder import Recorder
-    from torpor.events.sender import Forwarder
+    from torpor.events.sender import Forwarder, Poster
     from torpor.events.stats import Stats
 
 _LOG = logging.getLogger("torpor.events")
@@ -50,7 +49,7 @@ class CallWorkers:
         log: EventLog,
         forwarder: Forwarder,
         clock: Clock,
-        callbacks: CallbackSender,
+        callbacks: Poster,
         claims: Claims,
         stats: Stats,
         recorder: Recorder,

@@ -26,7 +26,7 @@ _LONGEST_SECONDS = 300.0  # whoever sends says how long
 
 
 class CallbackSender:
-    """Sends callbacks anywhere but to ``refused``."""
+    """Keeps :class:`torpor.events.sender.Poster`, for anywhere but the networks ``refused``."""
 
     def __init__(self, refused: Networks) -> None:
         self.refused = refused

@@ -24,6 +24,8 @@ METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 """What can be done without anybody waiting; the function's own list may be shorter."""
 CALLBACK_HEADER = b"x-callback-url"
 CALL_ID_HEADER = b"x-call-id"
+NO_CALLBACKS = "A callback leads here, and the platform itself takes none."
+"""What its own APIs say to a request with :data:`CALL_ID_HEADER`, which every callback has."""
 ONCE_HEADER = b"idempotency-key"
 CALL_TYPE = "dev.torpor.call"
 _OUTCOME_TYPE = "dev.torpor.call.outcome"

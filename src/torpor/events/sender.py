@@ -35,6 +35,18 @@ class Sender(Protocol):
         ...
 
 
+class Poster(Protocol):
+    """Calls anybody back."""
+
+    async def send(self, url: str, headers: Headers, body: bytes, timeout_seconds: float) -> Response:
+        """POST ``body`` to ``url``; of the answer, status and headers.
+
+        Raises :class:`~torpor.errors.ForbiddenAddressError` where nobody may be called back, or another
+        :class:`~torpor.errors.TransportError` when no answer comes.
+        """
+        ...
+
+
 class Forwarder(Protocol):
     """Calls functions with requests of any kind."""
 

@@ -45,7 +45,7 @@ class Request:
 
 @dataclass
 class Far:
-    """The functions and the receivers of callbacks: :class:`torpor.events.sender.Forwarder` and the like."""
+    """Functions and receivers of callbacks: ``Forwarder`` and ``Poster`` of ``torpor.events.sender``."""
 
     clock: MovableClock
     refused: Networks = field(default_factory=lambda: Networks(REFUSED))
@@ -94,7 +94,7 @@ class Process:
             log,
             far,
             clock,
-            far,  # type: ignore[arg-type] - a receiver of callbacks is far too
+            far,
             claims,
             self.stats,
             recorder,

@@ -58,12 +58,9 @@ def test_a_call_is_tried_again_as_an_event_is_and_its_state_can_be_watched() -> 
     async def test(it: CallWorld) -> None:
         one = await it.process()
         it.far.gate = asyncio.Event()
-        it.far.function = lambda number: [
-            BUSY,
-            Response(429, [(b"retry-after", b"7")], b""),
-            ConnectError("gone"),
-            OK,
-        ][number - 1]
+        slowly = Response(429, [(b"retry-after", b"7")], b"")
+        answers: list[Response | Exception] = [BUSY, slowly, ConnectError("gone"), OK]
+        it.far.function = lambda number: answers[number - 1]
         call_id = await it.call(one)
         status = await it.status(one, call_id)
         assert (status.state, status.attempts) == ("running", 1)
@@ -426,8 +423,8 @@ def test_a_log_that_is_away_is_waited_for() -> None:
     async def test(it: CallWorld) -> None:
         one = await it.process()
 
-        async def away(_: str) -> list[str]:
-            raise EventLogError("the log is out")
+        async def away(stream: str) -> list[str]:
+            raise EventLogError(f"{stream} is out")
 
         there = it.memory.consumers
         it.memory.consumers = away  # type: ignore[method-assign]
