@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,8 @@ from hypothesis import strategies as st
 from torpor.events import calls
 from torpor.events.callback_urls import REFUSED, REFUSED_ON_A_LAPTOP, Networks, problem_of, shown
 from torpor.events.calls import Call, Outcome, Target
+from torpor.events.control_app import ControlApp
+from torpor.testing.clock import MovableClock
 
 CALL = Call("shop.pay.0" + "a" * 31, "PUT", "/a%20b?c", [(b"x-a", b"\xff\x80 1")], 1.5, "https://a/b?c")
 
@@ -172,6 +177,22 @@ def test_a_callback_is_an_absolute_url_that_leads_where_it_may(url: str, problem
         assert found is not None
         assert problem in found
         assert "pass" not in found.replace("password", "")
+
+
+def test_the_control_api_takes_no_callbacks() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise NotImplementedError
+
+    unused: Any = None
+    scope = {"method": "POST", "path": "/dead-letters/drop", "headers": [(b"x-call-id", b"1")]}
+    asyncio.run(ControlApp(unused, MovableClock(), declares=False)(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert b"A callback leads here" in sent[1]["body"]
 
 
 def test_on_a_laptop_callbacks_may_go_to_the_laptop() -> None:
