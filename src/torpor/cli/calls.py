@@ -92,4 +92,4 @@ def _answer(result: CallResult) -> Iterator[str]:
     elif result.body_base64 is not None:
         yield "the body is no text: -o json has it in Base64"
     elif result.body:
-        yield harmless(result.body[:_SHOWN])
+        yield from map(harmless, result.body[:_SHOWN].splitlines())

@@ -38,7 +38,8 @@ OUTCOME_SECONDS = 86_400.0
 OUTCOMES_BYTES = 4 * 1024**3
 CALLS_BYTES = 8 * 1024**3
 _DONE_SECONDS = 3600.0  # more than it takes to read an outcome after its call was not found
-_LOOK_SECONDS = 10.0
+LOOK_SECONDS = 10.0
+"""How soon a process comes upon functions whose first call another one accepted."""
 
 
 class CallWorkers:
@@ -180,7 +181,7 @@ class CallWorkers:
 
     async def _look_for_ever(self) -> None:
         while True:
-            await self._clock.sleep(_LOOK_SECONDS)
+            await self._clock.sleep(LOOK_SECONDS)
             try:
                 await self._follow()
                 await self._rest()
