@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torpor.errors import StartError
 from torpor.events import calls
 from torpor.events.callback_urls import REFUSED, REFUSED_ON_A_LAPTOP, Networks, problem_of, shown
 from torpor.events.calls import Call, Outcome, Target
 from torpor.events.control_app import ControlApp
+from torpor.settings import EventsSettings
 from torpor.testing.clock import MovableClock
 
 CALL = Call("shop.pay.0" + "a" * 31, "PUT", "/a%20b?c", [(b"x-a", b"\xff\x80 1")], 1.5, "https://a/b?c")
@@ -210,6 +212,13 @@ def test_networks_are_blocks_with_commas_between() -> None:
     for wrong in ("10.0.0.1/8", "a", "10.0.0.0/33"):
         with pytest.raises(ValueError, match=wrong.partition("/")[0]):
             Networks(wrong)
+
+
+def test_a_setting_that_is_no_network_is_named() -> None:
+    name = "TORPOR_CALLBACKS_REFUSED"
+    assert EventsSettings.from_environment({name: "10.0.0.0/8, ::1/128"}).callbacks_refused
+    with pytest.raises(StartError, match=f"{name}.*10.0.0.1/8"):
+        EventsSettings.from_environment({name: "10.0.0.1/8"})
 
 
 def test_a_callbacks_query_is_not_shown() -> None:
