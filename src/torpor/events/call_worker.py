@@ -48,7 +48,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.events")
 PARALLELISM = 32
-"""Most calls of a function, and most of its callbacks, that are under way from one process."""
+"""Most calls of a function, and most of its callbacks, that are under way from one process. Of calls no more
+than the function can serve at once: what waits there, waits on the time of its attempt."""
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """How much of an answer's body is kept where there is no blob store for it."""
 CALLBACK = "callback"
@@ -84,8 +85,6 @@ class Office:
         """For bodies that come from the blob store: few of them are in memory at once."""
         self.running: set[str] = set()
         """The ids of the calls that are being made."""
-        self.timeouts_seconds: dict[str, float] = {}
-        """How long a call may take, by the function's key."""
 
 
 def _spec(stream: str, consumer: str, function_key: str) -> ConsumerSpec:
@@ -100,17 +99,23 @@ def _spec(stream: str, consumer: str, function_key: str) -> ConsumerSpec:
 
 
 class CallWorker:
-    """Works on the calls of one function; others may do so at the same time."""
+    """Works on the calls of one function; others may do so at the same time.
 
-    def __init__(self, function_key: str, office: Office, default_timeout_seconds: float) -> None:
+    A call takes ``timeout_seconds`` at most; ``concurrency`` of them are served at once, 0 being any number.
+    """
+
+    def __init__(self, function_key: str, office: Office, timeout_seconds: float, concurrency: int) -> None:
         self._function_key = function_key
         self._office = office
-        self._default_timeout_seconds = default_timeout_seconds
+        self._timeout_seconds = timeout_seconds
+        self.terms = (timeout_seconds, concurrency)
+        """What it was made with."""
+        parallelism = min(concurrency or PARALLELISM, PARALLELISM)
         callback = _spec(names.OUTCOMES, names.callback_consumer(function_key), function_key)
         call = _spec(names.CALLS, names.call_consumer(function_key), function_key)
         self._specs = (callback, call)  # in this order: no outcome may pass the callbacks by
         self._callbacks = Pump(office.log, office.clock, callback, self._call_back, PARALLELISM)
-        self._calls = Pump(office.log, office.clock, call, self._call, PARALLELISM)
+        self._calls = Pump(office.log, office.clock, call, self._call, parallelism)
 
     @property
     def busy(self) -> int:
@@ -205,7 +210,6 @@ class CallWorker:
     ) -> tuple[Response | None, Answer | NoAnswer | DeadLetter]:
         office, event = self._office, delivery.record.event
         own = [(calls.CALL_ID_HEADER, call.id.encode()), (b"torpor-attempt", b"%d" % delivery.attempt)]
-        timeout_seconds = office.timeouts_seconds.get(self._function_key, self._default_timeout_seconds)
         try:
             async with _Large(office, event.data is None):
                 response = await office.forwarder.forward(
@@ -214,7 +218,7 @@ class CallWorker:
                     call.target.encode("latin-1"),
                     [*call.headers, *own],
                     await office.claims.check_out(event),
-                    timeout_seconds,
+                    self._timeout_seconds,
                 )
         except AnswerTooLargeError as error:
             return None, DeadLetter(f"the function's answer is too large: {error}")

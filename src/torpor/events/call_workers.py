@@ -61,8 +61,9 @@ class CallWorkers:
         self._clock = clock
         self._office = Office(log, clock, forwarder, callbacks, claims, stats, recorder)
         self._shared = shared
-        self._declared: set[str] = set()
+        self._callees: Mapping[str, Callee] = {}
         self._workers: dict[str, CallWorker] = {}
+        self._ending: dict[asyncio.Task[None], CallWorker] = {}
         self._resting: set[str] = set()
         self._taking: Counter[str] = Counter()
         self._changing = asyncio.Lock()
@@ -72,7 +73,7 @@ class CallWorkers:
     @property
     def busy(self) -> int:
         """How many calls and callbacks are under way."""
-        return sum(each.busy for each in self._workers.values())
+        return sum(each.busy for each in (*self._workers.values(), *self._ending.values()))
 
     def is_running(self, call_id: str) -> bool:
         """Whether this process is making the call."""
@@ -80,10 +81,7 @@ class CallWorkers:
 
     async def apply(self, callees: Mapping[str, Callee]) -> None:
         """Work on all calls that there are; ``callees`` are the functions. Raises ``EventLogError``."""
-        self._declared = set(callees)
-        self._office.timeouts_seconds = {
-            key: callee.timeout_seconds + HOLD_SECONDS for key, callee in callees.items()
-        }
+        self._callees = callees
         await self._log.ensure_stream(StreamSpec(names.CALLS, max_bytes=CALLS_BYTES))
         await self._log.ensure_stream(
             StreamSpec(
@@ -135,13 +133,19 @@ class CallWorkers:
     async def close(self, grace_seconds: float) -> None:
         """Stop; what is under way for longer than ``grace_seconds`` is done again later."""
         await self.halt()
-        await asyncio.gather(*(each.stop(grace_seconds) for each in self._workers.values()))
+        # Of those that are ending already, with a grace of their own, the shorter one counts.
+        workers = (*self._workers.values(), *self._ending.values())
+        await asyncio.gather(*(each.stop(grace_seconds) for each in workers))
+        await asyncio.gather(*self._ending)
         self._workers = {}
 
     # --- within ---------------------------------------------------------------------------------------------
 
     def _worker(self, function_key: str) -> CallWorker:
-        return CallWorker(function_key, self._office, DEFAULT_TIMEOUT_SECONDS + HOLD_SECONDS)
+        callee = self._callees.get(function_key)
+        own_seconds = DEFAULT_TIMEOUT_SECONDS if callee is None else callee.timeout_seconds
+        concurrency = 0 if callee is None else callee.concurrency
+        return CallWorker(function_key, self._office, own_seconds + HOLD_SECONDS, concurrency)
 
     async def _start(self, function_key: str) -> None:
         if function_key in self._workers:
@@ -165,16 +169,28 @@ class CallWorkers:
         """Have a worker for each function whose calls have a consumer, but for those that rest."""
         async with self._changing:
             found = {names.called_function(each) for each in await self._log.consumers(names.CALLS)}
-            self._resting = self._resting & found - self._declared
+            self._resting = self._resting & found - self._callees.keys()
             for key in self._workers.keys() - found:
                 await self._end(key)
+            for key, worker in list(self._workers.items()):
+                if key in self._callees and worker.terms != self._worker(key).terms:
+                    await self._replace(key, worker)
             for key in sorted(found - self._resting):
                 await self._start(key)
+
+    async def _replace(self, function_key: str, worker: CallWorker) -> None:
+        """Have another worker begin calls; what is under way goes on, for as long as it may take."""
+        await worker.halt()
+        del self._workers[function_key]
+        task = asyncio.create_task(worker.stop(worker.terms[0]))
+        self._ending[task] = worker
+        task.add_done_callback(self._ending.pop)
+        await self._start(function_key)
 
     async def _rest(self) -> None:
         """Have no worker for a function that is not declared and has no calls that wait."""
         async with self._changing:
-            for key in self._workers.keys() - self._declared:
+            for key in self._workers.keys() - self._callees.keys():
                 if not self._taking[key] and not await self._workers[key].pending():
                     await self._end(key)
                     self._resting.add(key)

@@ -46,6 +46,8 @@ class Callee(_Document):
     """Methods that it takes; all by default."""
     max_body_bytes: int = 16 * 1024 * 1024
     """The largest body."""
+    concurrency: int = 0
+    """How many calls all its instances serve at once, when there are as many as may be; 0: no limit."""
 
     @classmethod
     def of(cls, function: Function) -> Callee:
@@ -55,6 +57,7 @@ class Callee(_Document):
             timeout_seconds=spec.timeout_seconds,
             methods=spec.http.methods,
             max_body_bytes=spec.http.max_body_bytes,
+            concurrency=spec.container_concurrency * spec.scaling.max_scale,
         )
 
 

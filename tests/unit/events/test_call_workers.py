@@ -13,6 +13,7 @@ from tests.unit.events.world import CrashingLog
 from torpor.errors import AnswerTooLargeError, BlobError, ConnectError, EventLogError, ForbiddenAddressError
 from torpor.events import names
 from torpor.events.claims import Claims
+from torpor.events.declaration import Callee
 from torpor.events.sender import Response
 
 if TYPE_CHECKING:
@@ -326,6 +327,27 @@ def test_among_several_processes_a_function_is_forgotten_when_that_is_asked_for(
         await one.workers.remove(await one.workers.strays())
         await it.advance(30.0)
         assert await _consumers(it) == []
+
+    run(test)
+
+
+def test_no_more_calls_are_under_way_than_a_function_can_serve_and_that_may_change() -> None:
+    async def test(it: CallWorld) -> None:
+        one = await it.process()
+        it.far.gate = asyncio.Event()
+        for _ in range(40):
+            await it.call(one)
+        await it.settle()
+        assert len(it.far.calls) == 32
+        await one.declare({"default/f": Callee(concurrency=2, timeout_seconds=7)})
+        await it.settle()
+        assert len(it.far.calls) == 34  # those that were under way go on beside
+        assert [each.timeout_seconds for each in it.far.calls[31:]] == [90, 67, 67]
+        assert one.workers.busy == 34
+        it.far.gate.set()
+        await it.advance(1.0)
+        assert len({each.headers[b"x-call-id"] for each in it.far.calls}) == len(it.far.calls) == 40
+        assert one.counts.succeeded == 40
 
     run(test)
 
