@@ -52,7 +52,7 @@ async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.so
     log = await connect(broker, clock, ending)
     if log is None:
         return
-    service = Service(log, clock, blobs_url=config.blobs_url)
+    service = Service(log, clock, blobs_url=config.blobs_url, callbacks_refused=config.callbacks_refused)
     await run(service, clock, ingress=ingress, control=control, stats_path=config.stats_path, ending=ending)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from torpor.binding import WireEvent
+from torpor.errors import BlobNotFoundError
 
 MAX_INLINE_BYTES = 256 * 1024
 """Largest data that stays in the event."""
@@ -19,6 +20,10 @@ class BlobStore(Protocol):
 
     async def put(self, data: bytes, content_type: str | None = None) -> str:
         """Store ``data`` and return its address. Raises :class:`~torpor.errors.BlobError`."""
+        ...
+
+    async def get(self, reference: str) -> bytes:
+        """The data at an address. Raises :class:`~torpor.errors.BlobError`."""
         ...
 
 
@@ -39,3 +44,12 @@ class Claims:
             return event
         reference = await self._store.put(event.data, event.attributes.get("datacontenttype"))
         return WireEvent({**event.attributes, "dataref": reference}, None)
+
+    async def check_out(self, event: WireEvent) -> bytes:
+        """The data of ``event``, wherever it is. Raises :class:`~torpor.errors.BlobError`."""
+        reference = event.attributes.get("dataref")
+        if event.data is not None or reference is None:
+            return event.data or b""
+        if self._store is None:
+            raise BlobNotFoundError("the data is in a blob store, and there is none")
+        return await self._store.get(reference)

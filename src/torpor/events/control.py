@@ -14,6 +14,7 @@ from torpor.endpoint import Endpoint
 from torpor.errors import EventLogError, MalformedEventError
 from torpor.events.control_app import END
 from torpor.events.declaration import Declaration, EventsHealth, EventsState
+from torpor.spec.calls import CallStatus
 from torpor.spec.history import Answer, Question
 from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
 from torpor.spec.replays import Replay, ReplayPage
@@ -29,6 +30,7 @@ _ACTION_SECONDS = 60.0
 _EXPLAIN_SECONDS = 120.0
 _BASE = "http://events"
 _LETTER = TypeAdapter(DeadLetter | None)
+_CALL = TypeAdapter(CallStatus | None)
 _OUTCOMES = TypeAdapter(list[LetterOutcome])
 T = TypeVar("T")
 
@@ -114,6 +116,10 @@ class ControlClient:
             "POST", "/explain", content=question.model_dump_json(), timeout_seconds=_EXPLAIN_SECONDS
         )
         return Answer.model_validate_json(body)
+
+    async def call(self, call_id: str) -> CallStatus | None:
+        """How far a call is that nobody waits for, if it is known."""
+        return _CALL.validate_json(await self._call("GET", f"/calls/{quote(call_id, safe='')}"))
 
     async def _act(self, name: str, action: LetterAction) -> list[LetterOutcome]:
         body = await self._call(

@@ -307,10 +307,17 @@ async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence
 async def store(log: EventLog, broker_key: str, records: Sequence[Record]) -> list[bool]:
     """Append ``records`` to a broker's stream, all or none; per record whether it was new.
 
+    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
+    """
+    return await store_in(log, names.broker_stream(broker_key), records)
+
+
+async def store_in(log: EventLog, stream: str, records: Sequence[Record]) -> list[bool]:
+    """Append ``records`` to a stream, all or none; per record whether it was new.
+
     A full stream is made room in by removing what every trigger has had.
     Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
-    stream = names.broker_stream(broker_key)
     try:
         new = await log.append(stream, records)
     except StreamFullError:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 HOLD_SECONDS = 60.0
 """What a delivery may take beyond the function's own time-out: while the gateway holds it for a start."""
-_DEFAULT_TIMEOUT_SECONDS = 300.0
+DEFAULT_TIMEOUT_SECONDS = 300.0
+"""Of a function that is not known."""
 _HOUSEKEEPING_SECONDS = 60.0
 STOP_GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 1.0
@@ -363,7 +364,7 @@ class Dispatcher:
         yield self._route(trigger)
 
     def _route(self, trigger: Trigger, *, sink: bool = False) -> Route:
-        own = (self._declared.timeouts_seconds or {}).get(trigger.function_key, _DEFAULT_TIMEOUT_SECONDS)
+        own = (self._declared.timeouts_seconds or {}).get(trigger.function_key, DEFAULT_TIMEOUT_SECONDS)
         timeout = trigger.spec.delivery.timeout_seconds
         return Route(
             trigger=trigger,

@@ -41,12 +41,24 @@ class GatewaySender:
         self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
     ) -> Response:
         """POST to the function of this key and return its whole answer."""
+        return await self.forward(function_key, _METHOD, _TARGET, headers, body, timeout_seconds)
+
+    async def forward(
+        self,
+        function_key: str,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        timeout_seconds: float,
+    ) -> Response:
+        """Send any request to the function of this key and return its whole answer."""
         deadline = self._clock.monotonic() + timeout_seconds
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
             left_seconds = deadline - self._clock.monotonic()
             try:
-                return await self._send(function_key, headers, body, left_seconds)
+                return await self._send(function_key, method, target, headers, body, left_seconds)
             except (ConnectError, BrokenError) as error:
                 if pause_seconds >= left_seconds:
                     raise
@@ -55,14 +67,20 @@ class GatewaySender:
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     async def _send(
-        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
+        self,
+        function_key: str,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        timeout_seconds: float,
     ) -> Response:
         if self.gateway is None:
             raise ConnectError("the gateway is not known yet")
         answer = await self._client.request(
             self.gateway,
-            _METHOD,
-            _TARGET,
+            method,
+            target,
             [*headers, (b"torpor-function", function_key.encode())],
             body,
             timeout_seconds=timeout_seconds,

@@ -1,4 +1,4 @@
-"""Everything that takes in, makes and delivers events: ingress, scheduler, dispatcher on one event log.
+"""Everything that takes in, makes and delivers events and calls: all that works on one event log.
 
 The process that runs it is chosen elsewhere: ``python -m torpor.events`` on a laptop, ``torpor role events``
 in a pod. It keeps nothing that counts: what waits is in the event log, what is declared is told to it again
@@ -19,6 +19,11 @@ from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
 from torpor.events import brokers, names
 from torpor.events.archive import Archive
+from torpor.events.call_intake import CallIntake
+from torpor.events.call_reader import CallReader
+from torpor.events.call_workers import CallWorkers
+from torpor.events.callback_urls import REFUSED, Networks
+from torpor.events.callbacks import CallbackSender
 from torpor.events.claims import Claims
 from torpor.events.declaration import (
     Declaration,
@@ -66,6 +71,7 @@ class Service:
         stats: Stats | None = None,
         shared: bool = False,
         name: str = "events",
+        callbacks_refused: str = REFUSED,
     ) -> None:
         self._log = log
         self.stats = stats or Stats()
@@ -86,7 +92,24 @@ class Service:
         self.dead_letters = DeadLetters(log, self.stats, self._recorder, self.dispatcher.route)
         self.archive = Archive(log, self._recorder, self.dispatcher.routes, self.dispatcher.route)
         self.explainer = Explainer(log, clock, self.dispatcher.routes)
-        self.ingress = Ingress(log, claims=claims, stats=self.stats, recorder=self._recorder)
+        self._callbacks = CallbackSender(Networks(callbacks_refused))
+        self.call_workers = CallWorkers(
+            log,
+            self._sender,
+            clock,
+            self._callbacks,
+            claims,
+            self.stats,
+            self._recorder,
+            shared=shared,
+        )
+        self.calls = CallReader(log, self.call_workers.is_running)
+        self._call_intake = CallIntake(
+            log, self.call_workers, claims, self.stats, self._recorder, self._callbacks.refused
+        )
+        self.ingress = Ingress(
+            log, claims=claims, stats=self.stats, recorder=self._recorder, calls=self._call_intake
+        )
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""
         self.registry.register(self.stats)
@@ -104,14 +127,17 @@ class Service:
         declared = declaration.declared()
         await self.dispatcher.apply(declared)
         await self.scheduler.apply(declaration.schedules)
+        await self.call_workers.apply(declaration.functions)
         self.stats.forget_all_but(
             {
                 *(trigger.key for trigger in declaration.triggers),
-                *(names.direct_trigger(function) for function in declaration.timeouts_seconds),
+                *(names.direct_trigger(function) for function in declaration.functions),
             },
             [schedule.key for schedule in declaration.schedules],
+            declaration.functions,
         )
         self.ingress.set_brokers(declared.all_brokers())
+        self._call_intake.set_callees(declaration.functions)
         self.declared.set()
 
     async def state(self) -> EventsState:
@@ -149,21 +175,35 @@ class Service:
             )
         return reports
 
+    @property
+    def busy(self) -> int:
+        """How many deliveries, calls and callbacks are under way."""
+        return self.dispatcher.busy + self.call_workers.busy
+
     def health(self) -> EventsHealth:
         """How it is."""
-        return EventsHealth(
-            connected=self.connected, declared=self.declared.is_set(), busy=self.dispatcher.busy
-        )
+        return EventsHealth(connected=self.connected, declared=self.declared.is_set(), busy=self.busy)
 
     async def tail(self, broker_key: str) -> AsyncGenerator[Stored, None]:
         """Each event that a broker takes in from the return of this call on."""
         return await self._log.tail(names.broker_stream(broker_key))
 
+    async def halt(self) -> None:
+        """Begin nothing more; what is under way goes on until :meth:`close`."""
+        await self.scheduler.close()
+        await self.dispatcher.halt()
+        await self.call_workers.halt()
+
+    async def finish(self, grace_seconds: float) -> None:
+        """Stop working; what is under way for longer than ``grace_seconds`` is done again later."""
+        await asyncio.gather(self.call_workers.close(grace_seconds), self.dispatcher.close(grace_seconds))
+
     async def close(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         """Stop; deliveries under way for longer than ``grace_seconds`` are made again later."""
         await self.scheduler.close()
-        await self.dispatcher.close(grace_seconds)
+        await self.finish(grace_seconds)
         await self._recorder.close()
+        await self._callbacks.close()
         await self._client.close()
         await self._log.close()
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torpor.binding import WireEvent
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
-    from torpor.events.declaration import EventsState
+    from torpor.events.declaration import Callee, EventsState
     from torpor.local.reports import Tell
     from torpor.spec.models import Schedule, Trigger
 
@@ -114,8 +114,7 @@ class EventsProcess:
         triggers: Sequence[Trigger],
         schedules: Sequence[Schedule],
         brokers: Sequence[str],
-        timeouts_seconds: Mapping[str, float],
-        revisions: Mapping[str, str],
+        functions: Mapping[str, Callee],
         gateway: Endpoint,
     ) -> None:
         """Have events made and delivered as declared, now and after each restart.
@@ -127,8 +126,7 @@ class EventsProcess:
             triggers=tuple(triggers),
             schedules=tuple(schedules),
             brokers=tuple(brokers),
-            timeouts_seconds=dict(timeouts_seconds),
-            revisions=dict(revisions),
+            functions=dict(functions),
             gateway=str(gateway),
         )
         await self._control.declare(self._declaration)

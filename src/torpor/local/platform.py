@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from torpor.blobs import BlobStore
 from torpor.clock import cancel
 from torpor.errors import EventLogError, TorporError
+from torpor.events.declaration import Callee
 from torpor.events.names import DEFAULT_BROKER
 from torpor.events.views import broker_statuses, schedule_status, trigger_status
 from torpor.gateway.gateway import Gateway
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
     from torpor.otlp import Tracer
+    from torpor.spec.calls import CallStatus
     from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.models import Function, Schedule, Trigger
@@ -213,8 +215,6 @@ class LocalPlatform:
         await self._gateway.configure(list(functions.values()), events=[self._events.ingress], api=self._api)
         for key, function in functions.items():
             self._autoscaler.set(key, function.spec)
-        timeouts = {key: function.spec.timeout_seconds for key, function in functions.items()}
-        states = {key: self._provider.state(key) for key in functions}
         removed = self._reloader.current.triggers.keys() - triggers.keys()
         waiting: Mapping[str, int] = {}
         if removed:
@@ -224,12 +224,15 @@ class LocalPlatform:
             list(triggers.values()),
             list(schedules.values()),
             [DEFAULT_BROKER],
-            timeouts,
-            {key: state.revision for key, state in states.items() if state is not None},
+            {key: self._callee(function) for key, function in functions.items()},
             self._gateway.internal,
         )
         for key in sorted(removed):
             self._tell(Report(News.REMOVED, key, removed_in_words(waiting.get(key, 0))))
+
+    def _callee(self, function: Function) -> Callee:
+        state = self._provider.state(function.key)
+        return Callee.of(function, state.revision if state is not None else "")
 
     async def _pending(self) -> Mapping[str, int]:
         """How many events wait for each trigger."""
@@ -352,6 +355,10 @@ class LocalPlatform:
     async def explain(self, question: Question) -> Answer:
         """What happened to the events of an id."""
         return await self._events.control.explain(question)
+
+    async def call(self, call_id: str) -> CallStatus | None:
+        """A call that nobody waits for."""
+        return await self._events.control.call(call_id)
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Store a blob."""

@@ -13,11 +13,12 @@ from tests.integration.events.process import PATIENCE_SECONDS, Functions, Kafka,
 from torpor.clock import SystemClock
 from torpor.cluster import events as part
 from torpor.cluster.events import EventsPod
-from torpor.events import names
+from torpor.events import call_workers, names
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.log import ConsumerSpec
 from torpor.events.nats_server import NatsServer
 from torpor.providers.kubernetes.resources import FUNCTIONS, LEASES, SCHEDULES, TRIGGERS
+from torpor.serving import answer
 from torpor.settings import EventsSettings
 from torpor.testing.kube import ApiServer
 
@@ -37,14 +38,20 @@ class _Functions(Functions):
     def __init__(self, tiles: int) -> None:
         super().__init__(tiles)
         self.seen: list[str] = []
+        self.made: list[str] = []
         self.called = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if dict(scope["headers"])[b"torpor-function"] == b"default/slow":
+        headers = dict(scope["headers"])
+        if headers[b"torpor-function"] == b"default/slow":
             self.called.set()
             await self.gate.wait()
+        if b"x-call-id" in headers:
+            self.made.append(headers[b"x-call-id"].decode())
+            await answer(send, 200, b"text/plain", b"done")
+            return
         await super().app(scope, receive, send)
 
     def slow(self, events: list[WireEvent]) -> list[WireEvent]:
@@ -180,6 +187,52 @@ def test_a_pod_follows_what_is_declared(tmp_path: Path) -> None:
             assert "torpor_events_delivered_total" in (await _ask(pod, "/metrics")).text
             assert (await _ask(pod, "/healthz/ready")).status_code == 200
             assert (await _ask(pod, "/declared")).status_code == 404
+
+    asyncio.run(run())
+
+
+def test_several_pods_make_each_call_once_whichever_ends_and_forget_a_function_that_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part, "FORGET_SECONDS", 0.1)
+    monkeypatch.setattr(call_workers, "LOOK_SECONDS", 0.1)
+
+    async def call(pod: EventsPod) -> str:
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+            url = f"http://127.0.0.1:{pod.ports['http']}/async-function/slow"
+            response = await client.post(url, content=b"x" * 1000)
+        assert response.status_code == 202
+        return str(response.headers["x-call-id"])
+
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            it.api.put(FUNCTIONS, _object(FUNCTIONS, "slow", image="x"))
+            first, second = it.start("a"), it.start("b")
+            await it.ready(first, second)
+            it.functions.gate.clear()
+            ids = [await call((first, second)[number % 2]) for number in range(100)]
+            await it.functions.called.wait()
+            running = (await _ask(first, f"/calls/{ids[0]}")).json()
+            assert running["state"] in ("running", "accepted")
+            ending = asyncio.create_task(it.end("a"))
+            it.functions.gate.set()
+            await ending
+
+            async def done() -> bool:
+                states = [(await _ask(second, f"/calls/{each}")).json()["state"] for each in ids]
+                return states == ["succeeded"] * len(ids)
+
+            await until(done)
+            assert sorted(it.functions.made) == sorted(ids)
+            log = await it.log()
+            assert await log.consumers(names.CALLS) == ["call.default.slow"]
+            it.api.remove(FUNCTIONS, "default/slow")
+
+            async def forgotten() -> bool:
+                return not (await log.consumers(names.CALLS) or await log.consumers(names.OUTCOMES))
+
+            await until(forgotten)
+            await log.close()
 
     asyncio.run(run())
 

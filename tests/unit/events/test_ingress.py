@@ -229,6 +229,9 @@ def test_large_data_goes_to_the_blob_store() -> None:
         async def put(self, data: bytes, content_type: str | None = None) -> str:
             return f"store:{len(data)}"
 
+        async def get(self, reference: str) -> bytes:
+            raise NotImplementedError
+
     door = Door(claims=Claims(Store(), 100))
     [event] = _post([*EVENT, (b"content-type", b"text/plain")], b"x" * 101, door=door)[3]
     assert event.data is None

@@ -222,6 +222,9 @@ def test_a_group_too_large_for_a_batch_travels_by_claim_check() -> None:
         async def put(self, data: bytes, content_type: str | None = None) -> str:
             return f"store:{len(data)}"
 
+        async def get(self, reference: str) -> bytes:
+            raise NotImplementedError
+
     async def run() -> None:
         it = World()
         it.dispatcher = Dispatcher(it.log, it.functions, it.clock, claims=Claims(Store()))
