@@ -197,15 +197,27 @@ class Dispatcher:
             pending, problem = 0, str(error)
         return TriggerState(self.stats.of(subscription.route.key), pending, problem)
 
+    async def pending(self, trigger_key: str) -> int | None:
+        """How many events wait for the trigger, or are under way; ``None`` if it is not at work.
+
+        Raises :class:`~torpor.errors.EventLogError`.
+        """
+        subscription = self._subscriptions.get(trigger_key)
+        return None if subscription is None else await subscription.pending()
+
     def route(self, trigger_key: str) -> Route | None:
         """The trigger of this key, while events that are published reach it."""
         subscription = self._subscriptions.get(trigger_key)
         return subscription.route if subscription is not None else None
 
+    def all_routes(self) -> list[Route]:
+        """All triggers, as declared, without the ways to sinks."""
+        return [each for each in self._wanted.values() if not each.sink]
+
     def routes(self, broker_key: str) -> list[Route]:
         """The triggers that read a broker, as declared, in the order of their names."""
-        read = (each for each in self._wanted.values() if not each.sink)
-        return sorted((each for each in read if each.trigger.broker_key == broker_key), key=lambda it: it.key)
+        read = (each for each in self.all_routes() if each.trigger.broker_key == broker_key)
+        return sorted(read, key=lambda it: it.key)
 
     def brokers(self) -> set[str]:
         """The keys of the brokers that there are."""
@@ -294,11 +306,24 @@ class Dispatcher:
             )
         if route.trigger.spec.batch is not None:
             return BatchSubscription(
-                route, self._log, self._clock, self._courier, self._sender, shared=self._shared, fresh=fresh
+                route,
+                self._log,
+                self._clock,
+                self._courier,
+                self._sender,
+                shared=self._shared,
+                fresh=fresh,
+                leads=self._leading,
             )
         if not joins:
             return Subscription(
-                route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh
+                route,
+                self._log,
+                self._clock,
+                self._courier,
+                shared=self._shared,
+                fresh=fresh,
+                leads=self._leading,
             )
         return JoinSubscription(
             route,
@@ -310,6 +335,9 @@ class Dispatcher:
             fresh=fresh,
             superseded=self._hear_superseded,
         )
+
+    def _leading(self) -> bool:
+        return self._leads
 
     def _hear_superseded(self, subscription: JoinSubscription) -> None:
         if self._subscriptions.get(subscription.route.key) is subscription:

@@ -18,6 +18,7 @@ from torpor.blobs import BlobStore
 from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
 from torpor.events import brokers, names
+from torpor.events.admission import Admission
 from torpor.events.archive import Archive
 from torpor.events.claims import Claims
 from torpor.events.declaration import (
@@ -86,7 +87,10 @@ class Service:
         self.dead_letters = DeadLetters(log, self.stats, self._recorder, self.dispatcher.route)
         self.archive = Archive(log, self._recorder, self.dispatcher.routes, self.dispatcher.route)
         self.explainer = Explainer(log, clock, self.dispatcher.routes)
-        self.ingress = Ingress(log, claims=claims, stats=self.stats, recorder=self._recorder)
+        self._admission = Admission(clock, self.stats, self.dispatcher.pending)
+        self.ingress = Ingress(
+            log, claims=claims, stats=self.stats, recorder=self._recorder, admission=self._admission
+        )
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""
         self.registry.register(self.stats)
@@ -108,6 +112,7 @@ class Service:
             [trigger.key for trigger in declaration.triggers],
             [schedule.key for schedule in declaration.schedules],
         )
+        self._admission.set_routes(self.dispatcher.all_routes())
         self.ingress.set_brokers(declared.all_brokers())
         self.declared.set()
 
