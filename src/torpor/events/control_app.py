@@ -2,6 +2,7 @@
 ``GET /tail/<namespace>/<broker>`` (a line of JSON for each event); and ``PUT /declared`` where somebody else
 knows what is declared.
 
+``POST /backlogs`` with triggers' keys, and of each whether the age of its oldest event is wanted: what waits.
 ``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
 ``POST /replay/<namespace>/<broker>`` with a :class:`~torpor.spec.replays.Replay`: events delivered again.
 Of dead letters: ``GET /dead-letters/<id>``, and ``POST /dead-letters/select``, ``/replay`` and ``/drop`` with
@@ -25,6 +26,7 @@ from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError, TorporError
 from torpor.events.declaration import Declaration
 from torpor.problems import ProblemType
+from torpor.scaling.backlog import encode
 from torpor.serving import answer, refuse
 from torpor.spec.history import Question
 from torpor.spec.letters import ID_DIGITS, LetterAction, LetterOutcome, LetterSelection
@@ -46,6 +48,7 @@ _LINES = [(b"content-type", b"application/x-ndjson")]
 _LETTERS = "/dead-letters/"
 _REPLAY = "/replay/"
 
+_WANTED = TypeAdapter(dict[str, bool])
 _OUTCOMES = TypeAdapter(list[LetterOutcome])
 T = TypeVar("T")
 
@@ -79,6 +82,9 @@ class ControlApp:
                 await answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(service.registry))
             elif method == "GET" and path.startswith("/tail/"):
                 await self._tail(path.removeprefix("/tail/"), receive, send)
+            elif (method, path) == ("POST", "/backlogs"):
+                wanted = _WANTED.validate_json(await _body(receive))
+                await answer(send, 200, _JSON, encode(await service.dispatcher.backlogs(wanted)))
             elif (method, path) == ("POST", "/explain"):
                 question = Question.model_validate_json(await _body(receive))
                 told = await service.explainer.explain(question)

@@ -315,7 +315,9 @@ def test_the_oldest_that_wait_become_dead_letters(batch: Batch | None) -> None:
         async with world() as it:
             it.functions.gate = asyncio.Event()
             held = 1 if batch is None else 4  # a call that is under way, and a batch in the making
-            limited = trigger("slow", "a", parallelism=1, batch=batch, backlog=Backlog(limit=6, on_limit="deadLetterOldest"))
+            limited = trigger(
+                "slow", "a", parallelism=1, batch=batch, backlog=Backlog(limit=6, on_limit="deadLetterOldest")
+            )
             await it.declare(limited)
             await it.publish(*(event(f"{number}", "a") for number in range(12)))
             await it.advance(1.5)

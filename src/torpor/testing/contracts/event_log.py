@@ -671,7 +671,7 @@ async def pending_counts_what_waits_and_what_is_under_way(rig: Rig) -> None:
 
 @_case
 async def the_oldest_that_was_not_delivered_is_known(rig: Rig) -> None:
-    """By when it was stored; what was delivered, acknowledged or not, and what keys leave out, does not count."""
+    """By when it was stored; what was delivered, done or not, and what keys leave out, does not count."""
     await rig.make()
     consumer = await rig.open(keys=("a", "b.>"))
     assert await consumer.waiting_since() is None
