@@ -66,7 +66,8 @@ def backlogs(told: Iterable[Mapping[str, Backlog]], functions: Mapping[str, str]
     for each in told:
         for trigger, backlog in each.items():
             known = largest.get(trigger, backlog)
-            largest[trigger] = Backlog(*map(max, known, backlog))
+            oldest_seconds = max(known.oldest_seconds, backlog.oldest_seconds)
+            largest[trigger] = Backlog(max(known.events, backlog.events), oldest_seconds)
     found: dict[str, Backlog] = {}
     for trigger, backlog in largest.items():
         if (function := functions.get(trigger)) is not None:
