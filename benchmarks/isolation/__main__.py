@@ -1,0 +1,207 @@
+"""``python -m benchmarks.isolation``: what a trigger has to bear from others beside it.
+
+One dispatcher delivers from a real NATS server to functions of bare ASGI in a process of their own. Events
+for a fast trigger come at an even rate; it is alone, or beside another trigger that has much to do: one whose
+function is slow, one whose function fails always, one whose function is missing, one with a huge backlog, and
+five slow ones with a thousand calls under way each. In every round it is alone and beside each of them. Told
+is how many of its events were delivered in the time, and how long each took from its producer to its
+function. Written to ``build/bench/isolation.json``; the exit status is 1 when one beside it costs more than a
+tenth of what is delivered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import resource
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from benchmarks.isolation.functions import serve
+from torpor.binding import WireEvent
+from torpor.clock import SystemClock
+from torpor.endpoint import Endpoint
+from torpor.events.brokers import Broker
+from torpor.events.courier import publish
+from torpor.events.dispatcher import Declared
+from torpor.events.jetstream import JetStreamLog
+from torpor.events.nats_server import NatsServer
+from torpor.events.declaration import Declaration
+from torpor.events.service import Service
+from torpor.events.stats import Stats
+from torpor.spec.models import Filter, Metadata, Subscriber, Trigger, TriggerSpec
+from torpor.transport import Client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+RESULT = Path(__file__).resolve().parents[2] / "build" / "bench" / "isolation.json"
+LEAST_SHARE = 0.9
+DATA = b'{"text": "' + b"x" * 1000 + b'"}'
+WARM_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """What is beside the fast trigger: so many triggers of a function, each with so many events."""
+
+    name: str
+    function: str = ""
+    triggers: int = 0
+    events: int = 0
+    parallelism: int = 32
+
+
+NEIGHBOURS = (
+    Neighbour("alone"),
+    Neighbour("slow", "slow", 1, 2_000),
+    Neighbour("five slow, 1,000 calls each", "slow", 5, 2_000, 1000),
+    Neighbour("fails always", "broken", 1, 2_000),
+    Neighbour("missing", "missing", 1, 2_000),
+    Neighbour("backlog of 50,000", "busy", 1, 50_000),
+)
+
+
+def _trigger(name: str, kind: str, function: str, parallelism: int = 32) -> Trigger:
+    spec = TriggerSpec(
+        filters=(Filter(exact={"type": kind}),),
+        subscriber=Subscriber(function=function),
+        parallelism=parallelism,
+    )
+    return Trigger(metadata=Metadata(name=name), spec=spec)
+
+
+def _event(event_id: str, kind: str, **attributes: str) -> WireEvent:
+    common = {"specversion": "1.0", "id": event_id, "source": "/bench", "type": kind}
+    return WireEvent({**common, "datacontenttype": "application/json", **attributes}, DATA)
+
+
+def _produce(url: str, token: str, rate: float, seconds: float) -> None:
+    """Publish for the fast trigger at an even rate, in a process of its own."""
+
+    async def run() -> None:
+        log = await JetStreamLog.connect(url, token=token)
+        began = time.perf_counter()
+        under_way = set()
+        for number in range(int(rate * seconds)):
+            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+            event = _event(f"fast-{began}-{number}", "fast", sent=repr(time.time()))
+            task = asyncio.ensure_future(publish(log, Stats(), "default/default", [event]))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        await asyncio.gather(*under_way)
+        await log.close()
+
+    uvloop.run(run())
+
+
+@asynccontextmanager
+async def _nats() -> AsyncIterator[NatsServer]:
+    with tempfile.TemporaryDirectory() as folder:
+        server = NatsServer(Path(folder), sync="interval")
+        await server.start()
+        try:
+            yield server
+        finally:
+            await server.close()
+
+
+async def _fill(log: JetStreamLog, events: int) -> None:
+    for first in range(0, events, 1000):
+        some = [_event(f"other-{number}", "other") for number in range(first, min(first + 1000, events))]
+        await publish(log, Stats(), "default/default", some)
+
+
+async def _case(gateway: Endpoint, neighbour: Neighbour, rate: float, seconds: float) -> dict[str, float]:
+    """What the fast trigger gets beside ``neighbour``."""
+    clock = SystemClock()
+    async with _nats() as nats:
+        log = await JetStreamLog.connect(nats.url, token=nats.token, clock=clock)
+        service = Service(log, clock)
+        others = tuple(
+            _trigger(f"other-{number}", "other", neighbour.function, neighbour.parallelism)
+            for number in range(neighbour.triggers)
+        )
+        declaration = Declaration(triggers=(_trigger("fast", "fast", "fast"), *others), gateway=str(gateway))
+        await service.declare(declaration)
+        await _fill(log, neighbour.events)
+        await clock.sleep(WARM_SECONDS)
+        asking = Client()
+        await asking.request(gateway, b"GET", b"/", [], b"", timeout_seconds=30.0)
+        spawn = multiprocessing.get_context("spawn")
+        producer = spawn.Process(target=_produce, args=(nats.url, nats.token, rate, seconds))
+        processor = time.process_time()
+        producer.start()
+        await asyncio.to_thread(producer.join)
+        await clock.sleep(0.2)
+        processor = time.process_time() - processor
+        told = await asking.request(gateway, b"GET", b"/", [], b"", timeout_seconds=30.0)
+        taken = sorted(json.loads(told.body))
+        await asking.close()
+        await service.close(0.0)
+    return {
+        "share": len(taken) / int(rate * seconds),
+        "p50_ms": taken[len(taken) // 2] * 1000,
+        "p99_ms": taken[len(taken) * 99 // 100] * 1000,
+        "cpu": processor / seconds,
+    }
+
+
+async def _measure(rounds: int, rate: float, seconds: float) -> dict[str, dict[str, float]]:
+    listener = socket.create_server(("127.0.0.1", 0), backlog=16_384)
+    process = multiprocessing.get_context("fork").Process(target=serve, args=(listener,), daemon=True)
+    process.start()
+    gateway = Endpoint(*listener.getsockname()[:2])
+    found: dict[str, list[dict[str, float]]] = {one.name: [] for one in NEIGHBOURS}
+    try:
+        for _ in range(rounds):
+            for neighbour in NEIGHBOURS:
+                found[neighbour.name].append(await _case(gateway, neighbour, rate, seconds))
+    finally:
+        process.terminate()
+    return {
+        name: {field: statistics.median(one[field] for one in some) for field in some[0]}
+        for name, some in found.items()
+    }
+
+
+def _show(result: dict[str, dict[str, float]]) -> None:
+    alone = result["alone"]
+    print(f"{'beside':<30}{'delivered':>10}{'p50':>10}{'of alone':>10}{'p99':>10}{'of alone':>10}")
+    for name, one in result.items():
+        print(
+            f"{name:<30}{one['share']:>10.1%}{one['p50_ms']:>7.1f} ms{one['p50_ms'] / alone['p50_ms']:>10.2f}"
+            f"{one['p99_ms']:>7.1f} ms{one['p99_ms'] / alone['p99_ms']:>10.2f}"
+        )
+
+
+def main() -> int:
+    """Run it; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=200.0, help="events a second for the fast trigger")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    chosen = parser.parse_args()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    result = uvloop.run(_measure(chosen.rounds, chosen.rate, chosen.seconds))
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    _show(result)
+    alone = result["alone"]["share"]
+    return 0 if all(one["share"] >= LEAST_SHARE * alone for one in result.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
