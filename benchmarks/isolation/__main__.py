@@ -24,22 +24,17 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvloop
 
 from benchmarks.isolation.functions import serve
-from torpor.binding import WireEvent
 from torpor.clock import SystemClock
 from torpor.endpoint import Endpoint
-from torpor.events.brokers import Broker
-from torpor.events.courier import publish
-from torpor.events.dispatcher import Declared
+from torpor.events.declaration import Declaration
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.nats_server import NatsServer
-from torpor.events.declaration import Declaration
 from torpor.events.service import Service
-from torpor.events.stats import Stats
 from torpor.spec.models import Filter, Metadata, Subscriber, Trigger, TriggerSpec
 from torpor.transport import Client
 
@@ -48,7 +43,8 @@ if TYPE_CHECKING:
 
 RESULT = Path(__file__).resolve().parents[2] / "build" / "bench" / "isolation.json"
 LEAST_SHARE = 0.9
-DATA = b'{"text": "' + b"x" * 1000 + b'"}'
+LATE_SECONDS = 0.2
+"""What is not delivered so long after the last one was sent counts as not delivered."""
 WARM_SECONDS = 1.0
 
 
@@ -82,30 +78,6 @@ def _trigger(name: str, kind: str, function: str, parallelism: int = 32) -> Trig
     return Trigger(metadata=Metadata(name=name), spec=spec)
 
 
-def _event(event_id: str, kind: str, **attributes: str) -> WireEvent:
-    common = {"specversion": "1.0", "id": event_id, "source": "/bench", "type": kind}
-    return WireEvent({**common, "datacontenttype": "application/json", **attributes}, DATA)
-
-
-def _produce(url: str, token: str, rate: float, seconds: float) -> None:
-    """Publish for the fast trigger at an even rate, in a process of its own."""
-
-    async def run() -> None:
-        log = await JetStreamLog.connect(url, token=token)
-        began = time.perf_counter()
-        under_way = set()
-        for number in range(int(rate * seconds)):
-            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
-            event = _event(f"fast-{began}-{number}", "fast", sent=repr(time.time()))
-            task = asyncio.ensure_future(publish(log, Stats(), "default/default", [event]))
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
-        await asyncio.gather(*under_way)
-        await log.close()
-
-    uvloop.run(run())
-
-
 @asynccontextmanager
 async def _nats() -> AsyncIterator[NatsServer]:
     with tempfile.TemporaryDirectory() as folder:
@@ -117,10 +89,12 @@ async def _nats() -> AsyncIterator[NatsServer]:
             await server.close()
 
 
-async def _fill(log: JetStreamLog, events: int) -> None:
-    for first in range(0, events, 1000):
-        some = [_event(f"other-{number}", "other") for number in range(first, min(first + 1000, events))]
-        await publish(log, Stats(), "default/default", some)
+async def _run(nats: NatsServer, *arguments: object) -> None:
+    """Have the producer do something, and wait for it."""
+    given = (sys.executable, "-m", "benchmarks.isolation.producer", nats.url, nats.token)
+    process = await asyncio.create_subprocess_exec(*given, *map(str, arguments))
+    if await process.wait():
+        raise RuntimeError("the producer failed")
 
 
 async def _case(gateway: Endpoint, neighbour: Neighbour, rate: float, seconds: float) -> dict[str, float]:
@@ -135,16 +109,13 @@ async def _case(gateway: Endpoint, neighbour: Neighbour, rate: float, seconds: f
         )
         declaration = Declaration(triggers=(_trigger("fast", "fast", "fast"), *others), gateway=str(gateway))
         await service.declare(declaration)
-        await _fill(log, neighbour.events)
+        await _run(nats, "fill", neighbour.events)
         await clock.sleep(WARM_SECONDS)
         asking = Client()
         await asking.request(gateway, b"GET", b"/", [], b"", timeout_seconds=30.0)
-        spawn = multiprocessing.get_context("spawn")
-        producer = spawn.Process(target=_produce, args=(nats.url, nats.token, rate, seconds))
         processor = time.process_time()
-        producer.start()
-        await asyncio.to_thread(producer.join)
-        await clock.sleep(0.2)
+        await _run(nats, "send", rate, seconds)
+        await clock.sleep(LATE_SECONDS)
         processor = time.process_time() - processor
         told = await asking.request(gateway, b"GET", b"/", [], b"", timeout_seconds=30.0)
         taken = sorted(json.loads(told.body))
@@ -167,7 +138,9 @@ async def _measure(rounds: int, rate: float, seconds: float) -> dict[str, dict[s
     try:
         for _ in range(rounds):
             for neighbour in NEIGHBOURS:
-                found[neighbour.name].append(await _case(gateway, neighbour, rate, seconds))
+                one = await _case(gateway, neighbour, rate, seconds)
+                print(neighbour.name, {name: round(value, 3) for name, value in one.items()}, file=sys.stderr)
+                found[neighbour.name].append(one)
     finally:
         process.terminate()
     return {

@@ -72,7 +72,7 @@ class Service:
         self.stats = stats or Stats()
         claims = Claims(BlobStore(blobs_url) if blobs_url else None)
         self._client = Client(max_connections_per_endpoint=_MAX_CONNECTIONS, clock=clock)
-        self._sender = GatewaySender(self._client, clock)
+        self._sender = GatewaySender(self._client, clock, places=_MAX_CONNECTIONS)
         self._recorder = Recorder(log, clock, self.stats, name)
         self.dispatcher = Dispatcher(
             log,
