@@ -1,6 +1,6 @@
 """What is called in the benchmark of isolation, as by a gateway: each function has its way to behave.
 
-``fast`` answers at once and notes how long its event took to come, ``slow`` takes :data:`SLOW_SECONDS`,
+``fast`` answers at once and notes how long its event took to come, ``slow`` takes about :data:`SLOW_SECONDS`,
 ``busy`` :data:`BUSY_SECONDS`, ``broken`` fails always, and others there are not. ``GET /`` tells the notes
 since it was asked last.
 """
@@ -8,6 +8,7 @@ since it was asked last.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class Functions:
         if function == b"default/fast":
             self._taken.append(time.time() - float(headers[b"ce-sent"]))
         elif function == b"default/slow":
-            await asyncio.sleep(SLOW_SECONDS)
+            await asyncio.sleep(SLOW_SECONDS * (0.5 + random.random()))
         elif function == b"default/busy":
             await asyncio.sleep(BUSY_SECONDS)
         elif function == b"default/broken":
