@@ -18,7 +18,7 @@ import uvicorn
 if TYPE_CHECKING:
     import socket
 
-SLOW_SECONDS = 5.0
+SLOW_SECONDS = 30.0
 BUSY_SECONDS = 0.01
 
 
