@@ -2,6 +2,7 @@
 ``GET /tail/<namespace>/<broker>`` (a line of JSON for each event, which says so where it was there before);
 and ``PUT /declared`` where somebody else knows what is declared.
 
+``POST /backlogs`` with triggers' keys, and of each whether the age of its oldest event is wanted: what waits.
 ``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
 ``GET /calls/<id>``: how far a call is that nobody waits for.
 ``POST /replay/<namespace>/<broker>`` with a :class:`~torpor.spec.replays.Replay`: events delivered again.
@@ -28,6 +29,7 @@ from torpor.events import names
 from torpor.events.calls import CALL_ID_HEADER, NO_CALLBACKS
 from torpor.events.declaration import Declaration
 from torpor.problems import ProblemType
+from torpor.scaling.backlog import encode
 from torpor.serving import answer, refuse
 from torpor.spec.history import Question
 from torpor.spec.letters import ID_DIGITS, LetterAction, LetterOutcome, LetterSelection
@@ -51,6 +53,7 @@ _LETTERS = "/dead-letters/"
 _REPLAY = "/replay/"
 _CALLS = "/calls/"
 
+_WANTED = TypeAdapter(dict[str, bool])
 _OUTCOMES = TypeAdapter(list[LetterOutcome])
 T = TypeVar("T")
 
@@ -94,6 +97,9 @@ class ControlApp:
             await answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(service.registry))
         elif method == "GET" and path.startswith("/tail/"):
             await self._tail(path.removeprefix("/tail/"), receive, send)
+        elif (method, path) == ("POST", "/backlogs"):
+            wanted = _WANTED.validate_json(await _body(receive))
+            await answer(send, 200, _JSON, encode(await service.dispatcher.backlogs(wanted)))
         elif (method, path) == ("POST", "/explain"):
             question = Question.model_validate_json(await _body(receive))
             told = await service.explainer.explain(question)

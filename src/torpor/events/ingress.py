@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torpor.binding import WireEvent, decode
 from torpor.errors import BlobError, EventLogError, MalformedEventError, RecordTooLargeError
+from torpor.events.admission import Admission, BacklogFullError
 from torpor.events.calls import CALL_ID_HEADER, ROUTE
 from torpor.events.claims import Claims
 from torpor.events.courier import publish
@@ -50,6 +51,8 @@ class IngressLimits:
     """How long a request's body may take to come."""
     buffered_bytes: int = 128 * 1024 * 1024
     """Of all requests at once; further ones get 503."""
+    requests: int = 4096
+    """Under way at once; further ones get 503."""
 
 
 class Ingress:
@@ -64,8 +67,10 @@ class Ingress:
         limits: IngressLimits | None = None,
         recorder: Recorder | None = None,
         calls: CallIntake | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._log = log
+        self._admission = admission
         self._claims = claims or Claims(None)
         self._stats = stats or Stats()
         self._limits = limits or IngressLimits()
@@ -73,6 +78,7 @@ class Ingress:
         self._calls = calls
         self._brokers: frozenset[str] = frozenset()
         self._buffered_bytes = 0
+        self._under_way = 0
 
     def set_brokers(self, broker_keys: Iterable[str]) -> None:
         """Which brokers there are, by key; requests for others get 404."""
@@ -127,7 +133,9 @@ class Ingress:
 
     @asynccontextmanager
     async def _budget(self) -> AsyncGenerator[Callable[[int], None], None]:
-        """What one request takes of the memory for all; it is given back when the request ends."""
+        """What one request takes of what there is for all; it is given back when the request ends."""
+        if self._under_way >= self._limits.requests:
+            raise RefusedError(ProblemType.OVERLOADED, "too many requests are under way already")
         taken = 0
 
         def take(size_bytes: int) -> None:
@@ -137,9 +145,11 @@ class Ingress:
             if self._buffered_bytes > self._limits.buffered_bytes:
                 raise RefusedError(ProblemType.OVERLOADED, "too many events are being taken in already")
 
+        self._under_way += 1
         try:
             yield take
         finally:
+            self._under_way -= 1
             self._buffered_bytes -= taken
 
     async def _read(
@@ -208,8 +218,12 @@ class Ingress:
         recorder = self._recorder
         at = recorder.now() if recorder is not None else 0.0
         try:
-            checked = [await self._claims.check_in(event) for event in events]
-            new = await publish(self._log, self._stats, broker, checked)
+            async with self._admitted(broker, events):
+                checked = [await self._claims.check_in(event) for event in events]
+                new = await publish(self._log, self._stats, broker, checked)
+        except BacklogFullError as error:
+            full = error.problem
+            raise RefusedError(full.type, full.detail, extras=full.extras) from error
         except RecordTooLargeError as error:
             raise RefusedError(ProblemType.TOO_LARGE, str(error)) from error
         except (EventLogError, BlobError) as error:
@@ -220,6 +234,9 @@ class Ingress:
         if recorder is not None:
             recorder.add(broker, taken_in(events, new, at=at, by=recorder.name, how="sent"))
             await recorder.flush(broker)
+
+    def _admitted(self, broker: str, events: list[WireEvent]) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._admission is None else self._admission.admitted(broker, events)
 
 
 class _DisconnectedError(Exception):
@@ -236,9 +253,13 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 async def _send_problem(send: Send, refused: RefusedError, request_id: str) -> None:
-    again = refused.kind.status == 503
+    again = refused.kind.status in (429, 503)
     problem = Problem(
-        refused.kind, str(refused), request_id, retry_after_seconds=_RETRY_AFTER_SECONDS if again else None
+        refused.kind,
+        str(refused),
+        request_id,
+        retry_after_seconds=_RETRY_AFTER_SECONDS if again else None,
+        extras=refused.extras,
     )
     body = problem.body()
     headers = problem.headers(body)

@@ -141,6 +141,10 @@ class JoinSubscription:
         """How many parts and groups wait, or are under way."""
         return await self._parts.pending() + await self._endings.pending() + len(self._groups)
 
+    async def waiting_since(self) -> float | None:
+        """When the oldest part came that was not begun (seconds since the epoch), if one waits."""
+        return await self._parts.waiting_since()
+
     async def halt(self) -> None:
         """Begin nothing more; what is under way can go on while another process begins."""
         if self._timer is not None:

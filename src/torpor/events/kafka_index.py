@@ -193,6 +193,10 @@ class Index:
         """The size of a record that is held, in bytes."""
         return self._sizes[self._place(sequence)]
 
+    def stored_at(self, sequence: int) -> float:
+        """When a record that is held was stored, by the broker's time."""
+        return self._times[self._place(sequence)]
+
     def first(self) -> int:
         """The first sequence that is held; one beyond the last if there is none."""
         return self._sequences[self._first] if self._first < len(self._sequences) else self.end

@@ -85,6 +85,10 @@ class Pump:
             raise EventLogError("reading events has ended unexpectedly; the log has the cause")
         return await self._consumer.pending() if self._consumer is not None else 0
 
+    async def waiting_since(self) -> float | None:
+        """When the oldest record was stored that was never delivered. Raises ``EventLogError``."""
+        return await self._consumer.waiting_since() if self._consumer is not None else None
+
     async def at_hand(self) -> tuple[set[int], int]:
         """The sequences of what is handled here, and how much more is out: delivered to whomever, not done.
 

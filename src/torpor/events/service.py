@@ -18,6 +18,7 @@ from torpor.blobs import BlobStore
 from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
 from torpor.events import brokers, names
+from torpor.events.admission import Admission
 from torpor.events.archive import Archive
 from torpor.events.call_intake import CallIntake
 from torpor.events.call_reader import CallReader
@@ -77,7 +78,7 @@ class Service:
         self.stats = stats or Stats()
         claims = Claims(BlobStore(blobs_url) if blobs_url else None)
         self._client = Client(max_connections_per_endpoint=_MAX_CONNECTIONS, clock=clock)
-        self._sender = GatewaySender(self._client, clock)
+        self._sender = GatewaySender(self._client, clock, places=_MAX_CONNECTIONS)
         self._recorder = Recorder(log, clock, self.stats, name)
         self.dispatcher = Dispatcher(
             log,
@@ -92,6 +93,7 @@ class Service:
         self.dead_letters = DeadLetters(log, self.stats, self._recorder, self.dispatcher.route)
         self.archive = Archive(log, self._recorder, self.dispatcher.routes, self.dispatcher.route)
         self.explainer = Explainer(log, clock, self.dispatcher.routes)
+        self._admission = Admission(clock, self.stats, self.dispatcher.pending)
         self._callbacks = CallbackSender(Networks(callbacks_refused))
         self.call_workers = CallWorkers(
             log,
@@ -108,7 +110,12 @@ class Service:
             log, self.call_workers, claims, self.stats, self._recorder, self._callbacks.refused
         )
         self.ingress = Ingress(
-            log, claims=claims, stats=self.stats, recorder=self._recorder, calls=self._call_intake
+            log,
+            claims=claims,
+            stats=self.stats,
+            recorder=self._recorder,
+            calls=self._call_intake,
+            admission=self._admission,
         )
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""
@@ -136,6 +143,7 @@ class Service:
             [schedule.key for schedule in declaration.schedules],
             declaration.functions,
         )
+        self._admission.set_routes(self.dispatcher.all_routes())
         self.ingress.set_brokers(declared.all_brokers())
         self._call_intake.set_callees(declaration.functions)
         self.declared.set()

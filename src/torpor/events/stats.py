@@ -29,6 +29,10 @@ class TriggerCounts:
     """Events that became dead letters."""
     replayed: int = 0
     """Dead letters that were replayed."""
+    backlog_refused: int = 0
+    """Events that producers are to send again, since as many waited as may."""
+    backlog_overflowed: int = 0
+    """Events that became dead letters since more waited than may."""
 
 
 @dataclass(slots=True)
@@ -251,6 +255,8 @@ _COUNTERS = {
     "failed": "Deliveries that did not succeed",
     "dead_lettered": "Events that became dead letters",
     "replayed": "Dead letters that were replayed",
+    "backlog_refused": "Events that were answered 429, since as many waited as may",
+    "backlog_overflowed": "Events that became dead letters since more waited than may",
 }
 _CALL_COUNTERS = {
     "accepted": "Calls that nobody waits for, taken in durably",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
     from torpor.events.declaration import Callee, EventsState
     from torpor.local.reports import Tell
+    from torpor.scaling.backlog import Backlog
     from torpor.spec.models import Schedule, Trigger
 
 _RETRY_SECONDS = 0.5
@@ -140,6 +141,10 @@ class EventsProcess:
     async def state(self) -> EventsState:
         """All counters. Raises :class:`~torpor.errors.EventLogError`."""
         return await self._control.state()
+
+    async def backlogs(self, wanted: Mapping[str, bool]) -> Mapping[str, Backlog]:
+        """What waits at triggers, by their keys. Raises :class:`~torpor.errors.EventLogError`."""
+        return await self._control.backlogs(wanted)
 
     async def tail(self, broker_key: str) -> AsyncIterator[WireEvent]:
         """Events of a broker from now on. Raises :class:`~torpor.errors.EventLogError`."""

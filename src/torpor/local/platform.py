@@ -29,7 +29,7 @@ from torpor.local.reports import News, Report
 from torpor.local.views import Facts, function_status, removed_in_words, scale_in_words
 from torpor.local.watch import changes
 from torpor.providers.process.provider import ProcessProvider
-from torpor.scaling.backlog import BacklogLoads, backlogs
+from torpor.scaling.backlog import Backlog, BacklogLoads, asked_of, backlogs
 from torpor.scaling.loop import Autoscaler
 from torpor.spec.status import PlatformStatus
 
@@ -110,7 +110,7 @@ class LocalPlatform:
             cache_dir=options.cache_dir,
             blobs_url=self._blobs_url,
         )
-        lag = BacklogLoads(self._gateway.observe, self._lagging, self._backlogs)
+        lag = BacklogLoads(clock, self._gateway.observe, self._lagging, self._backlogs)
         self._autoscaler = Autoscaler(clock=clock, observe=lag.observe, fleet=self._provider)
         self._events = EventsProcess(
             options.data_dir / "events",
@@ -244,13 +244,17 @@ class LocalPlatform:
 
     # --- what scales functions by their events ----------------------------------------------------------
 
-    def _lagging(self) -> list[str]:
-        functions = self._reloader.current.functions.items()
-        return [key for key, function in functions if function.spec.scaling.metric == "lag"]
+    def _lagging(self) -> Mapping[str, bool]:
+        return {
+            key: function.spec.scaling.target_age_seconds is not None
+            for key, function in self._reloader.current.functions.items()
+            if function.spec.scaling.metric == "lag" and self._autoscaler.is_awake(key)
+        }
 
-    async def _backlogs(self) -> Mapping[str, int]:
+    async def _backlogs(self, lagging: Mapping[str, bool]) -> Mapping[str, Backlog]:
         triggers = self._reloader.current.triggers.items()
-        return backlogs([await self._pending()], {key: trigger.function_key for key, trigger in triggers})
+        functions = {key: trigger.function_key for key, trigger in triggers}
+        return backlogs([await self._events.backlogs(asked_of(lagging, functions))], functions)
 
     # --- what the API shows -----------------------------------------------------------------------------
 

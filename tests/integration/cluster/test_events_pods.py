@@ -436,3 +436,63 @@ def test_an_empty_nats_is_filled_again(tmp_path: Path) -> None:
             await _joined(it, 2)
 
     asyncio.run(run())
+
+
+def test_two_pods_keep_a_limit_by_refusing_or_by_moving_the_oldest(tmp_path: Path) -> None:
+    limit = 40
+
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            common = {"parallelism": 4, "filters": _exact("upload")}
+            it.declare("refuses", "slow", broker="strict", backlog={"limit": limit}, **common)
+            oldest = {"limit": limit, "onLimit": "deadLetterOldest"}
+            it.declare("moves", "slow", broker="loose", backlog=oldest, **common)
+            it.functions.gate.clear()
+            pods = [it.start("a"), it.start("b")]
+            await it.ready(*pods)
+            await until_leads(it)
+            answers: dict[int, int] = {}
+            for number in range(4 * limit):
+                pod = pods[number % 2]
+                status = (await _post(pod, f"s{number}", "default/strict")).status_code
+                answers[status] = answers.get(status, 0) + 1
+                assert (await _post(pod, f"l{number}", "default/loose")).status_code == 202
+            assert set(answers) == {202, 429}
+            assert limit <= answers[202] <= 2 * limit
+
+            async def moved() -> bool:
+                state = (await _ask(pods[0], "/state")).json()
+                return bool(state["triggers"]["default/moves"]["pending"] <= limit)
+
+            await until(moved)
+            log = await it.log()
+            dead = [each.event async for each in log.read(names.dead_stream("default/loose"), ">")]
+            assert await asyncio.gather(*(_count(log, broker) for broker in ("strict", "loose"))) == [
+                answers[202],
+                4 * limit,
+            ]
+            await log.close()
+            assert len(dead) >= 3 * limit
+            assert {each.attributes["knativeerrorcode"] for each in dead} == {"429"}
+            newest = [f"l{number}" for number in range(4 * limit - limit // 2, 4 * limit)]
+            assert not {each.id for each in dead} & set(newest)
+            it.functions.gate.set()
+            waiting = set(newest)
+
+            async def delivered() -> bool:
+                return waiting <= set(it.functions.seen)
+
+            await until(delivered)
+
+    asyncio.run(run())
+
+
+async def until_leads(it: _World) -> None:
+    async def reached() -> bool:
+        return any(pod.leads for pod in it.pods.values())
+
+    await until(reached)
+
+
+async def _count(log: JetStreamLog, broker: str) -> int:
+    return len([1 async for _ in log.read(names.broker_stream(f"default/{broker}"), ">")])
