@@ -27,7 +27,12 @@ BUILD = Path(__file__).resolve().parents[2] / "build" / "bench"
 
 
 async def _measure(chosen: argparse.Namespace, functions: Functions) -> dict[str, Any]:
-    sizes = {"backlog": chosen.events, "groups": chosen.groups, "large": chosen.parts, "nested": chosen.nested}
+    sizes = {
+        "backlog": chosen.events,
+        "groups": chosen.groups,
+        "large": chosen.parts,
+        "nested": chosen.nested,
+    }
     result: dict[str, Any] = {"log": chosen.log, "sync": chosen.sync}
     for name in chosen.only or sizes:
         with tempfile.TemporaryDirectory(prefix="torpor-scale-") as folder:
@@ -43,7 +48,9 @@ def _show(result: dict[str, Any]) -> None:
             continue
         table = Table("what", "measured", title=f"{name} on {result['log']}")
         for what, value in found.items():
-            table.add_row(what.replace("_", " "), f"{value:,.2f}" if isinstance(value, float) else f"{value:,}")
+            table.add_row(
+                what.replace("_", " "), f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+            )
         Console().print(table)
 
 

@@ -84,9 +84,7 @@ class Functions:
             events = decode(scope["headers"], body) or []
             replies = _split(events[0]) if name == "split" else [_joined(events)]
         headers = [(b"content-type", BATCH)] if replies else []
-        await send(
-            {"type": "http.response.start", "status": 200 if replies else 204, "headers": headers}
-        )
+        await send({"type": "http.response.start", "status": 200 if replies else 204, "headers": headers})
         await send({"type": "http.response.body", "body": encode_batch(replies) if replies else b""})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from benchmarks.scale.functions import Functions
 from tests.integration.events.process import EventsProcess, Kafka, Server, nats_in
 from torpor.clock import SystemClock
 from torpor.errors import TorporError
@@ -26,6 +26,7 @@ from torpor.spec.models import Delivery, Filter, Join, Metadata, Subscriber, Tri
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from benchmarks.scale.functions import Functions
     from torpor.binding import WireEvent
     from torpor.events.log import EventLog
 
@@ -89,6 +90,12 @@ class Rig:
     def broker_mib(self) -> float:
         """What the broker holds in memory."""
         return _status(self._server.pid, "VmRSS:")
+
+    def cpu_seconds(self) -> float:
+        """What the process has used of processors."""
+        process = self.events.process
+        fields = Path(f"/proc/{process.pid if process else 0}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _status(self, field: str) -> float:
         process = self.events.process

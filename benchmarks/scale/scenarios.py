@@ -42,7 +42,7 @@ async def backlog(rig: Rig, events: int) -> Found:
     await rig.until_calls(1)
     await asyncio.sleep(_REST_SECONDS)
     waiting = rig.rss_mib()
-    opened = time.time()
+    opened, cpu = time.time(), rig.cpu_seconds()
     rig.functions.open()
     samples = [(rig.functions.calls, waiting)]
     while samples[-1][0] < events:
@@ -59,6 +59,7 @@ async def backlog(rig: Rig, events: int) -> Found:
         "start_to_first_delivery_seconds": rig.functions.first - began,
         "declared_to_first_delivery_seconds": rig.functions.first - declared,
         "drained_per_second": events / drained_seconds,
+        "cpu_micros_a_delivery": (rig.cpu_seconds() - cpu) / events * 1e6,
         "rss_drained_mib": samples[-1][1],
         "rss_peak_mib": rig.peak_mib(),
         "slope_bytes_an_event": _slope(samples[len(samples) // 2 :]) * 2**20,
@@ -97,31 +98,37 @@ async def groups(rig: Rig, count: int) -> Found:
     began = time.time()
     await rig.publish(_parts(range(count), 0))
     opened = await rig.until_pending("part", count) - began
-    open_mib = rig.rss_mib()
+    open_mib, opened_cpu = rig.rss_mib(), rig.cpu_seconds()
     await rig.kill()
     began = await rig.start(patient)
     declared = time.time() - began
     taken_up = await rig.until_pending("part", count) - began
-    again_mib = rig.rss_mib()
+    again_mib, taken_up_cpu = rig.rss_mib(), rig.cpu_seconds()
     rig.functions.reset(is_open=True)
     began, half = time.time(), count // 2
     await rig.publish(_parts(range(half), 1))
     await rig.until_calls(half)
     closed = await rig.until_pending("part", count - half) - began
+    closed_cpu = rig.cpu_seconds()
     began = time.time()
     await rig.declare(hasty)
     expired = await rig.until_pending("part", 0) - began
+    expired_cpu = rig.cpu_seconds()
     results, letters = await rig.results("part.joined"), await rig.dead()
     return {
         "groups": count,
         "rss_empty_mib": empty,
         "opened_seconds": opened,
+        "opened_cpu_seconds": opened_cpu,
         "rss_open_mib": open_mib,
         "start_to_declared_seconds": declared,
         "start_to_taken_up_seconds": taken_up,
+        "taken_up_cpu_seconds": taken_up_cpu,
         "rss_taken_up_mib": again_mib,
         "half_closed_seconds": closed,
+        "half_closed_cpu_seconds": closed_cpu - taken_up_cpu,
         "half_expired_seconds": expired,
+        "half_expired_cpu_seconds": expired_cpu - closed_cpu,
         "rss_peak_mib": rig.peak_mib(),
         "results": results[0],
         "dead_letters": letters[0],

@@ -15,7 +15,8 @@ from torpor.events.claims import Claims
 from torpor.events.courier import Courier, Route
 from torpor.events.delivery import schedule
 from torpor.events.filters import Matcher
-from torpor.events.joins import JoinSubscription, endings_spec, streams
+from torpor.events.join_log import endings_spec, streams
+from torpor.events.joins import JoinSubscription
 from torpor.events.log import EventLog, StreamSpec
 from torpor.events.ordered import OrderedSubscription
 from torpor.events.recorder import Recorder, stream_spec
@@ -286,8 +287,8 @@ class Dispatcher:
             return SinkSubscription(route, self._log, self._clock, self._courier, self.stats)
         joins = route.trigger.spec.join is not None
         if not self._works_on(route):
-            consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route)] if joins else ())]
-            return Watched(route, self._log, streams(route) if joins else (), consumers)
+            consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route.key)] if joins else ())]
+            return Watched(route, self._log, streams(route.key) if joins else (), consumers)
         if route.trigger.spec.ordering == "key":
             return OrderedSubscription(
                 route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh

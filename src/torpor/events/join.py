@@ -45,7 +45,6 @@ class Seen(Enum):
 
     WAITING = "others are missing"
     WHOLE = "the group is whole"
-    FULL = "too many groups are open already"
 
 
 @dataclass(slots=True)
@@ -110,6 +109,10 @@ class Groups:
         """Whether the group is open."""
         return group in self._open
 
+    def names(self) -> list[str]:
+        """The open groups."""
+        return list(self._open)
+
     def check(self, part: Part) -> Unfit | None:
         """Why ``part`` can't belong to its group, if it can't: all parts must agree on the group's size."""
         known = self._open.get(part.group)
@@ -117,14 +120,24 @@ class Groups:
             return Unfit(f"'fanoutsize' is {part.size}, where earlier parts of the group say {known.size}")
         return None
 
-    def has_room(self, part: Part) -> bool:
-        """Whether the part's group is open or can be opened."""
-        return part.group in self._open or len(self._open) < self._max_open
-
     def reserve(self, part: Part, at: float) -> bool:
         """Open the part's group, which fixes its size, before the part is stored; false without room."""
-        if not self.has_room(part):
+        if part.group not in self._open and len(self._open) >= self._max_open:
             return False
+        self._enter(part, at)
+        return True
+
+    def observe(self, part: Part, at: float) -> Seen:
+        """Take in that ``part`` is stored since ``at`` (seconds since the epoch), room or not.
+
+        A part that was seen before changes nothing; a group says that it is whole each time until it is
+        closed.
+        """
+        group = self._enter(part, at)
+        group.bits |= 1 << part.index
+        return Seen.WHOLE if group.is_whole else Seen.WAITING
+
+    def _enter(self, part: Part, at: float) -> _Group:
         group = self._open.get(part.group)
         due = at + self._timeout
         if group is None:
@@ -133,19 +146,7 @@ class Groups:
         elif due < group.due:
             group.due = due
             heapq.heappush(self._dues, (due, part.group))
-        return True
-
-    def observe(self, part: Part, at: float) -> Seen:
-        """Take in that ``part`` is stored since ``at`` (seconds since the epoch).
-
-        A part that was seen before changes nothing; a group says that it is whole each time until it is
-        closed.
-        """
-        if not self.reserve(part, at):
-            return Seen.FULL
-        group = self._open[part.group]
-        group.bits |= 1 << part.index
-        return Seen.WHOLE if group.is_whole else Seen.WAITING
+        return group
 
     def close(self, group: str) -> None:
         """Forget the group: how it ends is written in the log."""

@@ -81,12 +81,15 @@ def test_sizes_must_agree() -> None:
 
 def test_open_groups_are_bounded() -> None:
     groups = Groups(10.0, max_open=1)
-    groups.observe(Part("g", 0, 2), 0.0)
-    assert not groups.has_room(Part("h", 0, 2))
-    assert groups.observe(Part("h", 0, 2), 0.0) is Seen.FULL
-    assert groups.has_room(Part("g", 1, 2))
+    assert groups.reserve(Part("g", 0, 2), 0.0)
+    assert not groups.reserve(Part("h", 0, 2), 0.0)
+    assert groups.reserve(Part("g", 1, 2), 0.0)
+    assert (
+        groups.observe(Part("h", 0, 2), 0.0) is Seen.WAITING
+    )  # it is stored: that can't be refused any more
     groups.close("g")
-    assert groups.has_room(Part("h", 0, 2))
+    groups.close("h")
+    assert groups.reserve(Part("h", 0, 2), 0.0)
 
 
 _parts = st.lists(
