@@ -1,4 +1,4 @@
-"""Functions for the dispatcher to call, in a process of their own: one endpoint that stands in for the gateway."""
+"""Functions for the dispatcher to call, in a process of their own, which stands in for the gateway."""
 
 from __future__ import annotations
 
