@@ -37,8 +37,8 @@ async def _measure(chosen: argparse.Namespace, functions: Functions) -> dict[str
     for name in chosen.only or sizes:
         with tempfile.TemporaryDirectory(prefix="torpor-scale-") as folder:
             async with rig(chosen.log, Path(folder), chosen.sync, functions) as it:
-                print(f"{name}: {sizes[name]:,} ...", file=sys.stderr)
-                result[name] = await getattr(scenarios, name)(it, sizes[name])
+                print(f"{name} {sizes[name]} ...", file=sys.stderr)
+                result[name] = await getattr(scenarios, name)(it, *sizes[name])
     return result
 
 
@@ -60,6 +60,7 @@ def main() -> int:
     parser.add_argument("--log", choices=("jetstream", "kafka"), default="jetstream")
     parser.add_argument("--sync", choices=("always", "interval"), default="interval")
     parser.add_argument("--events", type=int, default=10_000)
+    parser.add_argument("--deliver", type=int, help="how many of the events, else all")
     parser.add_argument("--groups", type=int, default=10_000)
     parser.add_argument("--parts", type=int, default=10_000, help="of the large group")
     parser.add_argument("--nested", type=int, default=50, help="groups, each of as many parts, in one group")

@@ -27,8 +27,8 @@ def _event(event_id: str, kind: str, data: bytes, **place: str) -> WireEvent:
     return WireEvent({**attributes, "datacontenttype": "text/plain", **place}, data)
 
 
-async def backlog(rig: Rig, events: int) -> Found:
-    """Events that wait while nobody takes them, and then are delivered."""
+async def backlog(rig: Rig, events: int, deliver: int) -> Found:
+    """Events that wait while nobody takes them, of which some or all are delivered then."""
     take = trigger("take", "take", parallelism=128)
     await rig.start(take)
     empty = rig.rss_mib()
@@ -40,16 +40,19 @@ async def backlog(rig: Rig, events: int) -> Found:
     began = await rig.start(take)
     declared = time.time()
     await rig.until_calls(1)
+    start_cpu = rig.cpu_seconds()
     await asyncio.sleep(_REST_SECONDS)
     waiting = rig.rss_mib()
     opened, cpu = time.time(), rig.cpu_seconds()
     rig.functions.open()
     samples = [(rig.functions.calls, waiting)]
-    while samples[-1][0] < events:
+    while samples[-1][0] < deliver:
         await asyncio.sleep(_SAMPLE_SECONDS)
         samples.append((rig.functions.calls, rig.rss_mib()))
-    drained_seconds = time.time() - opened
-    await rig.until_pending("take", 0)
+    drained_seconds, cpu = time.time() - opened, rig.cpu_seconds() - cpu
+    calls, drained = samples[-1]
+    if deliver == events:
+        await rig.until_pending("take", 0)
     return {
         "events": events,
         "filled_seconds": filled_seconds,
@@ -58,13 +61,14 @@ async def backlog(rig: Rig, events: int) -> Found:
         "start_to_declared_seconds": declared - began,
         "start_to_first_delivery_seconds": rig.functions.first - began,
         "declared_to_first_delivery_seconds": rig.functions.first - declared,
-        "drained_per_second": events / drained_seconds,
-        "cpu_micros_a_delivery": (rig.cpu_seconds() - cpu) / events * 1e6,
-        "rss_drained_mib": samples[-1][1],
+        "start_cpu_seconds": start_cpu,
+        "delivered": calls,
+        "delivered_per_second": calls / drained_seconds,
+        "cpu_micros_a_delivery": cpu / calls * 1e6,
+        "rss_delivered_mib": drained,
         "rss_peak_mib": rig.peak_mib(),
         "slope_bytes_an_event": _slope(samples[len(samples) // 2 :]) * 2**20,
-        "calls": rig.functions.calls,
-        "faults": max(0, events - rig.functions.calls),
+        "faults": max(0, deliver - rig.functions.calls),
         "broker_rss_mib": rig.broker_mib(),
     }
 
@@ -90,7 +94,10 @@ def _parts(groups: range, index: int) -> Iterator[WireEvent]:
 
 
 async def groups(rig: Rig, count: int) -> Found:
-    """Groups of two: opened, over a crash, then half of them closed and the other half out of time."""
+    """Groups of two: opened, over a crash, then half of them closed and the other half out of time.
+
+    They are taken up once one that was whole after the crash has its result.
+    """
     patient = trigger("part", "join", Join(timeout_seconds=_WEEK_SECONDS))
     hasty = trigger("part", "join", Join(timeout_seconds=_SHORT_SECONDS))
     await rig.start(patient)
@@ -100,13 +107,14 @@ async def groups(rig: Rig, count: int) -> Found:
     opened = await rig.until_pending("part", count) - began
     open_mib, opened_cpu = rig.rss_mib(), rig.cpu_seconds()
     await rig.kill()
+    rig.functions.reset(is_open=True)
+    await rig.publish(_parts(range(1), 1))
     began = await rig.start(patient)
     declared = time.time() - began
-    taken_up = await rig.until_pending("part", count) - began
+    taken_up = await rig.until_calls(1) - began
     again_mib, taken_up_cpu = rig.rss_mib(), rig.cpu_seconds()
-    rig.functions.reset(is_open=True)
     began, half = time.time(), count // 2
-    await rig.publish(_parts(range(half), 1))
+    await rig.publish(_parts(range(1, half), 1))
     await rig.until_calls(half)
     closed = await rig.until_pending("part", count - half) - began
     closed_cpu = rig.cpu_seconds()

@@ -2,7 +2,7 @@
 
 Every process reads a stream's messages in the same order and applies the same rules with the broker's time,
 so all agree on which record of an identity was the first, which guard held, and what was removed. The
-records themselves stay in Kafka: here a record is some 60 bytes, one of a key of its own some 400, and an
+records themselves stay in Kafka: here a record is some 60 bytes, one of a key of its own some 500, and an
 identity inside the duplicate window some 200.
 """
 
