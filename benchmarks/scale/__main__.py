@@ -27,11 +27,12 @@ BUILD = Path(__file__).resolve().parents[2] / "build" / "bench"
 
 
 async def _measure(chosen: argparse.Namespace, functions: Functions) -> dict[str, Any]:
-    sizes = {
-        "backlog": chosen.events,
-        "groups": chosen.groups,
-        "large": chosen.parts,
-        "nested": chosen.nested,
+    events = chosen.events
+    sizes: dict[str, tuple[int, ...]] = {
+        "backlog": (events, min(events, chosen.deliver or events)),
+        "groups": (chosen.groups,),
+        "large": (chosen.parts,),
+        "nested": (chosen.nested,),
     }
     result: dict[str, Any] = {"log": chosen.log, "sync": chosen.sync}
     for name in chosen.only or sizes:
