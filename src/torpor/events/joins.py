@@ -348,7 +348,8 @@ class JoinSubscription:
         """
         try:
             ended = await self._store.endings()
-            await self._endings.start()  # which removes what was dealt with
+            await self._endings.start()
+            await for_each(ended, self._clear_leftover, _AT_ONCE)
             async for part, stored_at in self._store.all_parts():
                 if part.group not in ended:
                     self._groups.observe(part, stored_at)
@@ -362,7 +363,9 @@ class JoinSubscription:
         return True
 
     async def _clear_leftover(self, group: str) -> None:
-        """Remove parts that were stored while their group was removed, which is not open then."""
+        """Remove what is left of a group that was dealt with: a crash came in between, or parts were stored
+        while it was removed.
+        """
         if await self._store.mark(group) is not None:
             await self._store.clear(group)
             self._groups.close(group)
