@@ -16,7 +16,8 @@ from torpor.events.courier import Courier, Route, direct_slot
 from torpor.events.delivery import schedule
 from torpor.events.direct import DirectSubscription, trigger_to
 from torpor.events.filters import Matcher
-from torpor.events.joins import JoinSubscription, endings_spec, streams
+from torpor.events.join_log import endings_spec, streams
+from torpor.events.joins import JoinSubscription
 from torpor.events.log import ConsumerSpec, EventLog, StreamSpec
 from torpor.events.ordered import OrderedSubscription
 from torpor.events.recorder import Recorder, stream_spec
@@ -365,8 +366,8 @@ class Dispatcher:
     def _subscribe_trigger(self, route: Route, *, fresh: bool) -> AtWork:
         joins = route.trigger.spec.join is not None
         if not self._works_on(route):
-            consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route)] if joins else ())]
-            return Watched(route, self._log, streams(route) if joins else (), consumers)
+            consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route.key)] if joins else ())]
+            return Watched(route, self._log, streams(route.key) if joins else (), consumers)
         if route.trigger.spec.ordering == "key":
             return OrderedSubscription(
                 route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh
