@@ -13,7 +13,8 @@
     │   ├── ConnectError        no connection was made: nothing was sent
     │   ├── BrokenError         the connection ended before the whole answer came
     │   ├── TimedOutError       no answer within the time allowed
-    │   └── AnswerTooLargeError the answer is over the caller's limit
+    │   ├── AnswerTooLargeError the answer is over the caller's limit
+    │   └── ForbiddenAddressError  a callback leads where callbacks may not go
     ├── GatewayError            the gateway refused its configuration, or could not take it in
     ├── EventLogError           the broker refused, or could not be reached
     │   ├── RecordTooLargeError one record is over the broker's limit
@@ -99,6 +100,10 @@ class TimedOutError(TransportError):
 
 class AnswerTooLargeError(TransportError):
     """The answer is larger than its caller takes; the text names the limit."""
+
+
+class ForbiddenAddressError(TransportError):
+    """A callback leads where callbacks may not go, and nowhere else: nothing was sent."""
 
 
 class GatewayError(TorporError):

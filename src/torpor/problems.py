@@ -36,6 +36,7 @@ class ProblemType(Enum):
     MISDIRECTED = ("misdirected", 421, "This host name is not served here")
     INVALID_DATA = ("invalid-data", 422, "The data does not have the shape that the function takes")
     REJECTED = ("rejected", 422, "The function will never take this")
+    BACKLOG_FULL = ("backlog-full", 429, "As many events wait for a trigger as may")
     HEADERS_TOO_LARGE = ("headers-too-large", 431, "The headers are larger than allowed")
     HANDLER_FAILED = ("handler-failed", 500, "The function failed")
     INVALID_REPLY = ("invalid-reply", 500, "The function returned something that cannot be sent")

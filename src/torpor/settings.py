@@ -7,10 +7,11 @@ made from them, and a test holds the two together.
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from torpor.errors import StartError
 
@@ -311,6 +312,12 @@ class EventsSettings(ListeningSettings, BlobsSettings):
         "`az://container/path` or `file:///folder`; without it there are none. "
         "The store's own variables say who one is there.",
     )
+    callbacks_refused: str = Field(
+        "",
+        alias="TORPOR_CALLBACKS_REFUSED",
+        description="Networks that callbacks may not reach, CIDR blocks with commas between; "
+        "by default those of loopback, link-local, multicast and unspecified addresses.",
+    )
     leave_seconds: float = Field(
         5.0,
         alias="TORPOR_LEAVE_SECONDS",
@@ -323,6 +330,13 @@ class EventsSettings(ListeningSettings, BlobsSettings):
         ge=0,
         description="Time from SIGTERM that deliveries under way have.",
     )
+
+    @field_validator("callbacks_refused")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for block in filter(None, value.split(",")):
+            ip_network(block.strip())
+        return value
 
 
 class ApiSettings(ListeningSettings):

@@ -334,6 +334,12 @@ def test_an_external_nats(secret: bool) -> None:
         assert ("TORPOR_NATS_TOKEN" in chart.environment(part)) == secret
 
 
+def test_networks_that_callbacks_may_not_reach() -> None:
+    chart = Rendered({"events": {"callbacksRefused": ["10.96.0.1/32", "fe80::/10"]}})
+    assert chart.environment("events")["TORPOR_CALLBACKS_REFUSED"] == "10.96.0.1/32,fe80::/10"
+    assert "TORPOR_CALLBACKS_REFUSED" not in Rendered().environment("events")
+
+
 def test_events_in_a_kafka() -> None:
     kafka: dict[str, Any] = {"bootstrapServers": "a:9092,b:9092", "optionsSecret": {"name": "mine"}}
     chart = Rendered({"nats": {"enabled": False}, "kafka": kafka, "blobs": {"url": "s3://events/blobs"}})
@@ -629,6 +635,7 @@ def test_the_image_is_the_charts_version_by_default() -> None:
         ({"nats": {"url": "localhost:4222"}}, "at '/nats/url'"),
         ({"url": "fn.example.com"}, "at '/url'"),
         ({"tracing": {"endpoint": "otel:4317"}}, "at '/tracing/endpoint'"),
+        ({"events": {"callbacksRefused": ["10.0.0.1"]}}, "at '/events/callbacksRefused/0'"),
         ({"tracing": {"sampleRatio": 10}}, "at '/tracing/sampleRatio': maximum: got 10, want 1"),
         ({"logLevel": "trace"}, "at '/logLevel': value must be one of"),
         ({"ingress": {"enabled": True, "hosts": ["https://a"]}}, "at '/ingress/hosts/0'"),

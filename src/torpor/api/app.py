@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
-from torpor.api import answers, history_routes, letter_routes, reference, refusals, routes
+from torpor.api import answers, call_routes, history_routes, letter_routes, reference, refusals, routes
 from torpor.api.edge import Edge
 from torpor.api.streams import Streams
 from torpor.blobs import MAX_BLOB_BYTES
@@ -66,7 +66,7 @@ def create(backend: Backend, options: ApiOptions | None = None) -> FastAPI:
     )
     app.state.backend = backend
     app.state.streams = Streams(chosen.max_streams, chosen.quiet_seconds)
-    for router in (routes.router, history_routes.router, letter_routes.router):
+    for router in (routes.router, call_routes.router, history_routes.router, letter_routes.router):
         app.include_router(router, prefix="/api/v1", responses=answers.PROBLEMS)
     app.add_api_route("/api/v1/docs", _docs, include_in_schema=False)
     refusals.install(app)

@@ -28,6 +28,7 @@ from torpor.api.places import Place, find
 from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_structured, encode_batch, encode_structured
 from torpor.errors import ApiError, MalformedEventError, RefusedError, UnreachableError
 from torpor.settings import PlatformSettings
+from torpor.spec.calls import CallStatus
 from torpor.spec.history import Answer
 from torpor.spec.letters import DeadLetter, LetterOutcome, LetterSelection
 from torpor.spec.replays import Replay, ReplayPage
@@ -153,6 +154,10 @@ class Client:
         query = urlencode({name: value for name, value in given.items() if value is not None})
         return self._read(f"/api/v1/explanation?{query}", Answer, _LONG_TIMEOUT)
 
+    def call(self, call_id: str) -> CallStatus:
+        """How far a call is that nobody waits for, and what came of it."""
+        return self._read(f"/api/v1/calls/{_path(call_id)}", CallStatus)
+
     # --- writes ---------------------------------------------------------------------------------------------
 
     def send(self, events: Sequence[WireEvent], broker: str = "default", namespace: str = "default") -> None:
@@ -212,12 +217,16 @@ class Client:
         path: str = "/",
         headers: Sequence[tuple[str, str]] = (),
         content: bytes | IO[bytes] | Iterable[bytes] | None = None,
+        waits: bool = True,
     ) -> Iterator[httpx.Response]:
         """Call a function through the gateway; the response's body is still to be read, within the block.
 
+        Who does not wait has 202 once the call is durable; :meth:`call` tells what becomes of it.
+
         Every status is a response here, not an error, but one of the API server before the gateway.
         """
-        target = f"{self.place.gateway}/function/{_path(f'{name}.{namespace}')}/{path.removeprefix('/')}"
+        route = "function" if waits else "async-function"
+        target = f"{self.place.gateway}/{route}/{_path(f'{name}.{namespace}')}/{path.removeprefix('/')}"
         sent = [(header.encode("ascii"), value.encode()) for header, value in headers]
         with (
             _mapped(self.place),

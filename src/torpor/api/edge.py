@@ -1,5 +1,7 @@
 """What every request to the API passes first: its id, its host name, and the size of its body.
 
+A callback is refused: whoever may call a function would act through the platform's own hands.
+
 Raw ASGI, so that streams pass through untouched and a client's going away is still seen.
 """
 
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from torpor.api.hosts import is_allowed
 from torpor.errors import BodyTooLargeError
+from torpor.events.calls import CALL_ID_HEADER, NO_CALLBACKS
 from torpor.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
 
 
 class Edge:
-    """Middleware that answers 421 and 413 itself and gives every answer an ``x-request-id``.
+    """Middleware that answers 421, 413 and 400 itself and gives every answer an ``x-request-id``.
 
     ``limit_bytes`` says how large the body of a request to a path may be.
     """
@@ -58,6 +61,8 @@ class Edge:
                 f"The request names {named}; use localhost or a name that the platform was told to serve."
             )
             return Problem(ProblemType.MISDIRECTED, detail, request_id)
+        if any(name == CALL_ID_HEADER for name, _ in scope["headers"]):
+            return Problem(ProblemType.MALFORMED_REQUEST, NO_CALLBACKS, request_id)
         limit_bytes = self._limit_bytes(scope["path"])
         for name, value in scope["headers"]:
             if name == b"content-length" and (not _DIGITS.match(value) or int(value) > limit_bytes):

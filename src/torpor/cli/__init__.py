@@ -23,6 +23,7 @@ FAILED, WRONG = 1, 2
 
 VERBS = {
     "build": "Build the images of functions.",
+    "calls": "Show what became of calls that nobody waits for.",
     "dead-letters": "Events that could not be delivered: look, replay, drop.",
     "deploy": "Declare functions, triggers and schedules to a cluster.",
     "describe": "Show all there is to say of a function or a schedule.",

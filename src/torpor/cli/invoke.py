@@ -51,6 +51,8 @@ class _Body:
 @click.option("-X", "--method", help="HTTP method.  [default: POST with a body, else GET]")
 @click.option("--path", default="/", show_default=True, help="Path, and query, below the function.")
 @click.option("-H", "--header", "headers", metavar="'NAME: VALUE'", multiple=True, help="A header to send.")
+@click.option("--async", "at_once", is_flag=True, help="Don't wait for the answer; print the call's id.")
+@click.option("--callback", metavar="URL", help="Where the answer goes; with --async.")
 @click.option("-i", "--include", is_flag=True, help="Show the status and headers of the answer, too.")
 @click.option(
     "--wait",
@@ -71,6 +73,7 @@ def command(
     method: str | None,
     path: str,
     headers: tuple[str, ...],
+    at_once: bool,
     include: bool,
     wait_seconds: float,
     namespace: str | None,
@@ -78,10 +81,15 @@ def command(
 ) -> None:
     """Call the function NAME or NAME.NAMESPACE, and show the body of its answer.
 
-    The exit code is 1 when the answer's status is 400 or more.
+    With --async the call is kept and made by the platform, and tried again while it fails; `torpor calls
+    show ID` tells what became of it. The exit code is 1 when the answer's status is 400 or more.
     """
     space, short = full_name(name, namespace)
     sent = [_header(text) for text in headers]
+    if (callback := bodies.pop("callback")) is not None:
+        if not at_once:
+            raise click.UsageError("--callback goes with --async: who waits is answered")
+        sent.append(_header(f"X-Callback-Url: {callback}"))
     typed = any(header.lower() == "content-type" for header, _ in sent)
     with _body(typed=typed, **bodies) as body, connect(ctx.obj) as client:
         if body.content_type is not None and not typed:
@@ -95,9 +103,18 @@ def command(
         if wait_seconds:
             asyncio.run(_known(client, space, short, wait_seconds, SystemClock()))
         with client.invoke(
-            short, space, method=verb, path=path, headers=sent, content=body.content
+            short,
+            space,
+            method=verb,
+            path=path,
+            headers=sent,
+            content=body.content,
+            waits=not at_once,
         ) as response:
-            ctx.exit(_show(response, include=include))
+            code = _show(response, include=include)
+            if at_once and response.is_success:
+                click.echo(response.headers["x-call-id"])
+            ctx.exit(code)
 
 
 # --- what is sent -------------------------------------------------------------------------------------------

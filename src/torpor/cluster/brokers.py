@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.events.declaration import EventsState
+    from torpor.spec.calls import CallStatus
 
 _LOG = logging.getLogger("torpor.api")
 _FIRST_PAUSE_SECONDS = 0.1
@@ -90,6 +91,20 @@ class EventsPods:
             except EventLogError as error:
                 trouble = error
         raise EventLogError(f"no events pod answers{f': {trouble}' if trouble else ''}") from trouble
+
+    async def call(self, call_id: str) -> CallStatus | None:
+        """A call that nobody waits for: which pod is making it, that pod alone knows.
+
+        Raises :class:`~torpor.errors.EventLogError` when none answers.
+        """
+        found = await asyncio.gather(
+            *(client.call(call_id) for client in await self._known()), return_exceptions=True
+        )
+        told = [each for each in found if not isinstance(each, BaseException)]
+        if not told:
+            return await self.ask(lambda pod: pod.call(call_id))
+        known = [each for each in told if each is not None]
+        return min(known, key=lambda each: each.state == "accepted", default=None)
 
     async def _tail(self, broker: str) -> AsyncGenerator[WireEvent, None]:
         return await self.ask(lambda pod: pod.tail(broker))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torpor.cluster.reader import Reader
 from torpor.events import names
-from torpor.events.declaration import Declaration
+from torpor.events.declaration import Callee, Declaration
 from torpor.events.dispatcher import Stray
 from torpor.spec.objects import function_of, schedule_of, trigger_of
 
@@ -37,12 +37,10 @@ class Declarations:
             triggers=tuple(trigger for _, trigger in sorted(self._triggers.read(triggers).items())),
             schedules=tuple(one for _, one in sorted(self._schedules.read(schedules).items())),
             brokers=(names.DEFAULT_BROKER,),
-            revisions={
-                key: revision
-                for key, item in functions.items()
-                if (revision := item.get("status", {}).get("revision"))
+            functions={
+                key: Callee.of(function, functions[key].get("status", {}).get("revision", ""))
+                for key, function in declared.items()
             },
-            timeouts_seconds={key: function.spec.timeout_seconds for key, function in declared.items()},
             gateway=self._gateway,
         )
 

@@ -20,6 +20,7 @@ from torpor.cluster.declarations import Declarations, kept
 from torpor.errors import ClusterError, EventLogError
 from torpor.events.blob_keeper import blob_keeper
 from torpor.events.brokers import Broker, read_options
+from torpor.events.callback_urls import REFUSED
 from torpor.events.claims import BlobOptions
 from torpor.events.control_app import ControlApp
 from torpor.events.service import Service, connect
@@ -105,7 +106,14 @@ class EventsPod:
             if log is None:
                 return
             log.on_reconnect(self._doubt)
-            service = Service(log, self._clock, blobs=self._blobs(), shared=True, name=self._name)
+            service = Service(
+                log,
+                self._clock,
+                blobs=self._blobs(),
+                shared=True,
+                name=self._name,
+                callbacks_refused=settings.callbacks_refused or REFUSED,
+            )
             self._service = service
             self._control = ControlApp(service, self._clock, declares=False)
             try:
@@ -153,11 +161,9 @@ class EventsPod:
         self._leaving = True
         for task in reversed(tasks):  # who leads gives up the lead first
             await cancel(task)
-        await service.scheduler.close()
-        await service.dispatcher.halt()
+        await service.halt()
         await asyncio.gather(
-            self._clock.sleep(self._settings.leave_seconds),
-            service.dispatcher.close(self._settings.finish_seconds),
+            self._clock.sleep(self._settings.leave_seconds), service.finish(self._settings.finish_seconds)
         )
 
     # --- what is declared -----------------------------------------------------------------------------------
@@ -218,16 +224,18 @@ class EventsPod:
                 self._doubt()
 
     async def _forget_for_ever(self, service: Service) -> None:
-        """Remove what belongs to no trigger and no schedule, when that is sure."""
+        """Remove what belongs to no trigger, schedule or function, when that is sure."""
         before: set[Stray] = set()
         schedules_before: set[str] = set()
+        functions_before: set[str] = set()
         while True:
             await self._clock.sleep(FORGET_SECONDS)
             try:
                 before = await self._forget(service, before)
                 schedules_before = await self._forget_schedules(service, schedules_before)
+                functions_before = await self._forget_functions(service, functions_before)
             except (ClusterError, EventLogError) as error:
-                _LOG.warning("what belongs to no trigger or schedule can't be removed yet: %s", error)
+                _LOG.warning("what belongs to nothing that is declared can't be removed yet: %s", error)
 
     async def _forget(self, service: Service, before: set[Stray]) -> set[Stray]:
         found = await service.dispatcher.strays()
@@ -242,6 +250,13 @@ class EventsPod:
         if sure := found & before:
             listed = await self._kube.list(resources.SCHEDULES)
             await service.scheduler.remove(sure - {resources.key(item) for item in listed.items})
+        return found
+
+    async def _forget_functions(self, service: Service, before: set[str]) -> set[str]:
+        found = await service.call_workers.strays()
+        if sure := found & before:
+            listed = await self._kube.list(resources.FUNCTIONS)
+            await service.call_workers.remove(sure - {resources.key(item) for item in listed.items})
         return found
 
     # --- HTTP -----------------------------------------------------------------------------------------------

@@ -107,6 +107,9 @@ class Controller:
             for name in (key, *sinking(world.triggers.items)):
                 triggers.add(name)
 
+        def is_awake(key: str) -> bool:
+            return autoscaler.is_awake(key)
+
         pods = PodStarts(metrics.starts.observe, started)
         world = World(
             kube,
@@ -117,11 +120,11 @@ class Controller:
             on_schedule=schedules.add,
         )
         events = EventsPods(kube, client, clock, self._platform.namespace)
-        waiting = Backlogs(world, events)
+        waiting = Backlogs(world, events, is_awake)
         loads = GatewayLoads(kube, client, clock, self._platform.namespace)
         spans = None if self._tracer is None else PodStartSpans(self._tracer, clock, loads.waiting)
         fleet = ClusterFleet(functions.add, world.ready)
-        lag = BacklogLoads(loads.observe, waiting.lagging, waiting.ask)
+        lag = BacklogLoads(clock, loads.observe, waiting.lagging, waiting.ask)
         autoscaler = Autoscaler(clock=clock, observe=lag.observe, fleet=fleet)
         recorder = Recorder(kube, clock, self._identity)
         reconciler = FunctionReconciler(

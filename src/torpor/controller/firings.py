@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import ValidationError
+import orjson
 
 from torpor.controller import names
 from torpor.controller.loads import agent
@@ -15,15 +15,18 @@ from torpor.errors import ClusterUnreachableError, TransportError
 from torpor.events.declaration import EventsState, ScheduleReport
 from torpor.providers.kubernetes.mirror import Mirror
 from torpor.providers.kubernetes.resources import PODS
+from torpor.scaling.backlog import decode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.providers.kubernetes.kube import Kube
+    from torpor.scaling.backlog import Backlog
     from torpor.transport.client import Client
 
+T = TypeVar("T")
 _LOG = logging.getLogger("torpor.controller")
 _TIMEOUT_SECONDS = 2.0
 _FRESH_SECONDS = 5.0
@@ -41,22 +44,34 @@ class EventsPods:
 
     async def states(self) -> Sequence[EventsState]:
         """The state of each pod that answers; ``ClusterUnreachableError`` when none does."""
+        return await self._told(b"GET", b"/state", b"", EventsState.model_validate_json)
+
+    async def backlogs(self, wanted: Mapping[str, bool]) -> Sequence[Mapping[str, Backlog]]:
+        """What each pod that answers says of triggers, by their keys; ``wanted`` says whether by age too.
+
+        Raises :class:`~torpor.errors.ClusterUnreachableError` when none does.
+        """
+        return await self._told(b"POST", b"/backlogs", orjson.dumps(wanted), decode)
+
+    async def _told(
+        self, method: bytes, path: bytes, body: bytes, parse: Callable[[bytes], T]
+    ) -> Sequence[T]:
+        async def ask(endpoint: Endpoint) -> T | None:
+            try:
+                response = await self._client.request(
+                    endpoint, method, path, [], body, timeout_seconds=_TIMEOUT_SECONDS
+                )
+                return parse(response.body) if response.status == 200 else None
+            except (TransportError, ValueError) as error:  # pydantic's errors are such
+                _LOG.info("the events pod at %s does not tell %s: %s", endpoint, path.decode(), error)
+                return None
+
         pods = [pod for pod in self.mirror.items.values() if is_ready(pod)]
         endpoints = [endpoint for pod in pods if (endpoint := agent(pod)) is not None]
-        states = [state for state in await asyncio.gather(*map(self._ask, endpoints)) if state is not None]
-        if not states:
-            raise ClusterUnreachableError(f"none of {len(endpoints)} events pods tells its state")
-        return states
-
-    async def _ask(self, endpoint: Endpoint) -> EventsState | None:
-        try:
-            response = await self._client.request(
-                endpoint, b"GET", b"/state", [], b"", timeout_seconds=_TIMEOUT_SECONDS
-            )
-            return EventsState.model_validate_json(response.body) if response.status == 200 else None
-        except (TransportError, ValidationError) as error:
-            _LOG.info("the events pod at %s does not tell its state: %s", endpoint, error)
-            return None
+        told = [answer for answer in await asyncio.gather(*map(ask, endpoints)) if answer is not None]
+        if not told:
+            raise ClusterUnreachableError(f"none of {len(endpoints)} events pods tells {path.decode()}")
+        return told
 
 
 class Firings:

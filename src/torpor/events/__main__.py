@@ -58,7 +58,7 @@ async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.so
     if config.blobs_url:
         keeper = blob_keeper(config.blobs_url, clock)
         blobs = BlobOptions(config.blobs_url, keeper, config.blobs_ttl_seconds, config.claim_check_bytes)
-    service = Service(log, clock, blobs=blobs)
+    service = Service(log, clock, blobs=blobs, callbacks_refused=config.callbacks_refused)
     await run(service, clock, ingress=ingress, control=control, stats_path=config.stats_path, ending=ending)
 
 

@@ -16,12 +16,15 @@ from torpor.clock import cancel, happens_within
 from torpor.errors import TorporError
 from torpor.events.batching import Contents, verdict
 from torpor.events.courier import PREFER, Courier, Message, Route
+from torpor.events.overflow import Overflow
 from torpor.events.pump import Pump
 from torpor.events.sender import Response
 from torpor.events.subscription import MAX_WAITING, Sieve, consumer_spec, trace_headers
 from torpor.events.throttle import Throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torpor.binding import Headers, WireEvent
     from torpor.clock import Clock
     from torpor.events.log import Delivery, EventLog
@@ -73,6 +76,7 @@ class BatchSubscription:
         *,
         shared: bool = False,
         fresh: bool = False,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         if route.trigger.spec.batch is None:
             raise ValueError(f"trigger {route.key} has no batch")
@@ -85,8 +89,10 @@ class BatchSubscription:
         parallelism = route.trigger.spec.parallelism
         # One batch more than are called for can be in the making.
         most = min(self._size * (parallelism + 1), MAX_WAITING)
-        self._pump = Pump(log, clock, consumer_spec(route, fresh=fresh), self._handle, most)
+        spec = consumer_spec(route, fresh=fresh)
+        self._pump = Pump(log, clock, spec, self._handle, most)
         self._sieve = Sieve(route, self._pump, courier, shared=shared)
+        self._overflow = Overflow(route, log, clock, courier, spec, self._pump, self._sieve, leads)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._places = asyncio.Semaphore(parallelism)
         self._open: _Batch | None = None
@@ -102,13 +108,19 @@ class BatchSubscription:
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""
         await self._pump.start()
+        self._overflow.start()
 
     async def pending(self) -> int:
         """How many events wait, or are under way."""
         return await self._pump.pending()
 
+    async def waiting_since(self) -> float | None:
+        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
+        return await self._pump.waiting_since()
+
     async def halt(self) -> None:
         """Begin nothing more; what waits for others to go with is for others."""
+        await self._overflow.halt()
         await self._pump.halt()
         self._ended = True
         self._throttle.end()
@@ -129,7 +141,7 @@ class BatchSubscription:
             await delivery.retry(0.0)
             return
         courier = self._courier.through(_Share(batch, event))
-        if await courier.deliver(self.route, Message([], b"", [event]), delivery):
+        if await courier.deliver(self.route, Message([], b"", [event]), self._overflow.limited(delivery)):
             await courier.acknowledge(self.route, delivery)
 
     def _put(self, event: WireEvent, attempt: int) -> _Batch:

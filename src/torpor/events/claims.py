@@ -44,6 +44,10 @@ class BlobStore(Protocol):
         """The bytes at that address, which is one of this store's; ``None`` where they are more."""
         ...
 
+    async def get(self, reference: str) -> bytes:
+        """The data at an address. Raises :class:`~torpor.errors.BlobError`."""
+        ...
+
 
 class Claims:
     """Checks in data of more than ``max_inline_bytes``; without a store, events stay as they are."""
@@ -84,3 +88,12 @@ class Claims:
         except BlobNotFoundError:
             return event
         return event if data is None else WireEvent(event.attributes, data)
+
+    async def check_out(self, event: WireEvent) -> bytes:
+        """The data of ``event``, wherever it is. Raises :class:`~torpor.errors.BlobError`."""
+        reference = event.attributes.get("dataref")
+        if event.data is not None or reference is None:
+            return event.data or b""
+        if self._store is None:
+            raise BlobNotFoundError("the data is in a blob store, and there is none")
+        return await self._store.get(reference)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 import httpx
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from torpor.binding import WireEvent, decode_structured
@@ -14,12 +15,14 @@ from torpor.endpoint import Endpoint
 from torpor.errors import EventLogError, MalformedEventError
 from torpor.events.control_app import END
 from torpor.events.declaration import Declaration, EventsHealth, EventsState
+from torpor.scaling.backlog import Backlog, decode
+from torpor.spec.calls import CallStatus
 from torpor.spec.history import Answer, Question
 from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
 from torpor.spec.replays import Replay, ReplayPage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
 
 _TIMEOUT_SECONDS = 5.0
@@ -29,6 +32,7 @@ _ACTION_SECONDS = 60.0
 _EXPLAIN_SECONDS = 120.0
 _BASE = "http://events"
 _LETTER = TypeAdapter(DeadLetter | None)
+_CALL = TypeAdapter(CallStatus | None)
 _OUTCOMES = TypeAdapter(list[LetterOutcome])
 T = TypeVar("T")
 
@@ -59,6 +63,14 @@ class ControlClient:
     async def state(self) -> EventsState:
         """All counters."""
         return EventsState.model_validate_json(await self._call("GET", "/state"))
+
+    async def backlogs(self, wanted: Mapping[str, bool]) -> dict[str, Backlog]:
+        """What waits at triggers, by their keys; ``wanted`` says of which, and whether by age too."""
+        body = await self._call("POST", "/backlogs", content=orjson.dumps(wanted).decode())
+        try:
+            return decode(body)
+        except ValueError as error:
+            raise EventLogError(f"the events process does not tell what waits: {error}") from error
 
     async def health(self) -> EventsHealth:
         """How the process is."""
@@ -114,6 +126,10 @@ class ControlClient:
             "POST", "/explain", content=question.model_dump_json(), timeout_seconds=_EXPLAIN_SECONDS
         )
         return Answer.model_validate_json(body)
+
+    async def call(self, call_id: str) -> CallStatus | None:
+        """How far a call is that nobody waits for, if it is known."""
+        return _CALL.validate_json(await self._call("GET", f"/calls/{quote(call_id, safe='')}"))
 
     async def _act(self, name: str, action: LetterAction) -> list[LetterOutcome]:
         body = await self._call(

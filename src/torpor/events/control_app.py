@@ -2,7 +2,9 @@
 ``GET /tail/<namespace>/<broker>`` (a line of JSON for each event, which says so where it was there before);
 and ``PUT /declared`` where somebody else knows what is declared.
 
+``POST /backlogs`` with triggers' keys, and of each whether the age of its oldest event is wanted: what waits.
 ``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
+``GET /calls/<id>``: how far a call is that nobody waits for.
 ``POST /replay/<namespace>/<broker>`` with a :class:`~torpor.spec.replays.Replay`: events delivered again.
 Of dead letters: ``GET /dead-letters/<id>``, and ``POST /dead-letters/select``, ``/replay`` and ``/drop`` with
 the documents of :mod:`torpor.spec.letters`. What is selected comes as a line of JSON each; the last line is
@@ -24,8 +26,10 @@ from torpor.binding import WireEvent, encode_structured
 from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError, TorporError
 from torpor.events import names
+from torpor.events.calls import CALL_ID_HEADER, NO_CALLBACKS
 from torpor.events.declaration import Declaration
 from torpor.problems import ProblemType
+from torpor.scaling.backlog import encode
 from torpor.serving import answer, refuse
 from torpor.spec.history import Question
 from torpor.spec.letters import ID_DIGITS, LetterAction, LetterOutcome, LetterSelection
@@ -47,7 +51,9 @@ _JSON = b"application/json"
 _LINES = [(b"content-type", b"application/x-ndjson")]
 _LETTERS = "/dead-letters/"
 _REPLAY = "/replay/"
+_CALLS = "/calls/"
 
+_WANTED = TypeAdapter(dict[str, bool])
 _OUTCOMES = TypeAdapter(list[LetterOutcome])
 T = TypeVar("T")
 
@@ -67,36 +73,48 @@ class ControlApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        method, path = scope["method"], scope["path"]
-        service = self._service
+        if any(name == CALL_ID_HEADER for name, _ in scope["headers"]):
+            await refuse(send, ProblemType.MALFORMED_REQUEST, NO_CALLBACKS)
+            return
         try:
-            if (method, path) == ("PUT", "/declared") and self._declares:
-                await self._put_declared(receive)
-                await answer(send, 204, _JSON, b"")
-            elif (method, path) == ("GET", "/state"):
-                await answer(send, 200, _JSON, (await service.state()).model_dump_json().encode())
-            elif (method, path) == ("GET", "/health"):
-                await answer(send, 200, _JSON, service.health().model_dump_json().encode())
-            elif (method, path) == ("GET", "/metrics"):
-                await answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(service.registry))
-            elif method == "GET" and path.startswith("/tail/"):
-                await self._tail(path.removeprefix("/tail/"), receive, send)
-            elif (method, path) == ("POST", "/explain"):
-                question = Question.model_validate_json(await _body(receive))
-                told = await service.explainer.explain(question)
-                await answer(send, 200, _JSON, told.model_dump_json().encode())
-            elif method == "POST" and path.startswith(_REPLAY):
-                replay = Replay.model_validate_json(await _body(receive))
-                page = await service.archive.replay(path.removeprefix(_REPLAY), replay)
-                await answer(send, 200, _JSON, page.model_dump_json().encode())
-            elif path.startswith(_LETTERS):
-                await self._letters(method, path.removeprefix(_LETTERS), receive, send)
-            else:
-                await _unknown(scope, send)
+            await self._serve(scope, receive, send)
         except ValueError as error:  # pydantic's errors are such
             await refuse(send, ProblemType.MALFORMED_REQUEST, str(error))
         except TorporError as error:
             await refuse(send, ProblemType.UNAVAILABLE, str(error))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method, path = scope["method"], scope["path"]
+        service = self._service
+        if (method, path) == ("PUT", "/declared") and self._declares:
+            await self._put_declared(receive)
+            await answer(send, 204, _JSON, b"")
+        elif (method, path) == ("GET", "/state"):
+            await answer(send, 200, _JSON, (await service.state()).model_dump_json().encode())
+        elif (method, path) == ("GET", "/health"):
+            await answer(send, 200, _JSON, service.health().model_dump_json().encode())
+        elif (method, path) == ("GET", "/metrics"):
+            await answer(send, 200, CONTENT_TYPE_LATEST.encode(), generate_latest(service.registry))
+        elif method == "GET" and path.startswith("/tail/"):
+            await self._tail(path.removeprefix("/tail/"), receive, send)
+        elif (method, path) == ("POST", "/backlogs"):
+            wanted = _WANTED.validate_json(await _body(receive))
+            await answer(send, 200, _JSON, encode(await service.dispatcher.backlogs(wanted)))
+        elif (method, path) == ("POST", "/explain"):
+            question = Question.model_validate_json(await _body(receive))
+            told = await service.explainer.explain(question)
+            await answer(send, 200, _JSON, told.model_dump_json().encode())
+        elif method == "GET" and path.startswith(_CALLS):
+            call = await service.calls.status(path.removeprefix(_CALLS))
+            await answer(send, 200, _JSON, b"null" if call is None else call.model_dump_json().encode())
+        elif method == "POST" and path.startswith(_REPLAY):
+            replay = Replay.model_validate_json(await _body(receive))
+            page = await service.archive.replay(path.removeprefix(_REPLAY), replay)
+            await answer(send, 200, _JSON, page.model_dump_json().encode())
+        elif path.startswith(_LETTERS):
+            await self._letters(method, path.removeprefix(_LETTERS), receive, send)
+        else:
+            await _unknown(scope, send)
 
     async def _put_declared(self, receive: Receive) -> None:
         body = await _body(receive)

@@ -124,7 +124,7 @@ class Courier:
         self._sender = sender
         self._clock = clock
         self.claims = claims
-        self._stats = stats
+        self.stats = stats
 
     async def deliver(self, route: Route, message: Message, delivery: Delivery) -> bool:
         """One attempt. True when the message is done with, which leaves ``delivery`` to be acknowledged.
@@ -133,7 +133,7 @@ class Courier:
         has it written down before. Raises :class:`~torpor.errors.EventLogError` or
         :class:`~torpor.errors.BlobError` when the effect could not be made durable.
         """
-        counts = self._stats.of_sink(route.key) if route.sink else self._stats.of(route.key)
+        counts = self.stats.of_sink(route.key) if route.sink else self.stats.of(route.key)
         if delivery.attempt > 1:
             counts.redelivered += 1
         self.recorder.began()
@@ -219,22 +219,32 @@ class Courier:
         return not isinstance(await self._publish(route, message, response), DeadLetter)
 
     async def bury(
-        self, route: Route, message: Message, delivery: Delivery, why: DeadLetter, data: bytes = b""
+        self,
+        route: Route,
+        message: Message,
+        delivery: Delivery,
+        why: DeadLetter,
+        data: bytes = b"",
+        *,
+        attempts: int | None = None,
     ) -> None:
-        """Make the events of ``message``, which ``delivery`` brought, dead letters of its broker."""
+        """Make the events of ``message``, which ``delivery`` brought, dead letters of its broker.
+
+        ``attempts`` says how many there were, where this delivery was none.
+        """
         records = dead_letters(
             message.events,
             trigger_key=route.key,
             function_key=route.trigger.function_key,
             sequence=delivery.record.sequence,
-            attempt=delivery.attempt,
+            attempt=delivery.attempt if attempts is None else attempts,
             reason=why.reason,
             code=why.code,
             data=data,
         )
         broker_key = route.trigger.broker_key
         new = await self._log.append(names.dead_stream(broker_key), records)
-        self._stats.of(route.key).dead_lettered += sum(new)
+        self.stats.of(route.key).dead_lettered += sum(new)
         line = died(
             message.events,
             message.group,
@@ -274,7 +284,7 @@ class Courier:
         at = self._clock.now()
         try:
             checked = [await self.claims.check_in(e) for e in events]
-            new = await publish(self._log, self._stats, broker_key, checked)
+            new = await publish(self._log, self.stats, broker_key, checked)
         except RecordTooLargeError as error:
             return DeadLetter(
                 f"the function's reply is too large: {self.claims.too_large(error)}", response.status
@@ -309,10 +319,17 @@ async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence
 async def store(log: EventLog, broker_key: str, records: Sequence[Record]) -> list[bool]:
     """Append ``records`` to a broker's stream, all or none; per record whether it was new.
 
+    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
+    """
+    return await store_in(log, names.broker_stream(broker_key), records)
+
+
+async def store_in(log: EventLog, stream: str, records: Sequence[Record]) -> list[bool]:
+    """Append ``records`` to a stream, all or none; per record whether it was new.
+
     A full stream is made room in by removing what every trigger has had.
     Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
-    stream = names.broker_stream(broker_key)
     try:
         new = await log.append(stream, records)
     except StreamFullError:

@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from torpor.endpoint import Endpoint
+from torpor.events.callback_urls import REFUSED_ON_A_LAPTOP
 from torpor.events.claims import DEFAULT_TTL_SECONDS, MAX_INLINE_BYTES
 from torpor.events.dispatcher import Declared
-from torpor.spec.models import Schedule, Trigger
+from torpor.spec.models import Function, Schedule, Trigger
 from torpor.spec.status import EventCounts, ScheduleCounts
 
 
@@ -30,11 +31,40 @@ class ServiceConfig(_Document):
     nats_token: str = ""
     kafka_options: dict[str, str] = Field(default_factory=dict)
     blobs_url: str = ""
+    callbacks_refused: str = REFUSED_ON_A_LAPTOP
+    """Networks that callbacks may not reach: CIDR blocks with commas between."""
     blobs_ttl_seconds: float = DEFAULT_TTL_SECONDS
     claim_check_bytes: int = MAX_INLINE_BYTES
     stats_path: str = ""
     """File in which the counters outlast the process; none by default."""
     log_level: str = "INFO"
+
+
+class Callee(_Document):
+    """What is to be known of a function in order to call it, or to take in calls for it."""
+
+    timeout_seconds: float = 300.0
+    """The longest call."""
+    methods: tuple[str, ...] = ()
+    """Methods that it takes; all by default."""
+    max_body_bytes: int = 16 * 1024 * 1024
+    """The largest body."""
+    concurrency: int = 0
+    """How many calls all its instances serve at once, when there are as many as may be; 0: no limit."""
+    revision: str = ""
+    """The one that serves, if it is known."""
+
+    @classmethod
+    def of(cls, function: Function, revision: str = "") -> Callee:
+        """Of a declared function, of which ``revision`` serves."""
+        spec = function.spec
+        return cls(
+            timeout_seconds=spec.timeout_seconds,
+            methods=spec.http.methods,
+            max_body_bytes=spec.http.max_body_bytes,
+            concurrency=spec.container_concurrency * spec.scaling.max_scale,
+            revision=revision,
+        )
 
 
 class Declaration(_Document):
@@ -44,17 +74,18 @@ class Declaration(_Document):
     schedules: tuple[Schedule, ...] = ()
     brokers: tuple[str, ...] = ()
     """Keys of the brokers beside those that triggers read and schedules fill."""
-    timeouts_seconds: dict[str, float] = Field(default_factory=dict)
-    """The functions' own time-outs, by key."""
-    revisions: dict[str, str] = Field(default_factory=dict)
-    """The revisions of functions that serve, by key."""
+    functions: dict[str, Callee] = Field(default_factory=dict)
+    """The functions that there are, by key."""
     gateway: str = ""
     """The gateway's internal listener, ``host:port``."""
 
     def declared(self) -> Declared:
         """What the dispatcher takes."""
         brokers = dict.fromkeys((*self.brokers, *(one.broker_key for one in self.schedules)))
-        return Declared(self.triggers, tuple(brokers), self.timeouts_seconds, self.revisions)
+        functions = self.functions.items()
+        timeouts = {key: function.timeout_seconds for key, function in functions}
+        revisions = {key: function.revision for key, function in functions if function.revision}
+        return Declared(self.triggers, tuple(brokers), timeouts, revisions)
 
     def endpoint(self) -> Endpoint | None:
         """The gateway, if it is known."""

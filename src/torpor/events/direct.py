@@ -79,6 +79,10 @@ class DirectSubscription:
         """How many events wait, or are under way."""
         return await self._pump.pending()
 
+    async def waiting_since(self) -> float | None:
+        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
+        return await self._pump.waiting_since()
+
     async def halt(self) -> None:
         """Begin nothing more."""
         await self._pump.halt()

@@ -16,13 +16,15 @@ from torpor.events.courier import Courier, Route, direct_slot
 from torpor.events.delivery import schedule
 from torpor.events.direct import DirectSubscription, trigger_to
 from torpor.events.filters import Matcher
-from torpor.events.joins import JoinSubscription, endings_spec, streams
+from torpor.events.join_log import endings_spec, streams
+from torpor.events.joins import JoinSubscription
 from torpor.events.log import ConsumerSpec, EventLog, StreamSpec
 from torpor.events.ordered import OrderedSubscription
 from torpor.events.recorder import Recorder, stream_spec
 from torpor.events.sinks import SinkSubscription
 from torpor.events.stats import Stats, TriggerCounts
 from torpor.events.subscription import AtWork, Subscription, Watched, consumer_spec
+from torpor.scaling.backlog import Backlog
 from torpor.spec.models import Subscriber
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 HOLD_SECONDS = 60.0
 """What a delivery may take beyond the function's own time-out: while the gateway holds it for a start."""
-_DEFAULT_TIMEOUT_SECONDS = 300.0
+DEFAULT_TIMEOUT_SECONDS = 300.0
+"""Of a function that is not known."""
 _HOUSEKEEPING_SECONDS = 60.0
 STOP_GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 1.0
@@ -203,6 +206,41 @@ class Dispatcher:
             pending, problem = 0, str(error)
         return TriggerState(self.stats.of(subscription.route.key), pending, problem)
 
+    async def pending(self, trigger_key: str) -> int | None:
+        """How many events wait for the trigger, or are under way; ``None`` if it is not at work.
+
+        Raises :class:`~torpor.errors.EventLogError`.
+        """
+        subscription = self._subscriptions.get(trigger_key)
+        return None if subscription is None else await subscription.pending()
+
+    async def backlogs(self, wanted: Mapping[str, bool]) -> dict[str, Backlog]:
+        """What waits at triggers, by their keys, of those that are at work; ``wanted`` says whether by age.
+
+        One of which it can't be known is left out; raises :class:`~torpor.errors.EventLogError` if all are.
+        """
+        asked = [(key, it) for key in wanted if (it := self._subscriptions.get(key)) is not None]
+        told = await asyncio.gather(
+            *(self._backlog(each, by_age=wanted[key]) for key, each in asked), return_exceptions=True
+        )
+        found: dict[str, Backlog] = {}
+        failure: TorporError | None = None
+        for (key, _), backlog in zip(asked, told, strict=True):
+            if isinstance(backlog, Backlog):
+                found[key] = backlog
+            elif isinstance(backlog, TorporError):
+                failure = backlog
+            else:
+                raise backlog
+        if failure is not None and not found:
+            raise failure
+        return found
+
+    async def _backlog(self, subscription: AtWork, *, by_age: bool) -> Backlog:
+        since = await subscription.waiting_since() if by_age else None
+        age_seconds = 0.0 if since is None else max(0.0, self._clock.now() - since)
+        return Backlog(await subscription.pending(), age_seconds)
+
     def route(self, trigger_key: str, broker_key: str) -> Route | None:
         """The trigger of this key, while events that are published reach it; or the way to a function by name
         from this broker, if there is such a function.
@@ -226,10 +264,14 @@ class Dispatcher:
             route = self._by_name[function, broker_key] = self._route(trigger_to(function, broker_key))
         return route
 
+    def all_routes(self) -> list[Route]:
+        """All triggers, as declared, without the ways to sinks and to functions by name."""
+        return [each for each in self._wanted.values() if not (each.sink or each.direct)]
+
     def routes(self, broker_key: str) -> list[Route]:
         """The triggers that read a broker, as declared, in the order of their names."""
-        read = (each for each in self._wanted.values() if not (each.sink or each.direct))
-        return sorted((each for each in read if each.trigger.broker_key == broker_key), key=lambda it: it.key)
+        read = (each for each in self.all_routes() if each.trigger.broker_key == broker_key)
+        return sorted(read, key=lambda it: it.key)
 
     def brokers(self) -> set[str]:
         """The keys of the brokers that there are."""
@@ -324,19 +366,32 @@ class Dispatcher:
     def _subscribe_trigger(self, route: Route, *, fresh: bool) -> AtWork:
         joins = route.trigger.spec.join is not None
         if not self._works_on(route):
-            consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route)] if joins else ())]
-            return Watched(route, self._log, streams(route) if joins else (), consumers)
+            consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route.key)] if joins else ())]
+            return Watched(route, self._log, streams(route.key) if joins else (), consumers)
         if route.trigger.spec.ordering == "key":
             return OrderedSubscription(
                 route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh
             )
         if route.trigger.spec.batch is not None:
             return BatchSubscription(
-                route, self._log, self._clock, self._courier, self._sender, shared=self._shared, fresh=fresh
+                route,
+                self._log,
+                self._clock,
+                self._courier,
+                self._sender,
+                shared=self._shared,
+                fresh=fresh,
+                leads=self._leading,
             )
         if not joins:
             return Subscription(
-                route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh
+                route,
+                self._log,
+                self._clock,
+                self._courier,
+                shared=self._shared,
+                fresh=fresh,
+                leads=self._leading,
             )
         return JoinSubscription(
             route,
@@ -348,6 +403,9 @@ class Dispatcher:
             fresh=fresh,
             superseded=self._hear_superseded,
         )
+
+    def _leading(self) -> bool:
+        return self._leads
 
     def _hear_superseded(self, subscription: JoinSubscription) -> None:
         if self._subscriptions.get(subscription.route.key) is subscription:
@@ -363,7 +421,7 @@ class Dispatcher:
         yield self._route(trigger)
 
     def _route(self, trigger: Trigger, *, sink: bool = False) -> Route:
-        own = (self._declared.timeouts_seconds or {}).get(trigger.function_key, _DEFAULT_TIMEOUT_SECONDS)
+        own = (self._declared.timeouts_seconds or {}).get(trigger.function_key, DEFAULT_TIMEOUT_SECONDS)
         timeout = trigger.spec.delivery.timeout_seconds
         return Route(
             trigger=trigger,

@@ -12,6 +12,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from torpor.errors import BrokenError, ConnectError
+from torpor.events.places import Places
 from torpor.events.sender import Response
 
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ _LONGEST_PAUSE_SECONDS = 2.0
 class GatewaySender:
     """Keeps :class:`torpor.events.sender.Sender`. ``gateway`` may be set, and changed, at any time.
 
-    Its host may be a name: it is looked up for each new connection.
+    Its host may be a name: it is looked up for each new connection. All functions are behind one address, and
+    share its connections: ``places`` of them.
     """
 
-    def __init__(self, client: Client, clock: Clock, gateway: Endpoint | None = None) -> None:
+    def __init__(
+        self, client: Client, clock: Clock, gateway: Endpoint | None = None, *, places: int = 256
+    ) -> None:
+        self._places = Places(places)
         self._client = client
         self._clock = clock
         self.gateway = gateway
@@ -41,12 +46,39 @@ class GatewaySender:
         self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
     ) -> Response:
         """POST to the function of this key and return its whole answer."""
+        return await self.forward(function_key, _METHOD, _TARGET, headers, body, timeout_seconds)
+
+    async def forward(
+        self,
+        function_key: str,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        timeout_seconds: float,
+    ) -> Response:
+        """Send any request to the function of this key and return its whole answer.
+
+        To wait for a place is none of the delivery's time.
+        """
+        async with self._places.place(function_key):
+            return await self._call(function_key, method, target, headers, body, timeout_seconds)
+
+    async def _call(
+        self,
+        function_key: str,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        timeout_seconds: float,
+    ) -> Response:
         deadline = self._clock.monotonic() + timeout_seconds
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
             left_seconds = deadline - self._clock.monotonic()
             try:
-                return await self._send(function_key, headers, body, left_seconds)
+                return await self._send(function_key, method, target, headers, body, left_seconds)
             except (ConnectError, BrokenError) as error:
                 if pause_seconds >= left_seconds:
                     raise
@@ -55,14 +87,20 @@ class GatewaySender:
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     async def _send(
-        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
+        self,
+        function_key: str,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        timeout_seconds: float,
     ) -> Response:
         if self.gateway is None:
             raise ConnectError("the gateway is not known yet")
         answer = await self._client.request(
             self.gateway,
-            _METHOD,
-            _TARGET,
+            method,
+            target,
             [*headers, (b"torpor-function", function_key.encode())],
             body,
             timeout_seconds=timeout_seconds,

@@ -1,4 +1,5 @@
-"""Where events come in: ``POST /events/<namespace>/<broker>``, 202 once they are durable, all or none.
+"""Where events come in: ``POST /events/<namespace>/<broker>``, 202 once they are durable, all or none; and
+calls that nobody waits for, ``/async-function/<name>``.
 
 A raw ASGI application. Everything that may come over the wire is bounded, and what is refused is refused with
 a problem document that says why. An event that was taken in before (same source and id) is answered 202 as
@@ -10,21 +11,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torpor.binding import WireEvent, decode
 from torpor.errors import BlobError, EventLogError, MalformedEventError, RecordTooLargeError
+from torpor.events.admission import Admission, BacklogFullError
+from torpor.events.calls import CALL_ID_HEADER, ROUTE
 from torpor.events.claims import Claims
 from torpor.events.courier import publish
 from torpor.events.records import taken_in
+from torpor.events.refusals import RefusedError
 from torpor.events.stats import Stats
 from torpor.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
+    from torpor.events.call_intake import CallIntake
     from torpor.events.log import EventLog
     from torpor.events.recorder import Recorder
     from torpor.serving import Receive, Scope, Send
@@ -46,12 +51,8 @@ class IngressLimits:
     """How long a request's body may take to come."""
     buffered_bytes: int = 128 * 1024 * 1024
     """Of all requests at once; further ones get 503."""
-
-
-class _RefusedError(Exception):
-    def __init__(self, kind: ProblemType, detail: str) -> None:
-        super().__init__(detail)
-        self.kind = kind
+    requests: int = 4096
+    """Under way at once; further ones get 503."""
 
 
 class Ingress:
@@ -65,14 +66,19 @@ class Ingress:
         stats: Stats | None = None,
         limits: IngressLimits | None = None,
         recorder: Recorder | None = None,
+        calls: CallIntake | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._log = log
+        self._admission = admission
         self._claims = claims or Claims(None)
         self._stats = stats or Stats()
         self._limits = limits or IngressLimits()
         self._recorder = recorder
+        self._calls = calls
         self._brokers: frozenset[str] = frozenset()
         self._buffered_bytes = 0
+        self._under_way = 0
 
     def set_brokers(self, broker_keys: Iterable[str]) -> None:
         """Which brokers there are, by key; requests for others get 404."""
@@ -83,38 +89,53 @@ class Ingress:
         if scope["type"] != "http":
             raise RuntimeError(f"the ingress serves HTTP, not {scope['type']!r}")
         request_id = _request_id(scope["headers"])
+        headers = [(b"content-length", b"0"), (b"x-request-id", request_id.encode())]
         try:
-            broker = self._broker(scope)
-            async with self._budget() as take:
-                body = await self._read(scope["headers"], receive, take)
-                await self._publish(broker, self._decode(scope["headers"], body))
+            if self._calls is not None and scope["path"].startswith(f"{ROUTE}/"):
+                call_id = await self._take_call(self._calls, scope, receive)
+                headers.append((CALL_ID_HEADER, call_id.encode()))
+            else:
+                await self._take_events(scope, receive)
         except _DisconnectedError:
             return
-        except _RefusedError as refused:
+        except RefusedError as refused:
             self._stats.count_refused(refused.kind.slug)
             await _send_problem(send, refused, request_id)
             return
-        headers = [(b"content-length", b"0"), (b"x-request-id", request_id.encode())]
         await send({"type": "http.response.start", "status": 202, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+
+    async def _take_call(self, calls: CallIntake, scope: Scope, receive: Receive) -> str:
+        expected = calls.expect(scope)
+        limit = min(expected.body_bytes, self._limits.body_bytes)
+        async with self._budget() as take:
+            return await calls.accept(expected, await self._read(scope["headers"], receive, take, limit))
+
+    async def _take_events(self, scope: Scope, receive: Receive) -> None:
+        broker = self._broker(scope)
+        async with self._budget() as take:
+            body = await self._read(scope["headers"], receive, take, self._limits.body_bytes)
+            await self._publish(broker, self._decode(scope["headers"], body))
 
     def _broker(self, scope: Scope) -> str:
         parts = scope["path"].split("/")
         if len(parts) != 4 or parts[0] or parts[1] != "events":
-            raise _RefusedError(ProblemType.NOT_FOUND, "events are sent to /events/<namespace>/<broker>")
+            raise RefusedError(ProblemType.NOT_FOUND, "events are sent to /events/<namespace>/<broker>")
         broker = f"{parts[2]}/{parts[3]}"
         if broker not in self._brokers:
             known = ", ".join(sorted(self._brokers)[:20]) or "none"
-            raise _RefusedError(
+            raise RefusedError(
                 ProblemType.UNKNOWN_BROKER, f"there is no broker {broker[:200]!r}; there are: {known}"
             )
         if scope["method"] != "POST":
-            raise _RefusedError(ProblemType.METHOD_NOT_ALLOWED, "events are sent with POST")
+            raise RefusedError(ProblemType.METHOD_NOT_ALLOWED, "events are sent with POST")
         return broker
 
     @asynccontextmanager
     async def _budget(self) -> AsyncGenerator[Callable[[int], None], None]:
-        """What one request takes of the memory for all; it is given back when the request ends."""
+        """What one request takes of what there is for all; it is given back when the request ends."""
+        if self._under_way >= self._limits.requests:
+            raise RefusedError(ProblemType.OVERLOADED, "too many requests are under way already")
         taken = 0
 
         def take(size_bytes: int) -> None:
@@ -122,18 +143,23 @@ class Ingress:
             taken += size_bytes
             self._buffered_bytes += size_bytes
             if self._buffered_bytes > self._limits.buffered_bytes:
-                raise _RefusedError(ProblemType.OVERLOADED, "too many events are being taken in already")
+                raise RefusedError(ProblemType.OVERLOADED, "too many events are being taken in already")
 
+        self._under_way += 1
         try:
             yield take
         finally:
+            self._under_way -= 1
             self._buffered_bytes -= taken
 
     async def _read(
-        self, headers: Sequence[tuple[bytes, bytes]], receive: Receive, take: Callable[[int], None]
+        self,
+        headers: Sequence[tuple[bytes, bytes]],
+        receive: Receive,
+        take: Callable[[int], None],
+        limit: int,
     ) -> bytes:
-        limit = self._limits.body_bytes
-        too_large = _RefusedError(ProblemType.TOO_LARGE, f"the body has more than {limit} bytes")
+        too_large = RefusedError(ProblemType.TOO_LARGE, f"the body has more than {limit} bytes")
         announced = next((value for name, value in headers if name == b"content-length"), b"")
         if announced.isdigit() and int(announced[:18]) > limit:
             raise too_large
@@ -155,21 +181,21 @@ class Ingress:
                         return b"".join(chunks)
         except TimeoutError:
             detail = f"the body did not come within {self._limits.body_seconds:g} seconds"
-            raise _RefusedError(ProblemType.MALFORMED_REQUEST, detail) from None
+            raise RefusedError(ProblemType.MALFORMED_REQUEST, detail) from None
 
     def _decode(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[WireEvent]:
         try:
             events = decode(headers, body)
         except MalformedEventError as error:
-            raise _RefusedError(ProblemType.MALFORMED_EVENT, str(error)) from error
+            raise RefusedError(ProblemType.MALFORMED_EVENT, str(error)) from error
         if events is None:
-            raise _RefusedError(
+            raise RefusedError(
                 ProblemType.UNSUPPORTED_MEDIA_TYPE,
                 "a CloudEvent was expected: 'ce-' headers, or content type application/cloudevents+json or "
                 "application/cloudevents-batch+json",
             )
         if len(events) > self._limits.events:
-            raise _RefusedError(
+            raise RefusedError(
                 ProblemType.TOO_LARGE,
                 f"the batch has {len(events)} events, at most {self._limits.events} were expected",
             )
@@ -180,7 +206,7 @@ class Ingress:
     def _check_size(self, event: WireEvent) -> None:
         size = sum(len(name) + len(value.encode()) for name, value in event.attributes.items())
         if len(event.attributes) > self._limits.attributes or size > self._limits.attribute_bytes:
-            raise _RefusedError(
+            raise RefusedError(
                 ProblemType.TOO_LARGE,
                 f"event {event.id[:200]!r} has {len(event.attributes)} attributes of {size} bytes together, "
                 f"at most {self._limits.attributes} and {self._limits.attribute_bytes} were expected",
@@ -192,18 +218,25 @@ class Ingress:
         recorder = self._recorder
         at = recorder.now() if recorder is not None else 0.0
         try:
-            checked = [await self._claims.check_in(event) for event in events]
-            new = await publish(self._log, self._stats, broker, checked)
+            async with self._admitted(broker, events):
+                checked = [await self._claims.check_in(event) for event in events]
+                new = await publish(self._log, self._stats, broker, checked)
+        except BacklogFullError as error:
+            full = error.problem
+            raise RefusedError(full.type, full.detail, extras=full.extras) from error
         except RecordTooLargeError as error:
-            raise _RefusedError(ProblemType.TOO_LARGE, self._claims.too_large(error)) from error
+            raise RefusedError(ProblemType.TOO_LARGE, self._claims.too_large(error)) from error
         except (EventLogError, BlobError) as error:
             _LOG.warning("events could not be stored", extra={"broker": broker, "error": str(error)})
-            raise _RefusedError(
+            raise RefusedError(
                 ProblemType.UNAVAILABLE, "the events could not be stored; send them again"
             ) from error
         if recorder is not None:
             recorder.add(broker, taken_in(events, new, at=at, by=recorder.name, how="sent"))
             await recorder.flush(broker)
+
+    def _admitted(self, broker: str, events: list[WireEvent]) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._admission is None else self._admission.admitted(broker, events)
 
 
 class _DisconnectedError(Exception):
@@ -219,14 +252,18 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     return str(uuid.uuid4())
 
 
-async def _send_problem(send: Send, refused: _RefusedError, request_id: str) -> None:
-    again = refused.kind.status == 503
+async def _send_problem(send: Send, refused: RefusedError, request_id: str) -> None:
+    again = refused.kind.status in (429, 503)
     problem = Problem(
-        refused.kind, str(refused), request_id, retry_after_seconds=_RETRY_AFTER_SECONDS if again else None
+        refused.kind,
+        str(refused),
+        request_id,
+        retry_after_seconds=_RETRY_AFTER_SECONDS if again else None,
+        extras=refused.extras,
     )
     body = problem.body()
     headers = problem.headers(body)
     if refused.kind is ProblemType.METHOD_NOT_ALLOWED:
-        headers.append((b"allow", b"POST"))
+        headers.append((b"allow", refused.allow.encode()))
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

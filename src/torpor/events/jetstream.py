@@ -19,6 +19,7 @@ How the contract is kept:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -212,13 +213,26 @@ class JetStreamLog:
             try:
                 if len(messages) == 1:
                     return await self._each(messages)
-                async with self._batches:
+                async with self._turn(deadline):
                     whole = await self._batch(messages)
                 return [True] * len(messages) if whole else await self._each(messages)
             except UnansweredError as error:
                 if isinstance(error, NobodyThereError):
                     await self._require(stream)
                 await self._api.pause(deadline, error)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, deadline: float) -> AsyncGenerator[None, None]:
+        """One of the batches that may be under way at once, when there is one in time."""
+        try:
+            async with asyncio.timeout(self._api.left_seconds(deadline)):
+                await self._batches.acquire()
+        except TimeoutError:
+            raise EventLogError("NATS is too slow: other writes wait for it already") from None
+        try:
+            yield
+        finally:
+            self._batches.release()
 
     async def _batch(self, messages: list[_Message]) -> bool:
         """Write ``messages`` as one atomic batch; false when one of them is there already."""

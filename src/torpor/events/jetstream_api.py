@@ -235,6 +235,10 @@ class Api:
         """Until when a call that starts now may try (monotonic)."""
         return self._clock.monotonic() + self._patience_seconds
 
+    def left_seconds(self, deadline: float) -> float:
+        """How long it is until ``deadline``."""
+        return max(0.0, deadline - self._clock.monotonic())
+
     # --- what the connection says ---------------------------------------------------------------------------
 
     async def _on_answer(self, message: Msg) -> None:

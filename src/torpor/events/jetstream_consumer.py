@@ -25,7 +25,7 @@ from torpor.events.jetstream_api import (
     UnansweredError,
     status_of,
 )
-from torpor.events.jetstream_codec import quoted, stored_of_delivery
+from torpor.events.jetstream_codec import quoted, stored_of_delivery, stored_of_direct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -216,7 +216,8 @@ class JetStreamConsumer:
     def __init__(self, api: Api, stream: str, name: str) -> None:
         self._api = api
         self._stream = stream
-        self._name = name
+        self._place = f"{quoted(stream)}.{quoted(name)}"
+        self._oldest: Stored | None = None
         self._puller = Puller(api, stream, quoted(name))
 
     async def fetch(self, limit: int) -> Sequence[Delivery]:
@@ -226,19 +227,39 @@ class JetStreamConsumer:
 
     async def pending(self) -> int:
         """How many records wait to be delivered or acknowledged."""
-        place = f"{quoted(self._stream)}.{quoted(self._name)}"
-        info = await self._api.call(f"CONSUMER.INFO.{place}", patience_seconds=_PENDING_SECONDS)
+        info = await self._api.call(f"CONSUMER.INFO.{self._place}", patience_seconds=_PENDING_SECONDS)
         return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+    async def waiting_since(self) -> float | None:
+        """When the oldest record was stored that was never delivered."""
+        info = await self._api.call(f"CONSUMER.INFO.{self._place}", patience_seconds=_PENDING_SECONDS)
+        if not info["num_pending"]:
+            return None
+        start = int(info["delivered"]["stream_seq"]) + 1
+        if self._oldest is None or self._oldest.sequence < start:
+            config = info["config"]
+            subjects = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+            found = await asyncio.gather(*(self._first(subject, start) for subject in subjects))
+            self._oldest = min(filter(None, found), key=lambda one: one.sequence, default=None)
+        return None if self._oldest is None else self._oldest.stored_at
+
+    async def _first(self, subject: str, start: int) -> Stored | None:
+        """The first record from the sequence ``start`` on that has the subject."""
+        request = orjson.dumps({"seq": start, "next_by_subj": subject})
+        place = f"$JS.API.DIRECT.GET.{quoted(self._stream)}"
+        message = await self._api.request(place, request, _PENDING_SECONDS)
+        if status_of(message) is not None or not message.headers:
+            return None
+        return stored_of_direct(self._stream, message.headers, message.data)
 
     async def outstanding(self) -> int:
         """How many records were delivered and are not acknowledged."""
-        place = f"{quoted(self._stream)}.{quoted(self._name)}"
-        info = await self._api.call(f"CONSUMER.INFO.{place}", patience_seconds=_PENDING_SECONDS)
+        info = await self._api.call(f"CONSUMER.INFO.{self._place}", patience_seconds=_PENDING_SECONDS)
         return int(info["num_ack_pending"])
 
     async def revision(self) -> str:
         """The revision of the spec that the durable consumer was brought to last."""
-        info = await self._api.call(f"CONSUMER.INFO.{quoted(self._stream)}.{quoted(self._name)}")
+        info = await self._api.call(f"CONSUMER.INFO.{self._place}")
         return str((info["config"].get("metadata") or {}).get(REVISION, ""))
 
     async def close(self) -> None:

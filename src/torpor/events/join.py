@@ -1,6 +1,7 @@
 """The groups that a joining trigger holds: which parts came, which groups are whole, which are overdue. Pure.
 
-What is remembered of a part is its index alone; the part itself is in the event log. A group ends once:
+What is remembered of a part is one bit; the part itself is in the event log. So a group takes some 300 bytes
+and one byte for eight parts, and each step costs the same however many groups are open. A group ends once:
 whole, or with its time-out, whichever is decided first. Late parts of an ended group are the shell's to
 recognise, by the log.
 """
@@ -8,7 +9,7 @@ recognise, by the log.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 
 MAX_PARTS = 10_000
 """Most parts of one group."""
-MAX_OPEN = 10_000
+MAX_OPEN = 100_000
 """Most groups of one trigger that wait for parts at a time."""
 _DIGITS = 9
+_STALE_DUES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,22 @@ class Seen(Enum):
 
     WAITING = "others are missing"
     WHOLE = "the group is whole"
-    FULL = "too many groups are open already"
 
 
 @dataclass(slots=True)
 class _Group:
     size: int
     due: float
-    indexes: set[int] = field(default_factory=set)
+    bits: int = 0
+    """Bit n is set when the part of index n came."""
+
+    @property
+    def present(self) -> int:
+        return self.bits.bit_count()
+
+    @property
+    def is_whole(self) -> bool:
+        return self.present >= self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,10 @@ class Groups:
         """Whether the group is open."""
         return group in self._open
 
+    def names(self) -> list[str]:
+        """The open groups."""
+        return list(self._open)
+
     def check(self, part: Part) -> Unfit | None:
         """Why ``part`` can't belong to its group, if it can't: all parts must agree on the group's size."""
         known = self._open.get(part.group)
@@ -106,14 +120,24 @@ class Groups:
             return Unfit(f"'fanoutsize' is {part.size}, where earlier parts of the group say {known.size}")
         return None
 
-    def has_room(self, part: Part) -> bool:
-        """Whether the part's group is open or can be opened."""
-        return part.group in self._open or len(self._open) < self._max_open
-
     def reserve(self, part: Part, at: float) -> bool:
         """Open the part's group, which fixes its size, before the part is stored; false without room."""
-        if not self.has_room(part):
+        if part.group not in self._open and len(self._open) >= self._max_open:
             return False
+        self._enter(part, at)
+        return True
+
+    def observe(self, part: Part, at: float) -> Seen:
+        """Take in that ``part`` is stored since ``at`` (seconds since the epoch), room or not.
+
+        A part that was seen before changes nothing; a group says that it is whole each time until it is
+        closed.
+        """
+        group = self._enter(part, at)
+        group.bits |= 1 << part.index
+        return Seen.WHOLE if group.is_whole else Seen.WAITING
+
+    def _enter(self, part: Part, at: float) -> _Group:
         group = self._open.get(part.group)
         due = at + self._timeout
         if group is None:
@@ -122,23 +146,14 @@ class Groups:
         elif due < group.due:
             group.due = due
             heapq.heappush(self._dues, (due, part.group))
-        return True
-
-    def observe(self, part: Part, at: float) -> Seen:
-        """Take in that ``part`` is stored since ``at`` (seconds since the epoch).
-
-        A part that was seen before changes nothing; a group says that it is whole each time until it is
-        closed.
-        """
-        if not self.reserve(part, at):
-            return Seen.FULL
-        group = self._open[part.group]
-        group.indexes.add(part.index)
-        return Seen.WHOLE if len(group.indexes) >= group.size else Seen.WAITING
+        return group
 
     def close(self, group: str) -> None:
         """Forget the group: how it ends is written in the log."""
         self._open.pop(group, None)
+        if len(self._dues) > _STALE_DUES + 2 * len(self._open):
+            self._dues = [(each.due, name) for name, each in self._open.items()]
+            heapq.heapify(self._dues)
 
     def next_due(self) -> float | None:
         """When the next group is overdue (seconds since the epoch), if one is open."""
@@ -148,12 +163,17 @@ class Groups:
 
     def overdue(self, now: float) -> list[Overdue]:
         """The groups whose time is up, the longest overdue first; they stay open until they are closed."""
-        ended = sorted((group.due, name) for name, group in self._open.items() if group.due <= now)
-        return [Overdue(name, len(self._open[name].indexes), self._open[name].size) for _, name in ended]
+        ended: dict[str, float] = {}
+        while (due := self.next_due()) is not None and due <= now:
+            _, name = heapq.heappop(self._dues)
+            ended[name] = due
+        for name, due in ended.items():
+            heapq.heappush(self._dues, (due, name))
+        return [Overdue(name, self._open[name].present, self._open[name].size) for name in ended]
 
     def whole(self) -> list[str]:
         """The open groups that have all their parts."""
-        return [name for name, group in self._open.items() if len(group.indexes) >= group.size]
+        return [name for name, group in self._open.items() if group.is_whole]
 
     def _stale(self, due: float, name: str) -> bool:
         group = self._open.get(name)

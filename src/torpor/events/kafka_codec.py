@@ -10,6 +10,7 @@ A record's sequence is the offset of its message and its place in it, so sequenc
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,7 @@ def decode(headers: Headers | None, value: bytes | None) -> Appended | Purged | 
     attributes: dict[str, str] = {}
     for name, raw in headers or ():
         if name.startswith(_PREFIX):
-            attributes[name[len(_PREFIX) :]] = _text(raw)
+            attributes[sys.intern(name[len(_PREFIX) :])] = _text(raw)
         elif name == _TYPE:
             attributes["datacontenttype"] = _text(raw)
     return Appended((Record(key, identity, WireEvent(attributes, value)),), guard)

@@ -160,6 +160,13 @@ class KafkaConsumer:
         durable, index = self._durable(), self._stream.index
         return index.count(durable.spec.keys, durable.next) + self._held(durable)
 
+    async def waiting_since(self) -> float | None:
+        """When the oldest record was stored that was never delivered, by the broker's time."""
+        durable, index = self._durable(), self._stream.index
+        if not index.count(durable.spec.keys, durable.next):  # to look for one would take long
+            return None
+        return index.stored_at(index.find(durable.spec.keys, durable.next, 1).sequences[0])
+
     async def outstanding(self) -> int:
         """How many records were delivered, to whomever, and are neither acknowledged nor removed."""
         await self._stream.tell()

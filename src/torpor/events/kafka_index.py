@@ -2,8 +2,8 @@
 
 Every process reads a stream's messages in the same order and applies the same rules with the broker's time,
 so all agree on which record of an identity was the first, which guard held, and what was removed. The
-records themselves stay in Kafka: here a record is some 60 bytes, and an identity inside the duplicate window
-some 200.
+records themselves stay in Kafka: here a record is some 60 bytes, one of a key of its own some 500, and an
+identity inside the duplicate window some 200.
 """
 
 from __future__ import annotations
@@ -53,13 +53,10 @@ class Index:
         self.at = 0.0
         """The broker's time of the last message."""
         self._sequences = array("q")
-        self._keys = array("Q")  # numbers of keys; 0: removed
+        self._runs: list[_Run | None] = []  # None: removed
         self._sizes = array("L")
         self._times = array("d")
         self._first = 0  # all before are removed
-        self._numbers: dict[str, int] = {}
-        self._names: dict[int, str] = {}
-        self._last_number = 0
         self._by_key: dict[str, _Run] = {}
         self._below: dict[str, dict[str, None]] = {}  # "a.b." -> the keys below
         self._identities: dict[bytes, float] = {}
@@ -110,17 +107,14 @@ class Index:
 
     def _insert(self, sequence: int, key: str, digest: bytes, size: int) -> None:
         self._identities[digest] = self.at
-        number = self._numbers.get(key)
-        if number is None:
-            self._last_number += 1
-            number = self._numbers[key] = self._last_number
-            self._names[number] = key
-            self._by_key[key] = _Run()
+        run = self._by_key.get(key)
+        if run is None:
+            run = self._by_key[key] = _Run(key)
             for prefix in _prefixes(key):
                 self._below.setdefault(prefix, {})[key] = None
-        self._by_key[key].append(sequence)
+        run.append(sequence)
         self._sequences.append(sequence)
-        self._keys.append(number)
+        self._runs.append(run)
         self._sizes.append(size)
         self._times.append(self.at)
         self.bytes += size
@@ -140,26 +134,25 @@ class Index:
                 self._settle_head()
 
     def _remove(self, place: int) -> None:
-        number = self._keys[place]
-        if not number:
+        run = self._runs[place]
+        if run is None:
             return
-        self._keys[place] = 0
+        self._runs[place] = None
         self.bytes -= self._sizes[place]
-        key = self._names[number]
-        held = self._by_key[key]
-        held.remove(self._sequences[place])
-        if not len(held):
-            del self._by_key[key], self._numbers[key], self._names[number]
+        run.remove(self._sequences[place])
+        if not len(run):
+            key = run.key
+            del self._by_key[key]
             for prefix in _prefixes(key):
                 del self._below[prefix][key]
                 if not self._below[prefix]:
                     del self._below[prefix]
 
     def _settle_head(self) -> None:
-        while self._first < len(self._keys) and not self._keys[self._first]:
+        while self._first < len(self._runs) and self._runs[self._first] is None:
             self._first += 1
-        if self._first >= _DROP_AT_LEAST and 2 * self._first >= len(self._keys):
-            del self._sequences[: self._first], self._keys[: self._first]
+        if self._first >= _DROP_AT_LEAST and 2 * self._first >= len(self._runs):
+            del self._sequences[: self._first], self._runs[: self._first]
             del self._sizes[: self._first], self._times[: self._first]
             self._first = 0
 
@@ -176,7 +169,11 @@ class Index:
     def holds(self, sequence: int) -> bool:
         """Whether the record is there."""
         place = self._place(sequence)
-        return place < len(self._sequences) and self._sequences[place] == sequence and self._keys[place] != 0
+        return (
+            place < len(self._sequences)
+            and self._sequences[place] == sequence
+            and self._runs[place] is not None
+        )
 
     def newest(self, pattern: str) -> int:
         """The sequence of the newest record under ``pattern``; 0 without one."""
@@ -193,6 +190,10 @@ class Index:
         """The size of a record that is held, in bytes."""
         return self._sizes[self._place(sequence)]
 
+    def stored_at(self, sequence: int) -> float:
+        """When a record that is held was stored, by the broker's time."""
+        return self._times[self._place(sequence)]
+
     def first(self) -> int:
         """The first sequence that is held; one beyond the last if there is none."""
         return self._sequences[self._first] if self._first < len(self._sequences) else self.end
@@ -205,12 +206,12 @@ class Index:
     def find(self, keys: Sequence[str], start: int, limit: int) -> Found:
         """The first ``limit`` records from the sequence ``start`` on whose keys match."""
         found: list[int] = []
-        wanted: dict[int, bool] = {0: False}
+        wanted: dict[_Run | None, bool] = {None: False}
         for place in range(self._place(start), len(self._sequences)):
-            number = self._keys[place]
-            match = wanted.get(number)
-            if match is None:
-                match = wanted[number] = not keys or any_key_matches(keys, self._names[number])
+            run = self._runs[place]
+            match = wanted.get(run)
+            if match is None and run is not None:
+                match = wanted[run] = not keys or any_key_matches(keys, run.key)
             if match:
                 if len(found) == limit:
                     return Found(found, self._sequences[place])
@@ -242,11 +243,12 @@ class Index:
 
 
 class _Run:
-    """Growing sequences, of which mostly the first is removed."""
+    """The growing sequences of a key, of which mostly the first is removed."""
 
-    __slots__ = ("_first", "_items")
+    __slots__ = ("_first", "_items", "key")
 
-    def __init__(self) -> None:
+    def __init__(self, key: str) -> None:
+        self.key = key
         self._items = array("q")
         self._first = 0
 

@@ -86,11 +86,14 @@ class Followed:
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (offset, reached)
         self._waiting.append(entry)
+        seen = -1
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await reached
-        except TimeoutError:
-            raise EventLogError("Kafka can't be read: nothing came in time") from None
+            while not reached.done():
+                if self.end == seen:
+                    raise EventLogError("Kafka can't be read: nothing came in time")
+                seen = self.end
+                await asyncio.wait([reached], timeout=PATIENCE_SECONDS)
+            await reached
         finally:
             if entry in self._waiting:
                 self._waiting.remove(entry)

@@ -36,14 +36,20 @@ _TAIL_RECORDS = 100_000
 _WORDS_SECONDS = 0.003
 _WORDS_AT_ONCE = 1000
 _DRIFT_SECONDS = 0.001
+_RECORD_BYTES, _ATTRIBUTE_BYTES = 700, 90  # what Python needs beside the texts: objects and a table
 
 
 class Entry(NamedTuple):
-    """A message that appends, as the cache has it."""
+    """A message that appends, as the cache has it; ``size`` is about what that takes of memory."""
 
     records: tuple[Record, ...]
     at: float
     size: int
+
+
+def _entry(records: tuple[Record, ...], at: float) -> Entry:
+    objects = sum(_RECORD_BYTES + _ATTRIBUTE_BYTES * len(each.event.attributes) for each in records)
+    return Entry(records, at, objects + sum(map(codec.size_bytes, records)))
 
 
 class Cache:
@@ -200,8 +206,7 @@ class Stream:
             return
         verdicts = self.index.apply(offset, at, said)
         if isinstance(said, Appended):
-            entry = Entry(said.records, at, sum(map(codec.size_bytes, said.records)))
-            self._cache.put(self.topic, offset, entry)
+            self._cache.put(self.topic, offset, _entry(said.records, at))
             new = [codec.sequence_of(offset, place) for place, it in enumerate(verdicts) if it is Verdict.NEW]
             for tail in self._tails:
                 tail.extend(new)
@@ -376,8 +381,7 @@ class Stream:
             said = codec.decode(self._token(message)[0], message.value())
             if isinstance(said, Appended):
                 at, offset = message.timestamp()[1] / 1000, message.offset() or 0
-                entry = Entry(said.records, at, sum(map(codec.size_bytes, said.records)))
-                found[offset] = entry
+                entry = found[offset] = _entry(said.records, at)
                 self._cache.put(self.topic, offset, entry)
         return found
 

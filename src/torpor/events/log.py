@@ -144,6 +144,13 @@ class Consumer(Protocol):
         """How many records wait to be delivered or acknowledged."""
         ...
 
+    async def waiting_since(self) -> float | None:
+        """When the oldest record was stored that was never delivered (seconds since the epoch), if one is.
+
+        It is what the consumer is given next; what waits for a retry was begun.
+        """
+        ...
+
     async def outstanding(self) -> int:
         """How many records were delivered, to whomever, and are neither acknowledged nor removed.
 

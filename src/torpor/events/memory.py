@@ -343,6 +343,12 @@ class MemoryConsumer:
         fresh = sum(1 for _ in _fresh(stream, durable))
         return fresh + len(durable.leases) + len(durable.delayed)
 
+    async def waiting_since(self) -> float | None:
+        """When the oldest record was stored that was never delivered."""
+        stream, durable = self.log.durable(self.stream, self.name)
+        first = next(_fresh(stream, durable), None)
+        return None if first is None else stream.records[first].stored_at
+
     async def outstanding(self) -> int:
         """How many records were delivered and are not acknowledged."""
         _, durable = self.log.durable(self.stream, self.name)

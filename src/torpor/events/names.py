@@ -20,6 +20,7 @@ _TO = "=to"  # no text has this token
 _FUNCTION = "=fn"  # nor this one
 _ANY_REVISION = "=any"
 _BY_NAME = "function:"  # no name of a trigger begins so
+_CALL, _CALLBACK = "call.", "callback."
 
 DEFAULT_BROKER = "default/default"
 """The key of the broker that there is without any trigger that reads it."""
@@ -37,6 +38,11 @@ SINK = "sink."
 """How the names of consumers begin that bring dead letters to a sink."""
 DONE = "joined"
 """The stream that remembers, for a time, which groups were delivered."""
+
+CALLS = "calls"
+"""The stream of calls that nobody waits for; what happens to them is recorded as if it were a broker."""
+OUTCOMES = "outcomes"
+"""The stream of what came of them."""
 
 
 def token(text: str) -> str:
@@ -90,6 +96,26 @@ def trigger_consumer(trigger_key: str) -> str:
 def sink_consumer(trigger_key: str) -> str:
     """Durable consumer of a trigger's dead letters that brings them to their sink."""
     return f"{SINK}{trigger_key.replace('/', '.')}"
+
+
+def call_keys(function_key: str) -> str:
+    """The keys of all calls of a function, and of their outcomes."""
+    return f"{function_key.replace('/', '.')}.>"
+
+
+def call_consumer(function_key: str) -> str:
+    """Durable consumer of a function's calls."""
+    return f"{_CALL}{function_key.replace('/', '.')}"
+
+
+def callback_consumer(function_key: str) -> str:
+    """Durable consumer of the outcomes of a function's calls, for their callbacks."""
+    return f"{_CALLBACK}{function_key.replace('/', '.')}"
+
+
+def called_function(consumer: str) -> str:
+    """The key of the function whose calls a durable consumer reads."""
+    return consumer.removeprefix(_CALL).replace(".", "/", 1)
 
 
 def addressed_key(trigger_key: str, mark: str) -> str:

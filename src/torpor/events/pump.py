@@ -68,9 +68,16 @@ class Pump:
         """How many deliveries are being handled."""
         return len(self._held)
 
-    async def start(self) -> None:
-        """Open the consumer, so that from now on no record passes it by, and begin to read."""
+    async def open(self) -> None:
+        """Open the consumer, so that from now on no record passes it by."""
         self._consumer = await self._log.consumer(self._spec)
+
+    async def start(self) -> None:
+        """Begin to read, from a consumer that is opened first unless it is. Once is enough."""
+        if self._tasks or self._halted:
+            return
+        if self._consumer is None:
+            await self.open()
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._keep())]
         for task in self._tasks:
             task.add_done_callback(self._fell)
@@ -84,6 +91,10 @@ class Pump:
         if not self._halted and any(task.done() for task in self._tasks):
             raise EventLogError("reading events has ended unexpectedly; the log has the cause")
         return await self._consumer.pending() if self._consumer is not None else 0
+
+    async def waiting_since(self) -> float | None:
+        """When the oldest record was stored that was never delivered. Raises ``EventLogError``."""
+        return await self._consumer.waiting_since() if self._consumer is not None else None
 
     async def at_hand(self) -> tuple[set[int], int]:
         """The sequences of what is handled here, and how much more is out: delivered to whomever, not done.
@@ -118,19 +129,20 @@ class Pump:
 
     async def halt(self) -> None:
         """Stop reading; what came and was not begun is for others at once. What is under way goes on."""
-        if not self._tasks or self._halted:
+        if self._halted:
             return
         self._halted = True
-        await cancel(self._tasks[0])
+        if self._tasks:
+            await cancel(self._tasks[0])
         if self._consumer is not None:
             await self._consumer.close()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop reading, give what is under way ``grace_seconds``; the rest is delivered again."""
+        await self.halt()
         if not self._tasks:
             return
         keeper = self._tasks[1]
-        await self.halt()
         if self._held and grace_seconds > 0:
             timer = asyncio.create_task(_sleep(self._clock, grace_seconds))
             while self._held and not timer.done():

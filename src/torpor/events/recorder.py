@@ -175,20 +175,22 @@ class Recorder:
                 content,
             )
             try:
-                await self._keep(stream, Record(key, identity, event))
+                await keep(self._log, stream, Record(key, identity, event), self._clock.now())
             except EventLogError as error:
                 self._stats.unrecorded += len(lines)
                 _LOG.warning("what happened to events is not recorded", extra={"error": str(error)})
                 return
 
-    async def _keep(self, stream: str, record: Record) -> None:
-        try:
-            await self._log.append(stream, [record])
-        except StreamFullError:
-            async for oldest in self._log.read(stream, ">"):
-                await self._log.trim(stream, (oldest.stored_at + self._clock.now()) / 2)
-                break
-            await self._log.append(stream, [record])
+
+async def keep(log: EventLog, stream: str, record: Record, now: float) -> None:
+    """Append to a stream that makes room by forgetting the older half of what it has, as of ``now``."""
+    try:
+        await log.append(stream, [record])
+    except StreamFullError:
+        async for oldest in log.read(stream, ">"):
+            await log.trim(stream, (oldest.stored_at + now) / 2)
+            break
+        await log.append(stream, [record])
 
 
 def _fell(task: asyncio.Task[None]) -> None:

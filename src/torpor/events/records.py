@@ -4,10 +4,10 @@ Each line has ``k`` (what happened), ``at`` (when, in seconds since the epoch), 
 ``ev`` (the events, as ``[id, source]``), and further:
 
 =========  ==================================================================================================
-``in``     a broker took events in: ``how`` (``sent``, ``reply``, ``replay``, ``sink``, ``schedule``),
-           ``types``, ``new``; of a reply ``of`` (the event that was answered, or the group) and ``trigger``;
-           of a replay, and of a dead letter that a sink put there, ``trigger``; of a replay to a ``revision``
-           of a function that too
+``in``     a broker took events in: ``how`` (``sent``, ``reply``, ``replay``, ``sink``, ``schedule``,
+           ``call``), ``types``, ``new``; of a reply ``of`` (the event that was answered, or the group) and
+           ``trigger``; of a replay, and of a dead letter that a sink put there, ``trigger``; of a replay to a
+           ``revision`` of a function that too
 ``try``    one delivery: ``trigger``, ``n`` (attempt), ``took`` (seconds), ``status``, ``end``, ``why``,
            ``delay``, ``replies``, ``on`` (the function's instance, where one answered); of a joined group
            ``group`` in place of ``ev``

@@ -47,3 +47,34 @@ class Sender(Protocol):
         Raises :class:`~torpor.errors.TransportError` when none comes.
         """
         ...
+
+
+class Poster(Protocol):
+    """Calls anybody back."""
+
+    async def send(self, url: str, headers: Headers, body: bytes, timeout_seconds: float) -> Response:
+        """POST ``body`` to ``url``; of the answer, status and headers.
+
+        Raises :class:`~torpor.errors.ForbiddenAddressError` where nobody may be called back, or another
+        :class:`~torpor.errors.TransportError` when no answer comes.
+        """
+        ...
+
+
+class Forwarder(Protocol):
+    """Calls functions with requests of any kind."""
+
+    async def forward(
+        self,
+        function_key: str,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        timeout_seconds: float,
+    ) -> Response:
+        """Send a request to the function of this key and return its whole answer.
+
+        Raises :class:`~torpor.errors.TransportError` when none comes.
+        """
+        ...

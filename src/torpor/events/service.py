@@ -1,4 +1,4 @@
-"""Everything that takes in, makes and delivers events: ingress, scheduler, dispatcher on one event log.
+"""Everything that takes in, makes and delivers events and calls: all that works on one event log.
 
 The process that runs it is chosen elsewhere: ``python -m torpor.events`` on a laptop, ``torpor role events``
 in a pod. It keeps nothing that counts: what waits is in the event log, what is declared is told to it again
@@ -18,8 +18,14 @@ from torpor.blobs import BlobStore
 from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError
 from torpor.events import brokers, names
+from torpor.events.admission import Admission
 from torpor.events.archive import Archive
 from torpor.events.blob_sweep import BlobSweep
+from torpor.events.call_intake import CallIntake
+from torpor.events.call_reader import CallReader
+from torpor.events.call_workers import CallWorkers
+from torpor.events.callback_urls import REFUSED, Networks
+from torpor.events.callbacks import CallbackSender
 from torpor.events.claims import Claims
 from torpor.events.declaration import (
     Declaration,
@@ -68,6 +74,7 @@ class Service:
         stats: Stats | None = None,
         shared: bool = False,
         name: str = "events",
+        callbacks_refused: str = REFUSED,
     ) -> None:
         self._log = log
         self.stats = stats or Stats()
@@ -81,7 +88,7 @@ class Service:
             )
         self._schedule_texts: tuple[str, ...] = ()
         self._client = Client(max_connections_per_endpoint=_MAX_CONNECTIONS, clock=clock)
-        self._sender = GatewaySender(self._client, clock)
+        self._sender = GatewaySender(self._client, clock, places=_MAX_CONNECTIONS)
         self._recorder = Recorder(log, clock, self.stats, name)
         self.dispatcher = Dispatcher(
             log,
@@ -96,7 +103,30 @@ class Service:
         self.dead_letters = DeadLetters(log, self.stats, self._recorder, self.dispatcher.route)
         self.archive = Archive(log, self._recorder, self.dispatcher.routes, self.dispatcher.route, claims)
         self.explainer = Explainer(log, clock, self.dispatcher.routes, claims)
-        self.ingress = Ingress(log, claims=claims, stats=self.stats, recorder=self._recorder)
+        self._admission = Admission(clock, self.stats, self.dispatcher.pending)
+        self._callbacks = CallbackSender(Networks(callbacks_refused))
+        self.call_workers = CallWorkers(
+            log,
+            self._sender,
+            clock,
+            self._callbacks,
+            claims,
+            self.stats,
+            self._recorder,
+            shared=shared,
+        )
+        self.calls = CallReader(log, self.call_workers.is_running)
+        self._call_intake = CallIntake(
+            log, self.call_workers, claims, self.stats, self._recorder, self._callbacks.refused
+        )
+        self.ingress = Ingress(
+            log,
+            claims=claims,
+            stats=self.stats,
+            recorder=self._recorder,
+            calls=self._call_intake,
+            admission=self._admission,
+        )
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""
         self.registry.register(self.stats)
@@ -114,15 +144,19 @@ class Service:
         declared = declaration.declared()
         await self.dispatcher.apply(declared)
         await self.scheduler.apply(declaration.schedules)
+        await self.call_workers.apply(declaration.functions)
         self.stats.forget_all_but(
             {
                 *(trigger.key for trigger in declaration.triggers),
-                *(names.direct_trigger(function) for function in declaration.timeouts_seconds),
+                *(names.direct_trigger(function) for function in declaration.functions),
             },
             [schedule.key for schedule in declaration.schedules],
+            declaration.functions,
         )
+        self._admission.set_routes(self.dispatcher.all_routes())
         self.ingress.set_brokers(declared.all_brokers())
         self._schedule_texts = tuple(each.model_dump_json() for each in declaration.schedules)
+        self._call_intake.set_callees(declaration.functions)
         self.declared.set()
 
     async def state(self) -> EventsState:
@@ -160,11 +194,14 @@ class Service:
             )
         return reports
 
+    @property
+    def busy(self) -> int:
+        """How many deliveries, calls and callbacks are under way."""
+        return self.dispatcher.busy + self.call_workers.busy
+
     def health(self) -> EventsHealth:
         """How it is."""
-        return EventsHealth(
-            connected=self.connected, declared=self.declared.is_set(), busy=self.dispatcher.busy
-        )
+        return EventsHealth(connected=self.connected, declared=self.declared.is_set(), busy=self.busy)
 
     async def tail(self, broker_key: str) -> AsyncGenerator[Stored, None]:
         """Each event that a broker takes in from the return of this call on."""
@@ -177,11 +214,22 @@ class Service:
             await self._sweep.run()
         await asyncio.Event().wait()
 
+    async def halt(self) -> None:
+        """Begin nothing more; what is under way goes on until :meth:`close`."""
+        await self.scheduler.close()
+        await self.dispatcher.halt()
+        await self.call_workers.halt()
+
+    async def finish(self, grace_seconds: float) -> None:
+        """Stop working; what is under way for longer than ``grace_seconds`` is done again later."""
+        await asyncio.gather(self.call_workers.close(grace_seconds), self.dispatcher.close(grace_seconds))
+
     async def close(self, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
         """Stop; deliveries under way for longer than ``grace_seconds`` are made again later."""
         await self.scheduler.close()
-        await self.dispatcher.close(grace_seconds)
+        await self.finish(grace_seconds)
         await self._recorder.close()
+        await self._callbacks.close()
         await self._client.close()
         if self._keeper is not None:
             await self._keeper.close()

@@ -65,6 +65,10 @@ class SinkSubscription:
         """How many dead letters wait for the sink, or are under way to it."""
         return await self._pump.pending()
 
+    async def waiting_since(self) -> float | None:
+        """When the oldest dead letter came that was not begun (seconds since the epoch), if one waits."""
+        return await self._pump.waiting_since()
+
     async def halt(self) -> None:
         """Begin nothing more."""
         await self._pump.halt()

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from torpor.runtime.metrics import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
 
 @dataclass(slots=True)
@@ -29,6 +29,30 @@ class TriggerCounts:
     """Events that became dead letters."""
     replayed: int = 0
     """Dead letters that were replayed."""
+    backlog_refused: int = 0
+    """Events that producers are to send again, since as many waited as may."""
+    backlog_overflowed: int = 0
+    """Events that became dead letters since more waited than may."""
+
+
+@dataclass(slots=True)
+class CallCounts:
+    """Of the calls of one function that nobody waits for."""
+
+    accepted: int = 0
+    """Calls taken in durably."""
+    retried: int = 0
+    """Attempts that did not succeed and were followed by another."""
+    succeeded: int = 0
+    """Calls that the function took."""
+    failed: int = 0
+    """Calls that were given up."""
+    callbacks_delivered: int = 0
+    """Callbacks that their receiver took."""
+    callbacks_retried: int = 0
+    """Attempts of callbacks that did not succeed and were followed by another."""
+    callbacks_failed: int = 0
+    """Callbacks that were given up."""
 
 
 @dataclass(slots=True)
@@ -64,6 +88,8 @@ class Stats(Collector):
     dead-lettered."""
     schedules: dict[str, ScheduleTally] = field(default_factory=dict)
     """By schedule key."""
+    calls: dict[str, CallCounts] = field(default_factory=dict)
+    """By function key."""
     refused: dict[str, int] = field(default_factory=dict)
     """By kind of problem: requests that the ingress refused."""
     unrecorded: int = 0
@@ -95,11 +121,21 @@ class Stats(Collector):
         """The counters of a schedule, to count on."""
         return self.schedules.setdefault(schedule_key, ScheduleTally())
 
-    def forget_all_but(self, trigger_keys: Collection[str], schedule_keys: Collection[str] = ()) -> None:
-        """Drop the counters of triggers and schedules that are not declared any more."""
+    def of_function(self, function_key: str) -> CallCounts:
+        """The counters of a function's calls, to count on."""
+        return self.calls.setdefault(function_key, CallCounts())
+
+    def forget_all_but(
+        self,
+        trigger_keys: Collection[str],
+        schedule_keys: Collection[str] = (),
+        function_keys: Collection[str] = (),
+    ) -> None:
+        """Drop the counters of what is not declared any more."""
         self.triggers = {key: counts for key, counts in self.triggers.items() if key in trigger_keys}
         self.sinks = {key: counts for key, counts in self.sinks.items() if key in trigger_keys}
         self.schedules = {key: counts for key, counts in self.schedules.items() if key in schedule_keys}
+        self.calls = {key: counts for key, counts in self.calls.items() if key in function_keys}
 
     def dump(self) -> bytes:
         """All counters, for :meth:`load`."""
@@ -111,6 +147,7 @@ class Stats(Collector):
                 "published": self.published,
                 "triggers": self.triggers,
                 "sinks": self.sinks,
+                "calls": self.calls,
                 "refused": self.refused,
                 "schedules": schedules,
             }
@@ -126,9 +163,10 @@ class Stats(Collector):
             raise TypeError("the counters are no JSON object")
         published, refused = _numbers(document.get("published")), _numbers(document.get("refused"))
         triggers, sinks = _counts(document.get("triggers")), _counts(document.get("sinks", {}))
+        calls = {key: CallCounts(**each) for key, each in _by_key(document.get("calls", {})).items()}
         schedules = _tallies(document.get("schedules", {}))
         self.published, self.refused, self.triggers, self.sinks = published, refused, triggers, sinks
-        self.schedules = schedules
+        self.schedules, self.calls = schedules, calls
 
     def collect(self) -> Iterator[Metric]:
         """The counters as Prometheus metrics."""
@@ -162,6 +200,8 @@ class Stats(Collector):
             yield _family(f"torpor_events_{name}", text, name, self.triggers)
         for name, text in _SINK_COUNTERS.items():
             yield _family(f"torpor_events_sink_{name}", text, name, self.sinks)
+        for name, text in _CALL_COUNTERS.items():
+            yield _family(f"torpor_calls_{name}", text, name, self.calls, kind="function")
         yield from self._of_schedules()
 
     def _of_schedules(self) -> Iterator[Metric]:
@@ -181,27 +221,30 @@ class Stats(Collector):
         yield lateness
 
 
-def _family(name: str, text: str, field_name: str, counts: dict[str, TriggerCounts]) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, f"{text}.", labels=["namespace", "trigger"])
+def _family(
+    name: str, text: str, field_name: str, counts: Mapping[str, object], kind: str = "trigger"
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, f"{text}.", labels=["namespace", kind])
     for key, each in counts.items():
         family.add_metric(key.split("/"), getattr(each, field_name))
     return family
 
 
 def _counts(value: object) -> dict[str, TriggerCounts]:
-    if not isinstance(value, dict):
-        raise TypeError("the triggers' counters are no JSON object")
-    return {key: TriggerCounts(**_numbers(counts)) for key, counts in value.items()}
+    return {key: TriggerCounts(**counts) for key, counts in _by_key(value).items()}
 
 
 def _tallies(value: object) -> dict[str, ScheduleTally]:
-    if not isinstance(value, dict):
-        raise TypeError("the schedules' counters are no JSON object")
-    numbers = {key: _numbers(counts) for key, counts in value.items()}
     return {
         key: ScheduleTally(fired=counts.get("fired", 0), missed=counts.get("missed", 0))
-        for key, counts in numbers.items()
+        for key, counts in _by_key(value).items()
     }
+
+
+def _by_key(value: object) -> dict[str, dict[str, int]]:
+    if not isinstance(value, dict):
+        raise TypeError("the counters of triggers, schedules or functions are no JSON object")
+    return {key: _numbers(counts) for key, counts in value.items()}
 
 
 def _numbers(value: object) -> dict[str, int]:
@@ -224,6 +267,17 @@ _COUNTERS = {
     "failed": "Deliveries that did not succeed",
     "dead_lettered": "Events that became dead letters",
     "replayed": "Dead letters that were replayed",
+    "backlog_refused": "Events that were answered 429, since as many waited as may",
+    "backlog_overflowed": "Events that became dead letters since more waited than may",
+}
+_CALL_COUNTERS = {
+    "accepted": "Calls that nobody waits for, taken in durably",
+    "retried": "Attempts of such calls that were followed by another",
+    "succeeded": "Calls that nobody waits for and that their function took",
+    "failed": "Calls that nobody waits for and that were given up",
+    "callbacks_delivered": "Callbacks that their receiver took",
+    "callbacks_retried": "Attempts of callbacks that were followed by another",
+    "callbacks_failed": "Callbacks that were given up",
 }
 _SINK_COUNTERS = {
     "delivered": "Dead letters that a trigger's sink took",

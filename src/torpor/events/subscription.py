@@ -10,12 +10,13 @@ from torpor.binding import Headers, WireEvent, encode_binary
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
 from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog, Stored, StreamSpec
+from torpor.events.overflow import Overflow
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
 from torpor.events.throttle import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torpor.clock import Clock
 
@@ -45,6 +46,10 @@ class AtWork(Protocol):
 
     async def pending(self) -> int:
         """How many events wait, or are under way."""
+        ...
+
+    async def waiting_since(self) -> float | None:
+        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
         ...
 
     async def halt(self) -> None:
@@ -118,7 +123,10 @@ class Sieve:
 
 
 class Subscription:
-    """Delivers each event of a trigger for itself; ``shared`` if others may do so at the same time."""
+    """Delivers each event of a trigger for itself; ``shared`` if others may do so at the same time.
+
+    Of those, the one that ``leads`` sees to what is too much for the trigger's backlog.
+    """
 
     def __init__(
         self,
@@ -129,6 +137,7 @@ class Subscription:
         *,
         shared: bool = False,
         fresh: bool = False,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self.route = route
         self._courier = courier
@@ -136,6 +145,7 @@ class Subscription:
         self._pump = Pump(log, clock, spec, self._handle, route.trigger.spec.parallelism)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._sieve = Sieve(route, self._pump, courier, shared=shared)
+        self._overflow = Overflow(route, log, clock, courier, spec, self._pump, self._sieve, leads)
 
     @property
     def busy(self) -> int:
@@ -145,13 +155,19 @@ class Subscription:
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""
         await self._pump.start()
+        self._overflow.start()
 
     async def pending(self) -> int:
         """How many events wait, or are under way."""
         return await self._pump.pending()
 
+    async def waiting_since(self) -> float | None:
+        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
+        return await self._pump.waiting_since()
+
     async def halt(self) -> None:
         """Begin nothing more; what waits for its turn is for others."""
+        await self._overflow.halt()
         await self._pump.halt()
         self._throttle.end()
 
@@ -165,7 +181,9 @@ class Subscription:
             return
         if not await self._throttle.turn():
             await delivery.retry(0.0)
-        elif await self._courier.deliver(self.route, message_of(delivery.record.event), delivery):
+        elif await self._courier.deliver(
+            self.route, message_of(delivery.record.event), self._overflow.limited(delivery)
+        ):
             await self._courier.acknowledge(self.route, delivery)
 
 
@@ -192,6 +210,10 @@ class Watched:
     async def pending(self) -> int:
         """How many events wait, or are under way somewhere."""
         return sum([await each.pending() for each in self._consumers])
+
+    async def waiting_since(self) -> float | None:
+        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
+        return await self._consumers[0].waiting_since() if self._consumers else None
 
     async def halt(self) -> None:
         """Let go of the consumers."""

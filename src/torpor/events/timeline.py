@@ -79,13 +79,16 @@ def _when(line: Record) -> tuple[float, int, bool]:
 def _accepted(line: Record, new: bool) -> Step:
     how = {
         "sent": "by a producer",
+        "call": "by a caller that does not wait",
         "schedule": f"by schedule {line.get('schedule')}",
         "reply": f"as a reply at trigger {line.get('trigger')} to {_of(line.get('of'))}",
         "sink": f"as a dead letter of trigger {line.get('trigger')}",
         "replay": f"{_AS_REPLAY} for {_whom(line)} alone",
     }[line["how"]]
     again = "" if new else ", once more: it is kept once"
-    return _step(line, "accepted", f"sent {how}{again}" if line["how"] == "sent" else f"written {how}{again}")
+    return _step(
+        line, "accepted", f"sent {how}{again}" if line["how"] in ("sent", "call") else f"written {how}{again}"
+    )
 
 
 def _whom(line: Record) -> str:

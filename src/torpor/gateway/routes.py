@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_NAMESPACE = "default"
 Part = Literal["events", "api"]
 PARTS: tuple[Part, ...] = ("events", "api")
-_PART_PATHS: dict[Part, str] = {"events": "/events", "api": "/api/v1"}
+_PART_PATHS: dict[str, Part] = {"/events": "events", "/async-function": "events", "/api/v1": "api"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +145,10 @@ def _functions(ordered: Iterable[FunctionRoute]) -> Iterator[Rule]:
 
 
 def _platform(parts: set[Part]) -> Iterator[Rule]:
-    for part, path in _PART_PATHS.items():
+    for path, part in _PART_PATHS.items():
         yield Rule(path, part if part in parts else Missing(503))
     for path in RESERVED_PATHS:
-        if path not in _PART_PATHS.values():
+        if path not in _PART_PATHS:
             yield Rule(path, Missing(404))
 
 

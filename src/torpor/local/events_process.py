@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from torpor.binding import WireEvent
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
-    from torpor.events.declaration import EventsState
+    from torpor.events.declaration import Callee, EventsState
     from torpor.local.reports import Tell
+    from torpor.scaling.backlog import Backlog
     from torpor.spec.models import Schedule, Trigger
 
 _RETRY_SECONDS = 0.5
@@ -113,8 +114,7 @@ class EventsProcess:
         triggers: Sequence[Trigger],
         schedules: Sequence[Schedule],
         brokers: Sequence[str],
-        timeouts_seconds: Mapping[str, float],
-        revisions: Mapping[str, str],
+        functions: Mapping[str, Callee],
         gateway: Endpoint,
     ) -> None:
         """Have events made and delivered as declared, now and after each restart.
@@ -126,8 +126,7 @@ class EventsProcess:
             triggers=tuple(triggers),
             schedules=tuple(schedules),
             brokers=tuple(brokers),
-            timeouts_seconds=dict(timeouts_seconds),
-            revisions=dict(revisions),
+            functions=dict(functions),
             gateway=str(gateway),
         )
         await self._control.declare(self._declaration)
@@ -141,6 +140,10 @@ class EventsProcess:
     async def state(self) -> EventsState:
         """All counters. Raises :class:`~torpor.errors.EventLogError`."""
         return await self._control.state()
+
+    async def backlogs(self, wanted: Mapping[str, bool]) -> Mapping[str, Backlog]:
+        """What waits at triggers, by their keys. Raises :class:`~torpor.errors.EventLogError`."""
+        return await self._control.backlogs(wanted)
 
     async def tail(self, broker_key: str) -> AsyncIterator[WireEvent]:
         """Events of a broker from now on. Raises :class:`~torpor.errors.EventLogError`."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from torpor.blobs import BlobStore
 from torpor.clock import cancel
 from torpor.errors import EventLogError, TorporError
+from torpor.events.declaration import Callee
 from torpor.events.names import DEFAULT_BROKER
 from torpor.events.views import broker_statuses, schedule_status, trigger_status
 from torpor.gateway.gateway import Gateway
@@ -28,7 +29,7 @@ from torpor.local.reports import News, Report
 from torpor.local.views import Facts, function_status, removed_in_words, scale_in_words
 from torpor.local.watch import changes
 from torpor.providers.process.provider import ProcessProvider
-from torpor.scaling.backlog import BacklogLoads, backlogs
+from torpor.scaling.backlog import Backlog, BacklogLoads, asked_of, backlogs
 from torpor.scaling.loop import Autoscaler
 from torpor.spec.status import PlatformStatus
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
     from torpor.otlp import Tracer
+    from torpor.spec.calls import CallStatus
     from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.models import Function, Schedule, Trigger
@@ -108,7 +110,7 @@ class LocalPlatform:
             cache_dir=options.cache_dir,
             blobs_url=self._blobs_url,
         )
-        lag = BacklogLoads(self._gateway.observe, self._lagging, self._backlogs)
+        lag = BacklogLoads(clock, self._gateway.observe, self._lagging, self._backlogs)
         self._autoscaler = Autoscaler(clock=clock, observe=lag.observe, fleet=self._provider)
         self._events = EventsProcess(
             options.data_dir / "events",
@@ -213,8 +215,6 @@ class LocalPlatform:
         await self._gateway.configure(list(functions.values()), events=[self._events.ingress], api=self._api)
         for key, function in functions.items():
             self._autoscaler.set(key, function.spec)
-        timeouts = {key: function.spec.timeout_seconds for key, function in functions.items()}
-        states = {key: self._provider.state(key) for key in functions}
         removed = self._reloader.current.triggers.keys() - triggers.keys()
         waiting: Mapping[str, int] = {}
         if removed:
@@ -224,12 +224,15 @@ class LocalPlatform:
             list(triggers.values()),
             list(schedules.values()),
             [DEFAULT_BROKER],
-            timeouts,
-            {key: state.revision for key, state in states.items() if state is not None},
+            {key: self._callee(function) for key, function in functions.items()},
             self._gateway.internal,
         )
         for key in sorted(removed):
             self._tell(Report(News.REMOVED, key, removed_in_words(waiting.get(key, 0))))
+
+    def _callee(self, function: Function) -> Callee:
+        state = self._provider.state(function.key)
+        return Callee.of(function, state.revision if state is not None else "")
 
     async def _pending(self) -> Mapping[str, int]:
         """How many events wait for each trigger."""
@@ -241,13 +244,17 @@ class LocalPlatform:
 
     # --- what scales functions by their events ----------------------------------------------------------
 
-    def _lagging(self) -> list[str]:
-        functions = self._reloader.current.functions.items()
-        return [key for key, function in functions if function.spec.scaling.metric == "lag"]
+    def _lagging(self) -> Mapping[str, bool]:
+        return {
+            key: function.spec.scaling.target_age_seconds is not None
+            for key, function in self._reloader.current.functions.items()
+            if function.spec.scaling.metric == "lag" and self._autoscaler.is_awake(key)
+        }
 
-    async def _backlogs(self) -> Mapping[str, int]:
+    async def _backlogs(self, lagging: Mapping[str, bool]) -> Mapping[str, Backlog]:
         triggers = self._reloader.current.triggers.items()
-        return backlogs([await self._pending()], {key: trigger.function_key for key, trigger in triggers})
+        functions = {key: trigger.function_key for key, trigger in triggers}
+        return backlogs([await self._events.backlogs(asked_of(lagging, functions))], functions)
 
     # --- what the API shows -----------------------------------------------------------------------------
 
@@ -352,6 +359,10 @@ class LocalPlatform:
     async def explain(self, question: Question) -> Answer:
         """What happened to the events of an id."""
         return await self._events.control.explain(question)
+
+    async def call(self, call_id: str) -> CallStatus | None:
+        """A call that nobody waits for."""
+        return await self._events.control.call(call_id)
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Store a blob."""

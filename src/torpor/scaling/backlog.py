@@ -3,50 +3,101 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
 
 from torpor.errors import TorporError
 from torpor.scaling.load import Load
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from torpor.clock import Clock
 
 _LOG = logging.getLogger(__name__)
+REST_SECONDS = 2.0
+"""How often is asked while nothing waits; else it is with every look at the traffic."""
 
 
-def backlogs(pending: Iterable[Mapping[str, int]], functions: Mapping[str, str]) -> dict[str, int]:
-    """How many events wait for each function, or are under way to it, by its key.
+class Backlog(NamedTuple):
+    """What waits at one trigger, or for one function.
 
-    ``pending`` is what each events process says of its triggers, by their keys: all look at the same log, so
+    ``events`` is how many wait or are under way, ``oldest_seconds`` for how long the oldest has waited that
+    was not begun.
+    """
+
+    events: int
+    oldest_seconds: float = 0.0
+
+
+def encode(backlogs: Mapping[str, Backlog]) -> bytes:
+    """``backlogs`` by trigger as JSON, the way an events process tells them at ``POST /backlogs``."""
+    return orjson.dumps({key: each._asdict() for key, each in backlogs.items()})
+
+
+def decode(body: bytes) -> dict[str, Backlog]:
+    """What :func:`encode` made; raises ``ValueError`` for anything else."""
+    document = orjson.loads(body)
+    try:
+        return {
+            str(key): Backlog(int(each["events"]), float(each["oldest_seconds"]))
+            for key, each in document.items()
+        }
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"no backlogs by trigger: {error!r}") from error
+
+
+def asked_of(lagging: Mapping[str, bool], functions: Mapping[str, str]) -> dict[str, bool]:
+    """The triggers whose backlogs are to be asked for, and whether by age too.
+
+    ``lagging`` are the functions that want it, ``functions`` says to which one a trigger delivers.
+    """
+    return {trigger: lagging[key] for trigger, key in functions.items() if key in lagging}
+
+
+def backlogs(told: Iterable[Mapping[str, Backlog]], functions: Mapping[str, str]) -> dict[str, Backlog]:
+    """What waits for each function, by its key: of its triggers, all events, and the oldest of them.
+
+    ``told`` is what each events process says of its triggers, by their keys: all look at the same log, so
     that the largest number counts. ``functions`` says to which function a trigger delivers.
     """
-    largest: dict[str, int] = {}
-    for told in pending:
-        for trigger, number in told.items():
-            largest[trigger] = max(largest.get(trigger, 0), number)
-    found: dict[str, int] = {}
-    for trigger, number in largest.items():
+    largest: dict[str, Backlog] = {}
+    for each in told:
+        for trigger, backlog in each.items():
+            known = largest.get(trigger, backlog)
+            oldest_seconds = max(known.oldest_seconds, backlog.oldest_seconds)
+            largest[trigger] = Backlog(max(known.events, backlog.events), oldest_seconds)
+    found: dict[str, Backlog] = {}
+    for trigger, backlog in largest.items():
         if (function := functions.get(trigger)) is not None:
-            found[function] = found.get(function, 0) + number
+            known = found.get(function, Backlog(0))
+            oldest_seconds = max(known.oldest_seconds, backlog.oldest_seconds)
+            found[function] = Backlog(known.events + backlog.events, oldest_seconds)
     return found
 
 
 class BacklogLoads:
     """Observes loads by ``observe``, and by ``ask`` the backlogs of the functions that ``lagging`` names.
 
-    While those can't be had, what was known last stands for them: others go on being scaled.
+    ``lagging`` says of each whether its oldest event counts too, and names none that rests: what comes for it
+    wakes it. While backlogs can't be had, what was known last stands for them: others go on being scaled.
     """
 
     def __init__(
         self,
+        clock: Clock,
         observe: Callable[[], Awaitable[Mapping[str, Load]]],
-        lagging: Callable[[], Collection[str]],
-        ask: Callable[[], Awaitable[Mapping[str, int]]],
+        lagging: Callable[[], Mapping[str, bool]],
+        ask: Callable[[Mapping[str, bool]], Awaitable[Mapping[str, Backlog]]],
     ) -> None:
+        self._clock = clock
         self._observe = observe
         self._lagging = lagging
         self._ask = ask
-        self._known: Mapping[str, int] = {}
+        self._known: Mapping[str, Backlog] = {}
+        self._asked: Mapping[str, bool] = {}
+        self._due = 0.0
         self._said = ""
 
     async def observe(self) -> Mapping[str, Load]:
@@ -55,15 +106,23 @@ class BacklogLoads:
         lagging = self._lagging()
         if not lagging:
             return loads
+        if lagging != self._asked or self._clock.monotonic() >= self._due:
+            await self._ask_again(lagging)
+        found = dict(loads)
+        for key in lagging:
+            waiting = self._known.get(key, Backlog(0))
+            if key in found or waiting.events:
+                load = found.get(key, Load(0.0, 0))
+                found[key] = load._replace(backlog=waiting.events, oldest_seconds=waiting.oldest_seconds)
+        return found
+
+    async def _ask_again(self, lagging: Mapping[str, bool]) -> None:
+        now = self._clock.monotonic()
         try:
-            self._known, self._said = await self._ask(), ""
+            self._known, self._said = await self._ask(lagging), ""
         except TorporError as error:
             if str(error) != self._said:
                 self._said = str(error)
                 _LOG.warning("how many events wait for functions can't be observed: %s", error)
-        found = dict(loads)
-        for key in lagging:
-            waiting = self._known.get(key, 0)
-            if key in found or waiting:
-                found[key] = found.get(key, Load(0.0, 0))._replace(backlog=waiting)
-        return found
+        self._asked = lagging
+        self._due = now if any(each.events for each in self._known.values()) else now + REST_SECONDS

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torpor.scaling.load import Load
     from torpor.spec.models import FunctionSpec
 
 # Knative's defaults, max-scale-up-rate and max-scale-down-rate.
@@ -42,6 +43,7 @@ class Rules:
     panic_threshold: float
     scale_down_delay_seconds: float
     grace_seconds: float
+    target_age_seconds: float | None = None
 
     @classmethod
     def of(cls, spec: FunctionSpec) -> Rules:
@@ -58,7 +60,18 @@ class Rules:
             panic_threshold=scaling.panic_threshold_percentage / 100,
             scale_down_delay_seconds=scaling.scale_down_delay_seconds,
             grace_seconds=scaling.scale_to_zero_grace_period_seconds,
+            target_age_seconds=scaling.target_age_seconds,
         )
+
+    def lag(self, load: Load) -> float:
+        """What waits, each event as often as the oldest has waited the target age, and once at least.
+
+        The age grows for as long as more comes than is taken, so that in the end there are instances enough;
+        and whatever the age is, little that waits needs few.
+        """
+        if self.target_age_seconds is None:
+            return float(load.backlog)
+        return load.backlog * max(1.0, load.oldest_seconds / self.target_age_seconds)
 
     def bounded(self, replicas: int) -> int:
         """``replicas`` within what is declared."""
@@ -192,4 +205,6 @@ def _describe_panic(rules: Rules, observed: Observed) -> str:
 
 def _words(rules: Rules, value: float, window_seconds: float) -> str:
     name = _NAMES[rules.metric]
+    if rules.target_age_seconds is not None:
+        name = f"{name} by age (targetAge {rules.target_age_seconds:g} s)"
     return f"{value:.3g} {name} over {window_seconds:g} s, {rules.target:.3g} an instance"

@@ -17,12 +17,14 @@ class Load(NamedTuple):
 
     ``concurrency`` is how many requests are under way, those that are held included; ``requests_total`` how
     many there have been since the data path started. A total that has become smaller means that it started
-    anew. ``backlog`` is how many events wait for it or are under way, where that is looked at.
+    anew. ``backlog`` is how many events wait for it or are under way, and ``oldest_seconds`` for how long the
+    oldest has waited that was not begun, where that is looked at.
     """
 
     concurrency: float
     requests_total: int
     backlog: int = 0
+    oldest_seconds: float = 0.0
 
 
 def encode(loads: Mapping[str, Load]) -> bytes:

@@ -111,6 +111,10 @@ class Autoscaler:
         if key in self._scalers and key not in self._awake:
             self._wake(key)
 
+    def is_awake(self, key: str) -> bool:
+        """Whether the function's traffic is looked at."""
+        return key in self._awake
+
     def explain(self, key: str) -> ScalingState | None:
         """Why the function has as many instances as it has; ``None`` if it is unknown."""
         scaler = self._scalers.get(key)

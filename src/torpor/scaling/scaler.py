@@ -61,7 +61,7 @@ class Scaler:
         if arrived > 0 or load.concurrency > 0 or waits:
             self.wake(now)  # what rests may serve before anybody asks for it
         self._sampled_at = now
-        by_metric = {"rps": arrived / elapsed, "lag": float(load.backlog)}
+        by_metric = {"rps": arrived / elapsed, "lag": self.rules.lag(load)}
         value = by_metric.get(self.rules.metric, load.concurrency)
         self._stable.record(now, value)
         self._panic.record(now, value)

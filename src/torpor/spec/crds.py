@@ -162,7 +162,15 @@ _OBJECT_RULES: dict[str, list[dict[str, str]]] = {
         )
         | {"reason": "FieldValueRequired"}
     ],
-    "Scaling": [_within_max("minScale"), _within_max("initialScale")],
+    "Scaling": [
+        _within_max("minScale"),
+        _within_max("initialScale"),
+        _rule(
+            "!has(self.targetAge) || (has(self.metric) && self.metric == 'lag')",
+            "\"is given without 'metric: lag', which was expected beside it\"",
+            ".targetAge",
+        ),
+    ],
     "Resources": [_within_limit("cpu"), _within_limit("memory")],
     "EnvVar": [
         _rule("has(self.value) || has(self.valueFrom)", '"has no value, value or valueFrom was expected"'),
@@ -209,6 +217,24 @@ _OBJECT_RULES: dict[str, list[dict[str, str]]] = {
             "!has(self.batch) || !has(self.ordering) || self.ordering != 'key'",
             "\"stands beside 'ordering: key', one of them was expected: a key has one event at once\"",
             ".batch",
+        ),
+        {
+            "rule": (
+                "!has(self.backlog) || self.backlog.limit >= (has(self.parallelism) ? self.parallelism : 32)"
+            ),
+            "message": "is less than parallelism (by default 32), at least that was expected",
+            "fieldPath": ".backlog.limit",
+        },
+        _rule(
+            "!has(self.ordering) || self.ordering != 'key' || !has(self.backlog) || "
+            "!has(self.backlog.onLimit) || self.backlog.onLimit != 'deadLetterOldest'",
+            "\"is 'key' beside 'onLimit: deadLetterOldest', 'onLimit: reject' was expected there\"",
+            ".ordering",
+        ),
+        _rule(
+            "!has(self.join) || !has(self.backlog)",
+            "\"stands beside 'backlog', one of them was expected: a group needs all its parts\"",
+            ".join",
         ),
         _rule(
             "!has(self.join) || !has(self.batch)",

@@ -213,6 +213,10 @@ class Scaling(_Model):
     """What one instance should bear of it; by default `containerConcurrency` or 100, for `rps` 200, and for
     `lag` 100.
     """
+    target_age_seconds: Annotated[float, *duration(0.1, _DAY)] | None = Field(None, alias="targetAge")
+    """For `lag`: how long the oldest event may wait to be begun; while one waits longer, an instance is to
+    bear as many times less than `target`.
+    """
     target_utilization_percentage: float = Field(70.0, ge=1, le=100)
     """How much of the target is used before another instance is added, so that there is room for a burst."""
     window_seconds: Annotated[float, *duration(1, _HOUR)] = Field(60.0, alias="window")
@@ -233,6 +237,13 @@ class Scaling(_Model):
     """
     parked_for_seconds: Annotated[float, *duration(1, 30 * _DAY)] = Field(600.0, alias="parkedFor")
     """How long it rests parked before it is taken to zero."""
+
+    @field_validator("target_age_seconds")
+    @classmethod
+    def _of_lag(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("metric", "lag") != "lag":  # without one it is wrong itself
+            raise fault("is given without 'metric: lag', which was expected beside it")
+        return value
 
     @field_validator("min_scale", "initial_scale")
     @classmethod
@@ -440,6 +451,17 @@ class RateLimit(_Model):
     """In how much time."""
 
 
+class Backlog(_Model):
+    """How many events may wait for the trigger, and what becomes of more."""
+
+    limit: Whole = Field(ge=1, le=10_000_000)
+    """How many may wait, be under way or wait for a retry; `parallelism` at least."""
+    on_limit: Literal["reject", "deadLetterOldest"] = "reject"
+    """`reject`: producers of events that match are answered 429; `deadLetterOldest`: the oldest that wait
+    become dead letters.
+    """
+
+
 class Batch(_Model):
     """Several events in one call, as `application/cloudevents-batch+json`; each keeps attempts of its own."""
 
@@ -480,6 +502,8 @@ class TriggerSpec(_Model):
     """Most events under way to the function at once."""
     rate_limit: RateLimit | None = None
     """How often the function is called at most; without it, as often as events come."""
+    backlog: Backlog | None = None
+    """How many events may wait; without it, as many as the broker can hold."""
     ordering: Literal["none", "key"] = "none"
     """`key`: events with the same `partitionkey` go one at a time, in the order in which they came."""
     batch: Batch | None = None
@@ -505,6 +529,23 @@ class TriggerSpec(_Model):
             raise fault(text, inner=("deadLetterSink", "broker"))
         return value
 
+    @field_validator("backlog")
+    @classmethod
+    def _holds_what_is_under_way(cls, value: Backlog | None, info: ValidationInfo) -> Backlog | None:
+        least = info.data.get("parallelism")
+        if value is not None and least is not None and value.limit < least:
+            text = f"is {value.limit}, at least parallelism ({least}) was expected"
+            raise fault(text, inner=("limit",))
+        return value
+
+    @field_validator("ordering")
+    @classmethod
+    def _keeps_the_oldest(cls, value: str, info: ValidationInfo) -> str:
+        backlog = info.data.get("backlog")
+        if value == "key" and backlog is not None and backlog.on_limit == "deadLetterOldest":
+            raise fault("is 'key' beside 'onLimit: deadLetterOldest', 'onLimit: reject' was expected there")
+        return value
+
     @field_validator("batch")
     @classmethod
     def _batches_without_order(cls, value: Batch | None, info: ValidationInfo) -> Batch | None:
@@ -519,6 +560,13 @@ class TriggerSpec(_Model):
     def _joins_without_batch(cls, value: Join | None, info: ValidationInfo) -> Join | None:
         if value is not None and info.data.get("batch") is not None:
             raise fault("stands beside 'batch', one of them was expected: a group is one call already")
+        return value
+
+    @field_validator("join")
+    @classmethod
+    def _joins_without_backlog(cls, value: Join | None, info: ValidationInfo) -> Join | None:
+        if value is not None and info.data.get("backlog") is not None:
+            raise fault("stands beside 'backlog', one of them was expected: a group needs all its parts")
         return value
 
     @field_validator("join")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from torpor.binding import WireEvent
+    from torpor.spec.calls import CallStatus
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "http://127.0.0.1:8080"
@@ -78,6 +79,7 @@ class FakeBackend:
         self.letters: dict[str, DeadLetter] = {}
         self.replayed: list[str] = []
         self.explanations: list[Explanation] = []
+        self.calls: dict[str, CallStatus] = {}
         self.archived: list[ReplayedEvent] = []
         self.again: list[tuple[str, str]] = []
         self.failure: TorporError | None = None
@@ -240,6 +242,11 @@ class FakeBackend:
         ]
         looked_at = tuple(f"{each.namespace}/{each.name}" for each in self.broker_list)
         return Answer(looked_at=looked_at, since=EPOCH, items=tuple(items))
+
+    async def call(self, call_id: str) -> CallStatus | None:
+        """One of ``calls``."""
+        self._fail()
+        return self.calls.get(call_id)
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Keep the bytes."""

@@ -21,6 +21,7 @@ from torpor.binding import STRUCTURED, encode_structured, to_sdk
 from torpor.blobs import BlobStore
 from torpor.errors import ConnectError, HandlerError
 from torpor.events import names
+from torpor.events.admission import Admission
 from torpor.events.claims import Claims
 from torpor.events.dispatcher import Declared, Dispatcher
 from torpor.events.ingress import Ingress
@@ -86,7 +87,10 @@ class Platform:
             claims = Claims(self._blobs)
             self._dispatcher = Dispatcher(self._log, self._sender, self.clock, claims=claims)
             self._scheduler = Scheduler(self._log, self.clock, self._dispatcher.stats)
-            self._ingress = Ingress(self._log, claims=claims, stats=self._dispatcher.stats)
+            self._admission = Admission(self.clock, self._dispatcher.stats, self._dispatcher.pending)
+            self._ingress = Ingress(
+                self._log, claims=claims, stats=self._dispatcher.stats, admission=self._admission
+            )
             stack.callback(self._run, self._stop)
             self._run(lambda: self._start(blobs.as_uri()))
             self._stack = stack.pop_all()
@@ -163,6 +167,7 @@ class Platform:
         declared = Declared(self._triggers, sorted(brokers), timeouts)
         await self._dispatcher.apply(declared)
         await self._scheduler.apply(self._schedules)
+        self._admission.set_routes(self._dispatcher.all_routes())
         self._ingress.set_brokers(declared.all_brokers())
 
     async def _stop(self) -> None:

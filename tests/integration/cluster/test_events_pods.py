@@ -16,12 +16,13 @@ from torpor.clock import SystemClock
 from torpor.cluster import events as part
 from torpor.cluster.events import EventsPod
 from torpor.errors import BlobNotFoundError
-from torpor.events import blob_sweep, names
+from torpor.events import blob_sweep, call_workers, names
 from torpor.events.blob_keeper import blob_keeper
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.log import ConsumerSpec
 from torpor.events.nats_server import NatsServer
 from torpor.providers.kubernetes.resources import FUNCTIONS, LEASES, SCHEDULES, TRIGGERS
+from torpor.serving import answer
 from torpor.settings import EventsSettings
 from torpor.testing.kube import ApiServer
 
@@ -41,14 +42,20 @@ class _Functions(Functions):
     def __init__(self, tiles: int) -> None:
         super().__init__(tiles)
         self.seen: list[str] = []
+        self.made: list[str] = []
         self.called = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def app(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        if dict(scope["headers"])[b"torpor-function"] == b"default/slow":
+        headers = dict(scope["headers"])
+        if headers[b"torpor-function"] == b"default/slow":
             self.called.set()
             await self.gate.wait()
+        if b"x-call-id" in headers:
+            self.made.append(headers[b"x-call-id"].decode())
+            await answer(send, 200, b"text/plain", b"done")
+            return
         await super().app(scope, receive, send)
 
     def slow(self, events: list[WireEvent]) -> list[WireEvent]:
@@ -237,6 +244,52 @@ def test_without_a_place_for_blobs_what_is_too_large_is_refused_in_words(tmp_pat
             refused = await _post(pod, "1", content=b"x" * 9_000_000)
             assert refused.status_code == 413
             assert "this platform has no place for blobs" in refused.json()["detail"]
+
+    asyncio.run(run())
+
+
+def test_several_pods_make_each_call_once_whichever_ends_and_forget_a_function_that_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part, "FORGET_SECONDS", 0.1)
+    monkeypatch.setattr(call_workers, "LOOK_SECONDS", 0.1)
+
+    async def call(pod: EventsPod) -> str:
+        async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
+            url = f"http://127.0.0.1:{pod.ports['http']}/async-function/slow"
+            response = await client.post(url, content=b"x" * 1000)
+        assert response.status_code == 202
+        return str(response.headers["x-call-id"])
+
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            it.api.put(FUNCTIONS, _object(FUNCTIONS, "slow", image="x"))
+            first, second = it.start("a"), it.start("b")
+            await it.ready(first, second)
+            it.functions.gate.clear()
+            ids = [await call((first, second)[number % 2]) for number in range(100)]
+            await it.functions.called.wait()
+            running = (await _ask(first, f"/calls/{ids[0]}")).json()
+            assert running["state"] in ("running", "accepted")
+            ending = asyncio.create_task(it.end("a"))
+            it.functions.gate.set()
+            await ending
+
+            async def done() -> bool:
+                states = [(await _ask(second, f"/calls/{each}")).json()["state"] for each in ids]
+                return states == ["succeeded"] * len(ids)
+
+            await until(done)
+            assert sorted(it.functions.made) == sorted(ids)
+            log = await it.log()
+            assert await log.consumers(names.CALLS) == ["call.default.slow"]
+            it.api.remove(FUNCTIONS, "default/slow")
+
+            async def forgotten() -> bool:
+                return not (await log.consumers(names.CALLS) or await log.consumers(names.OUTCOMES))
+
+            await until(forgotten)
+            await log.close()
 
     asyncio.run(run())
 
@@ -440,3 +493,63 @@ def test_an_empty_nats_is_filled_again(tmp_path: Path) -> None:
             await _joined(it, 2)
 
     asyncio.run(run())
+
+
+def test_two_pods_keep_a_limit_by_refusing_or_by_moving_the_oldest(tmp_path: Path) -> None:
+    limit = 40
+
+    async def run() -> None:
+        async with _world(tmp_path) as it:
+            common = {"parallelism": 4, "filters": _exact("upload")}
+            it.declare("refuses", "slow", broker="strict", backlog={"limit": limit}, **common)
+            oldest = {"limit": limit, "onLimit": "deadLetterOldest"}
+            it.declare("moves", "slow", broker="loose", backlog=oldest, **common)
+            it.functions.gate.clear()
+            pods = [it.start("a"), it.start("b")]
+            await it.ready(*pods)
+            await until_leads(it)
+            answers: dict[int, int] = {}
+            for number in range(4 * limit):
+                pod = pods[number % 2]
+                status = (await _post(pod, f"s{number}", "default/strict")).status_code
+                answers[status] = answers.get(status, 0) + 1
+                assert (await _post(pod, f"l{number}", "default/loose")).status_code == 202
+            assert set(answers) == {202, 429}
+            assert limit <= answers[202] <= 2 * limit
+
+            async def moved() -> bool:
+                state = (await _ask(pods[0], "/state")).json()
+                return bool(state["triggers"]["default/moves"]["pending"] <= limit)
+
+            await until(moved)
+            log = await it.log()
+            dead = [each.event async for each in log.read(names.dead_stream("default/loose"), ">")]
+            assert await asyncio.gather(*(_count(log, broker) for broker in ("strict", "loose"))) == [
+                answers[202],
+                4 * limit,
+            ]
+            await log.close()
+            assert len(dead) >= 3 * limit
+            assert {each.attributes["knativeerrorcode"] for each in dead} == {"429"}
+            newest = [f"l{number}" for number in range(4 * limit - limit // 2, 4 * limit)]
+            assert not {each.id for each in dead} & set(newest)
+            it.functions.gate.set()
+            waiting = set(newest)
+
+            async def delivered() -> bool:
+                return waiting <= set(it.functions.seen)
+
+            await until(delivered)
+
+    asyncio.run(run())
+
+
+async def until_leads(it: _World) -> None:
+    async def reached() -> bool:
+        return any(pod.leads for pod in it.pods.values())
+
+    await until(reached)
+
+
+async def _count(log: JetStreamLog, broker: str) -> int:
+    return len([1 async for _ in log.read(names.broker_stream(f"default/{broker}"), ">")])

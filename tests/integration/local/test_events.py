@@ -9,6 +9,7 @@ import signal
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import httpx
 import orjson
 import pytest
 
@@ -17,6 +18,7 @@ from torpor.binding import WireEvent
 from torpor.errors import TorporError
 from torpor.events.kafka_server import install
 from torpor.settings import PlatformSettings
+from torpor.spec.letters import LetterSelection
 from torpor.spec.replays import Replay
 from torpor.testing.running import Running
 
@@ -429,3 +431,64 @@ def test_what_waits_brings_instances_though_one_call_is_made_at_a_time(tmp_path:
         until(lambda: "waiting events" in client.function("slow").scaling.reason, "the reason")
         until(lambda: client.triggers()[0].delivered == 60, "all of them")
         until(lambda: not client.function("slow").instances, "no instance at rest")
+
+
+LIMITED = """\
+apiVersion: torpor.dev/v1alpha1
+kind: Function
+metadata: {{name: slow}}
+spec: {{source: {{handler: "main:slow"}}, containerConcurrency: 1, scaling: {{maxScale: 1}}}}
+---
+apiVersion: torpor.dev/v1alpha1
+kind: Trigger
+metadata: {{name: slow}}
+spec:
+  filters: [{{exact: {{type: work}}}}]
+  subscriber: {{function: slow}}
+  parallelism: 1
+  backlog: {{limit: 20, onLimit: {on_limit}}}
+"""
+
+
+def _limited(folder: Path, on_limit: str) -> Path:
+    folder.mkdir()
+    (folder / "main.py").write_text(SLOW)
+    (folder / "function.yaml").write_text(LIMITED.format(on_limit=on_limit))
+    return folder
+
+
+def test_producers_are_told_by_the_gateway_which_trigger_is_full(tmp_path: Path) -> None:
+    folder = _limited(tmp_path / "slow", "reject")
+    with Running([folder], tmp_path / "platform") as platform, platform.client() as client:
+        with httpx.Client(base_url=platform.url) as producer:
+            common = {"ce-specversion": "1.0", "ce-source": "/s", "ce-type": "work"}
+            answers = [
+                producer.post("/events/default/default", headers={**common, "ce-id": str(number)}, json={})
+                for number in range(100)
+            ]
+        refused = [one for one in answers if one.status_code != 202]
+        assert {one.status_code for one in refused} == {429}
+        assert {one.headers["retry-after"] for one in refused} == {"1"}
+        assert {one.headers["content-type"] for one in refused} == {"application/problem+json"}
+        assert {one.json()["trigger"] for one in refused} == {"default/slow"}
+        accepted = len(answers) - len(refused)
+        until(lambda: client.triggers()[0].delivered == accepted, "all that was accepted")
+
+
+def test_the_oldest_become_dead_letters_and_explain_says_why(tmp_path: Path) -> None:
+    folder = _limited(tmp_path / "slow", "deadLetterOldest")
+    with Running([folder], tmp_path / "platform") as platform, platform.client() as client:
+        client.send(
+            [
+                WireEvent({"specversion": "1.0", "id": str(number), "source": "/s", "type": "work"}, b"{}")
+                for number in range(200)
+            ]
+        )
+        until(lambda: client.triggers()[0].dead_lettered, "some that are too many")
+        until(lambda: not client.triggers()[0].pending, "nothing that waits")
+        counts = client.triggers()[0]
+        assert counts.delivered + counts.dead_lettered == 200
+        [letter, *_] = client.dead_letters(LetterSelection())
+        assert (letter.code, letter.attempts) == (429, 0)
+        [explained] = client.explain(letter.event_id).items
+        assert any("more than 20 events waited" in step.text for step in explained.steps)

@@ -11,6 +11,7 @@ import pytest
 
 from torpor.api.app import ApiOptions, create
 from torpor.errors import EventLogError
+from torpor.spec.calls import CallResult, CallStatus
 from torpor.spec.status import PartStatus, ScheduleStatus, TriggerStatus
 from torpor.testing.backend import FakeBackend, function_status
 
@@ -252,6 +253,31 @@ def test_a_host_name_can_be_allowed() -> None:
     ).is_success
 
 
+def test_a_call_is_shown_while_it_is_known() -> None:
+    backend = FakeBackend()
+    call_id = f"default.pay.{'0' * 32}"
+    backend.calls[call_id] = CallStatus(
+        id=call_id,
+        function="default/pay",
+        method="POST",
+        path="/",
+        state="succeeded",
+        accepted_at=datetime(2026, 1, 1, tzinfo=UTC),
+        attempts=2,
+        result=CallResult(status=200, headers={"content-type": "text/plain"}, size_bytes=4, body="done"),
+    )
+    document = call(backend, f"/api/v1/calls/{call_id}").json()
+    assert (document["state"], document["attempts"], document["result"]["body"]) == ("succeeded", 2, "done")
+    detail = assert_problem(call(backend, "/api/v1/calls/other"), 404, "not-found")
+    assert "There is no call 'other'" in detail
+
+
+def test_a_callback_is_refused_whatever_it_asks_for() -> None:
+    for method, path in (("POST", "/api/v1/dead-letters:drop"), ("GET", "/api/v1/status")):
+        response = call(FakeBackend(), path, method=method, headers={"x-call-id": "1"}, content=b"{}")
+        assert "A callback leads here" in assert_problem(response, 400, "malformed-request")
+
+
 def test_request_ids_are_kept_when_they_are_fit_to_be_and_made_otherwise() -> None:
     kept = call(FakeBackend(), "/api/v1/status", headers={"x-request-id": "abc-1"})
     assert kept.headers["x-request-id"] == "abc-1"
@@ -267,6 +293,7 @@ def test_the_api_documents_itself() -> None:
         "dropDeadLetters",
         "explainEvent",
         "getBlob",
+        "getCall",
         "getDeadLetter",
         "getFunction",
         "getFunctionLogs",

@@ -111,6 +111,7 @@ def _platform() -> tuple[FastAPI, Platform]:
         running.batches.append((request.url.path, decoded))
         return Response(status_code=202)
 
+    app.add_api_route("/async-function/{rest:path}", function, methods=["GET", "POST"])
     app.add_api_route("/function/{rest:path}", function, methods=["GET", "POST", "PUT", "DELETE"])
     app.add_api_route("/events/{rest:path}", events, methods=["POST"])
     running = Platform(backend)

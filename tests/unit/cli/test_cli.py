@@ -82,7 +82,7 @@ def test_a_mistake_of_ours_is_not_taken_for_a_missing_extra(monkeypatch: pytest.
         (["lst"], "Error: there is no command 'lst', did you mean 'list'?"),
         (
             ["xyzzy"],
-            "Error: there is no command 'xyzzy', one of build, dead-letters, deploy, describe, doctor, ",
+            "Error: there is no command 'xyzzy', one of build, calls, dead-letters, deploy, describe, ",
         ),
         (["--nope"], "Error: No such option '--nope'"),
         (["list", "--nope"], "Error: No such option '--nope'"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torpor.cluster.declarations import Declarations, kept
+from torpor.events.declaration import Callee
 from torpor.events.dispatcher import Stray
 from torpor.events.names import DEFAULT_BROKER
 from torpor.providers.kubernetes.resources import FUNCTIONS, SCHEDULES, TRIGGERS
@@ -27,14 +28,17 @@ def _schedule(name: str, cron: str = "@hourly", **spec: Any) -> dict[str, dict[s
 
 
 def test_they_become_one_declaration() -> None:
-    functions = _item(FUNCTIONS, "ship", image="x", timeoutSeconds=7)
+    functions = _item(
+        FUNCTIONS, "ship", image="x", timeoutSeconds=7, containerConcurrency=2, scaling={"maxScale": 3}
+    )
     found = Declarations(GATEWAY).read(
         functions, _trigger("b") | _trigger("a", broker="orders"), _schedule("s", broker="bills")
     )
     assert [trigger.key for trigger in found.triggers] == ["shop/a", "shop/b"]
     assert [schedule.key for schedule in found.schedules] == ["shop/s"]
     assert found.declared().all_brokers() == {DEFAULT_BROKER, "shop/default", "shop/orders", "shop/bills"}
-    assert found.timeouts_seconds == {"shop/ship": 7}
+    assert found.functions == {"shop/ship": Callee(timeout_seconds=7, concurrency=6)}
+    assert found.declared().timeouts_seconds == {"shop/ship": 7}
     endpoint = found.endpoint()
     assert endpoint is not None
     assert tuple(endpoint) == ("torpor-gateway-internal.torpor.svc", 8082)

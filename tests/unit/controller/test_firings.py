@@ -6,15 +6,17 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
+import orjson
 import pytest
 
 from torpor.controller.backlogs import Backlogs
 from torpor.controller.firings import EventsPods, Firings
 from torpor.controller.schedules import ScheduleReconciler
 from torpor.errors import ClusterUnreachableError, ConnectError
-from torpor.events.declaration import EventsState, ScheduleReport, TriggerReport
+from torpor.events.declaration import EventsState, ScheduleReport
 from torpor.providers.kubernetes.mirror import Mirror
 from torpor.providers.kubernetes.resources import FUNCTIONS, PODS, SCHEDULES, TRIGGERS
+from torpor.scaling.backlog import Backlog, encode
 from torpor.testing.clock import MovableClock
 from torpor.testing.kube import ApiServer
 from torpor.transport.message import Response
@@ -39,11 +41,23 @@ class _Pods:
         self.clock = MovableClock()
         self.told: dict[str, bytes] = {}
         self.asked = 0
+        self.bodies: list[bytes] = []
         self.events = EventsPods(self.server.kube(), cast("Client", self), self.clock, "torpor")
         self.firings = Firings(self.events, self.clock)
 
-    async def request(self, endpoint: Endpoint, *_: object, timeout_seconds: float) -> Response:
+    async def request(
+        self,
+        endpoint: Endpoint,
+        method: bytes,
+        target: bytes,
+        headers: object,
+        body: bytes,
+        *,
+        timeout_seconds: float,
+    ) -> Response:
         assert timeout_seconds == 2.0
+        assert (method, target, headers) in ((b"GET", b"/state", []), (b"POST", b"/backlogs", []))
+        self.bodies.append(body)
         self.asked += 1
         if endpoint.host not in self.told:
             raise ConnectError("nobody is there")
@@ -140,13 +154,17 @@ def test_a_schedule_says_when_it_fired_and_keeps_that_while_nobody_tells() -> No
 
 def test_what_waits_for_functions_that_are_scaled_by_it() -> None:
     async def case(pods: _Pods) -> None:
-        functions = {"f": "lag", "g": "rps", "h": "lag"}
-        triggers = {"t": "f", "u": "f", "v": "g"}
+        functions = {
+            "f": {"metric": "lag", "targetAge": "5s"},
+            "g": {"metric": "rps"},
+            "h": {"metric": "lag"},
+        }
+        triggers = {"t": "f", "u": "f", "v": "g", "w": "h"}
         world = _World(pods)
         cast("dict[str, Any]", world.functions.items).update(
             {
-                f"default/{name}": {"metadata": {"name": name}, "spec": {"scaling": {"metric": metric}}}
-                for name, metric in functions.items()
+                f"default/{name}": {"metadata": {"name": name}, "spec": {"scaling": scaling}}
+                for name, scaling in functions.items()
             }
         )
         cast("dict[str, Any]", world.triggers.items).update(
@@ -158,17 +176,26 @@ def test_what_waits_for_functions_that_are_scaled_by_it() -> None:
                 for name, function in triggers.items()
             }
         )
-        backlogs = Backlogs(cast("World", world), pods.events)
-        assert backlogs.lagging() == ["default/f", "default/h"]
+        awake = {"default/f", "default/g"}
+        backlogs = Backlogs(cast("World", world), pods.events, awake.__contains__)
+        assert backlogs.lagging() == {"default/f": True}
+        awake.add("default/h")
+        lagging = backlogs.lagging()
+        assert lagging == {"default/f": True, "default/h": False}
         with pytest.raises(ClusterUnreachableError, match="none of 0 events pods"):
-            await backlogs.ask()
-        for host, counts in (("10.0.0.1", {"t": 3, "u": 4, "gone": 9}), ("10.0.0.2", {"t": 5, "v": 1})):
+            await backlogs.ask(lagging)
+        for host, told in (
+            ("10.0.0.1", {"t": Backlog(3, 9.0), "u": Backlog(4), "gone": Backlog(9)}),
+            ("10.0.0.2", {"t": Backlog(5, 8.0), "w": Backlog(0)}),
+        ):
             pods.pod(host)
-            reports = {f"default/{name}": TriggerReport(pending=number) for name, number in counts.items()}
-            pods.told[host] = EventsState(triggers=reports).model_dump_json().encode()
+            pods.told[host] = encode({f"default/{name}": each for name, each in told.items()})
         pods.pod("10.0.0.3")  # it does not answer
         await turns()
-        assert await backlogs.ask() == {"default/f": 9, "default/g": 1}
+        found = await backlogs.ask(lagging)
+        assert found == {"default/f": Backlog(9, 9.0), "default/h": Backlog(0)}
+        wanted = {"default/t": True, "default/u": True, "default/w": False}
+        assert pods.bodies == [orjson.dumps(wanted)] * 3
 
     run(case)
 

@@ -46,6 +46,9 @@ class Store:
         self.blobs[reference] = data
         return reference
 
+    async def get(self, reference: str) -> bytes:
+        return self.blobs[reference]
+
     async def read(self, reference: str, max_bytes: int) -> bytes | None:
         self.reads += 1
         if self.gate is not None:

@@ -232,6 +232,9 @@ def test_large_data_goes_to_the_blob_store() -> None:
         async def read(self, reference: str, max_bytes: int) -> bytes | None:
             raise AssertionError(reference)
 
+        async def get(self, reference: str) -> bytes:
+            raise NotImplementedError
+
     door = Door(claims=Claims(Store(), 100))
     [event] = _post([*EVENT, (b"content-type", b"text/plain")], b"x" * 101, door=door)[3]
     assert event.data is None

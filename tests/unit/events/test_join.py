@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import math
 
-from torpor.events.join import MAX_PARTS, Groups, Overdue, Part, Seen, Unfit, part_of
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from torpor.events.join import MAX_OPEN, MAX_PARTS, Groups, Overdue, Part, Seen, Unfit, part_of
 
 
 def _attributes(**given: str) -> dict[str, str]:
@@ -81,12 +84,15 @@ def test_sizes_must_agree() -> None:
 
 def test_open_groups_are_bounded() -> None:
     groups = Groups(10.0, max_open=1)
-    groups.observe(Part("g", 0, 2), 0.0)
-    assert not groups.has_room(Part("h", 0, 2))
-    assert groups.observe(Part("h", 0, 2), 0.0) is Seen.FULL
-    assert groups.has_room(Part("g", 1, 2))
+    assert groups.reserve(Part("g", 0, 2), 0.0)
+    assert not groups.reserve(Part("h", 0, 2), 0.0)
+    assert groups.reserve(Part("g", 1, 2), 0.0)
+    assert (
+        groups.observe(Part("h", 0, 2), 0.0) is Seen.WAITING
+    )  # it is stored: that can't be refused any more
     groups.close("g")
-    assert groups.has_room(Part("h", 0, 2))
+    groups.close("h")
+    assert groups.reserve(Part("h", 0, 2), 0.0)
 
 
 _parts = st.lists(
@@ -106,3 +112,76 @@ def test_any_order_and_any_repetition_makes_the_same_groups(parts: list[tuple[st
     overdue = groups.overdue(60.0)
     assert {each.group for each in overdue} == {group for group, at in firsts.items() if at + 10.0 <= 60.0}
     assert [firsts[each.group] for each in overdue] == sorted(firsts[each.group] for each in overdue)
+
+
+class _Model(RuleBasedStateMachine):
+    """Groups beside what they mean: a table that is searched from end to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups = Groups(10.0, max_open=3)
+        self.open: dict[str, tuple[float, set[int]]] = {}
+        self.now = 0.0
+
+    def _enter(self, group: str) -> set[int]:
+        due, indexes = self.open.get(group, (math.inf, set()))
+        self.open[group] = (min(due, self.now + 10.0), indexes)
+        return indexes
+
+    @rule(group=st.sampled_from("abcde"), index=st.integers(0, 3))
+    def reserve(self, group: str, index: int) -> None:
+        has_room = group in self.open or len(self.open) < 3
+        assert self.groups.reserve(Part(group, index, 4), self.now) is has_room
+        if has_room:
+            self._enter(group)
+
+    @rule(group=st.sampled_from("abcde"), index=st.integers(0, 3))
+    def observe(self, group: str, index: int) -> None:
+        indexes = self._enter(group)
+        indexes.add(index)
+        seen = self.groups.observe(Part(group, index, 4), self.now)
+        assert (seen is Seen.WHOLE) == (len(indexes) == 4)
+
+    @rule(group=st.sampled_from("abcde"))
+    def close(self, group: str) -> None:
+        self.groups.close(group)
+        self.open.pop(group, None)
+
+    @rule(seconds=st.integers(-5, 12))
+    def let_pass(self, seconds: int) -> None:
+        self.now += seconds  # a clock may be put back
+
+    @invariant()
+    def agree(self) -> None:
+        assert self.groups.names() == list(self.open)
+        assert self.groups.next_due() == min((due for due, _ in self.open.values()), default=None)
+        assert self.groups.whole() == [name for name, (_, indexes) in self.open.items() if len(indexes) == 4]
+        ended = [Overdue(n, len(i), 4) for n, (due, i) in self.open.items() if due <= self.now]
+        found = self.groups.overdue(self.now)
+        assert sorted(found, key=str) == sorted(ended, key=str)
+        dues = [self.open[each.group][0] for each in found]
+        assert dues == sorted(dues)
+
+
+TestGroups = _Model.TestCase
+TestGroups.settings = settings(max_examples=50, stateful_step_count=30)
+
+
+def test_what_is_remembered_of_closed_groups_is_bounded() -> None:
+    groups = Groups(7 * 86_400.0)
+    for number in range(1000):
+        groups.observe(Part(f"g{number}", 0, 1), float(number))
+        groups.close(f"g{number}")
+    assert len(groups._dues) <= 64 + 1
+
+
+def test_a_hundred_thousand_groups_of_ten_thousand_parts() -> None:
+    groups = Groups(10.0)
+    for number in range(MAX_OPEN):
+        assert groups.observe(Part(f"g{number}", 0, MAX_PARTS), float(number)) is Seen.WAITING
+    assert not groups.reserve(Part("another", 0, 2), 0.0)
+    assert groups.overdue(10.0) == [Overdue("g0", 1, MAX_PARTS)]
+    for index in range(MAX_PARTS - 1):
+        assert groups.observe(Part("g7", index, MAX_PARTS), 0.0) is Seen.WAITING
+    assert groups.observe(Part("g7", MAX_PARTS - 1, MAX_PARTS), 0.0) is Seen.WHOLE
+    assert groups.whole() == ["g7"]

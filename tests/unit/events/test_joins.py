@@ -13,6 +13,7 @@ from tests.unit.events.world import CrashingLog, World, answer, event, part, tri
 from torpor.binding import decode
 from torpor.events.claims import Claims
 from torpor.events.dispatcher import Dispatcher
+from torpor.events.join_log import JoinLog
 from torpor.events.log import Record
 from torpor.events.names import identity, token
 from torpor.spec.models import Delivery, Join
@@ -225,6 +226,9 @@ def test_a_group_too_large_for_a_batch_travels_by_claim_check() -> None:
         async def read(self, reference: str, max_bytes: int) -> bytes | None:
             raise AssertionError(reference)
 
+        async def get(self, reference: str) -> bytes:
+            raise NotImplementedError
+
     async def run() -> None:
         it = World()
         it.dispatcher = Dispatcher(it.log, it.functions, it.clock, claims=Claims(Store()))
@@ -290,6 +294,32 @@ def test_a_crash_at_any_moment_changes_nothing(after_turns: int) -> None:
             assert await it.stream(GROUPS) == []
 
     asyncio.run(run())
+
+
+def test_what_a_crash_left_of_a_group_is_removed_at_the_next_start() -> None:
+    """The group was marked and its ending acknowledged, and then came the crash."""
+
+    async def run() -> None:
+        async with world() as it:
+            it.functions.behave = _joined
+            await it.declare(JOIN)
+            store = JoinLog(it.log, JOIN.key)
+            subscription = it.dispatcher._subscriptions[JOIN.key]
+            subscription._store.clear = _lost  # type: ignore[attr-defined]
+            await it.publish(part("g", 0, 1))
+            assert len(await it.events("joined")) == 1
+            assert await it.pending() == 0
+            assert await store.endings() == {"g"}
+            await it.crash()
+            await it.settle()
+            assert await it.stream(GROUPS) == []
+            assert len(it.functions.calls) == 1
+
+    asyncio.run(run())
+
+
+async def _lost(_: str) -> None:
+    """Stands for what the crash prevents."""
 
 
 def test_a_forgotten_join_leaves_nothing_behind() -> None:

@@ -108,6 +108,27 @@ def test_who_waits_for_what_is_not_read_yet_goes_on_once_it_is() -> None:
     asyncio.run(run())
 
 
+def test_patience_counts_from_the_last_that_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large backlog may take as long as it does; a partition that gives nothing is given up."""
+    monkeypatch.setattr("torpor.events.kafka_partition.PATIENCE_SECONDS", 0.0)
+
+    async def run() -> None:
+        wire = _Wire()
+        followed = _followed(wire, lambda _: None, lambda: None)
+        await followed.open()
+        wire.end = 50
+        waiting = asyncio.create_task(followed.sync())
+        for offset in range(50):  # patience ends in each turn of the loop, and something comes in each
+            wire.give([_Message(offset)])
+            await asyncio.sleep(0)
+        assert await waiting == 50
+        wire.end = 51
+        with pytest.raises(EventLogError, match="nothing came in time"):
+            await followed.sync()
+
+    asyncio.run(run())
+
+
 def test_what_can_not_be_taken_in_ends_it() -> None:
     async def run() -> None:
         wire = _Wire()

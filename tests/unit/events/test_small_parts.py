@@ -18,7 +18,7 @@ from torpor.errors import BlobNotFoundError, MalformedEventError, RecordTooLarge
 from torpor.events import jetstream_codec as codec
 from torpor.events.claims import Claims
 from torpor.events.dead_letters import dead_letters
-from torpor.events.declaration import Declaration, EventsState, TriggerReport
+from torpor.events.declaration import Callee, Declaration, EventsState, TriggerReport
 from torpor.events.facts import MAX_DATA_BYTES
 from torpor.events.names import identity, key_matches, token
 from torpor.events.replies import MAX_HOPS, hops, replies
@@ -151,6 +151,9 @@ class _Store:
         size = int(reference.split(":")[1])
         return b"x" * size if size <= max_bytes else None
 
+    async def get(self, reference: str) -> bytes:
+        return reference.encode()
+
 
 @pytest.mark.parametrize(("size", "claimed"), [(10, False), (11, True)])
 def test_large_data_is_checked_in(size: int, claimed: bool) -> None:
@@ -243,13 +246,14 @@ def test_a_declaration_survives_its_way() -> None:
     sent = Declaration(
         triggers=(trigger("a", "x"), trigger("b").model_copy(update={"spec": spec})),
         brokers=("n/b",),
-        timeouts_seconds={"n/f": 1.5},
+        functions={"n/f": Callee(timeout_seconds=1.5, methods=("GET",), max_body_bytes=7)},
         gateway="127.0.0.1:4711",
     )
     got = Declaration.model_validate_json(sent.model_dump_json(exclude_none=True))
     assert got == sent
     assert got.endpoint() == Endpoint("127.0.0.1", 4711)
     assert got.declared().all_brokers() == {"n/b", "default/default"}
+    assert got.declared().timeouts_seconds == {"n/f": 1.5}
     assert Declaration().endpoint() is None
 
 

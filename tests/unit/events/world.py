@@ -15,6 +15,7 @@ from torpor.events.dispatcher import Declared, Dispatcher
 from torpor.events.memory import MemoryLog
 from torpor.events.sender import Response
 from torpor.spec.models import (
+    Backlog,
     Batch,
     Delivery,
     Filter,
@@ -72,6 +73,7 @@ def trigger(
     rate_limit: RateLimit | None = None,
     ordering: Literal["none", "key"] = "none",
     batch: Batch | None = None,
+    backlog: Backlog | None = None,
     broker: str = "default",
 ) -> Trigger:
     filters = (Filter(any=tuple(Filter(exact={"type": each}) for each in types)),) if types else ()
@@ -86,6 +88,7 @@ def trigger(
             rate_limit=rate_limit,
             ordering=ordering,
             batch=batch,
+            backlog=backlog,
             join=join,
         ),
     )

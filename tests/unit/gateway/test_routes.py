@@ -88,6 +88,7 @@ def test_parts_that_are_not_there() -> None:
     table = everywhere()
     assert lookup(table, "/api/v1/functions") == "api"
     assert lookup(table, "/events/a/b") == Missing(503)
+    assert lookup(table, "/async-function/hello") == Missing(503)
     assert lookup(table, "/ui") == Missing(404)
     assert lookup(table, "/other") is None
 

@@ -670,6 +670,49 @@ async def pending_counts_what_waits_and_what_is_under_way(rig: Rig) -> None:
 
 
 @_case
+async def the_oldest_that_was_not_delivered_is_known(rig: Rig) -> None:
+    """By when it was stored; what was delivered, done or not, and what keys leave out, does not count."""
+    await rig.make()
+    consumer = await rig.open(keys=("a", "b.>"))
+    assert await consumer.waiting_since() is None
+    await rig.append("0", key="c")
+    await rig.time.pass_(rig.step_seconds)
+    await rig.append("1", key="b.x")
+    await rig.time.pass_(rig.step_seconds)
+    await rig.append("2", key="a")
+    at = {stored.event.id: stored.stored_at for stored in await rig.stored()}
+    await rig.until_pending(consumer, 2)
+    assert await consumer.waiting_since() == at["1"]
+    [first] = await rig.take(consumer, 1)
+    assert await consumer.waiting_since() == at["2"]
+    await first.retry(1000.0)
+    assert await consumer.waiting_since() == at["2"]
+    await rig.take(consumer, 1)
+    assert await consumer.waiting_since() is None
+    await rig.append("3", key="c")
+    assert await consumer.waiting_since() is None
+
+
+@_case
+async def a_reader_beside_takes_what_waits_longest(rig: Rig) -> None:
+    """One more reader of the same consumer, for a while: it gets what comes next, and leaves the rest."""
+    await rig.make()
+    consumer = await rig.open()
+    await rig.append(*(str(number) for number in range(10)))
+    under_way = await rig.take(consumer, 2)
+    name = "trigger.contract.reader"
+    beside = await rig.log.consumer(ConsumerSpec(rig.stream, name), keep=True)
+    taken = await rig.take(beside, 3)
+    assert [each.record.event.id for each in taken] == ["2", "3", "4"]
+    for each in (*taken, *under_way):
+        await each.ack()
+    await beside.close()
+    await rig.until_pending(consumer, 5)
+    rest = await rig.take(consumer, 5)
+    assert [each.record.event.id for each in rest] == ["5", "6", "7", "8", "9"]
+
+
+@_case
 async def outstanding_counts_what_was_delivered_and_not_acknowledged(rig: Rig) -> None:
     """To whichever reader, and what waits for a retry too; not what was never delivered."""
     await rig.make()

@@ -1,0 +1,1 @@
+"""The dispatcher with large backlogs, many deliveries, and many and large groups."""

@@ -1,0 +1,341 @@
+"""The calls of one function that nobody waits for: made, tried again, their outcomes kept and called back.
+
+The order is what keeps calls from being lost: the outcome is in the log before the call is acknowledged. A
+call that comes again after a crash and has an outcome is not made again. Callbacks are read from the outcomes
+by a consumer of their own, so that a receiver that does not answer holds up no call, and no other function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from torpor.errors import (
+    AnswerTooLargeError,
+    BlobError,
+    BlobNotFoundError,
+    ForbiddenAddressError,
+    TransportError,
+)
+from torpor.events import calls, names
+from torpor.events.callback_urls import shown
+from torpor.events.calls import Call, Outcome, call_of, outcome_of
+from torpor.events.delivery import (
+    Answer,
+    DeadLetter,
+    Delivered,
+    NoAnswer,
+    Retry,
+    decide,
+    parse_retry_after,
+    schedule,
+)
+from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record
+from torpor.events.pump import Pump
+from torpor.events.recorder import keep
+from torpor.events.records import Attempt, tried
+from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING
+from torpor.problems import detail_of
+from torpor.spec import models
+
+if TYPE_CHECKING:
+    from torpor.clock import Clock
+    from torpor.events.claims import Claims
+    from torpor.events.recorder import Recorder
+    from torpor.events.sender import Forwarder, Poster, Response
+    from torpor.events.stats import Stats
+
+_LOG = logging.getLogger("torpor.events")
+PARALLELISM = 32
+"""Most calls of a function, and most of its callbacks, that are under way from one process. Of calls no more
+than the function can serve at once: what waits there, waits on the time of its attempt."""
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""How much of an answer's body is kept where there is no blob store for it."""
+CALLBACK = "callback"
+"""What attempts to call back are recorded as, in the place of a trigger."""
+_CALLS = schedule(models.Delivery())
+_CALLBACKS = schedule(models.Delivery(backoff_delay_seconds=1.0))
+_CALLBACK_SECONDS = 30.0
+_ENDS = {Delivered: "delivered", Retry: "retried", DeadLetter: "given up"}
+_LARGE_AT_ONCE = 8
+
+
+class Office:
+    """What the workers of all functions share."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        clock: Clock,
+        forwarder: Forwarder,
+        callbacks: Poster,
+        claims: Claims,
+        stats: Stats,
+        recorder: Recorder,
+    ) -> None:
+        self.log = log
+        self.clock = clock
+        self.forwarder = forwarder
+        self.callbacks = callbacks
+        self.claims = claims
+        self.stats = stats
+        self.recorder = recorder
+        self.large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        """For bodies that come from the blob store: few of them are in memory at once."""
+        self.running: set[str] = set()
+        """The ids of the calls that are being made."""
+
+
+def _spec(stream: str, consumer: str, function_key: str) -> ConsumerSpec:
+    return ConsumerSpec(
+        stream=stream,
+        name=consumer,
+        keys=(names.call_keys(function_key),),
+        ack_wait_seconds=ACK_WAIT_SECONDS,
+        max_in_flight=MAX_WAITING + PARALLELISM,
+        start="next",
+    )
+
+
+class CallWorker:
+    """Works on the calls of one function; others may do so at the same time.
+
+    A call takes ``timeout_seconds`` at most; ``concurrency`` of them are served at once, 0 being any number.
+    """
+
+    def __init__(self, function_key: str, office: Office, timeout_seconds: float, concurrency: int) -> None:
+        self._function_key = function_key
+        self._office = office
+        self._timeout_seconds = timeout_seconds
+        self.terms = (timeout_seconds, concurrency)
+        """What it was made with."""
+        parallelism = min(concurrency or PARALLELISM, PARALLELISM)
+        callback = _spec(names.OUTCOMES, names.callback_consumer(function_key), function_key)
+        call = _spec(names.CALLS, names.call_consumer(function_key), function_key)
+        self._specs = (callback, call)  # in this order: no outcome may pass the callbacks by
+        self._callbacks = Pump(office.log, office.clock, callback, self._call_back, PARALLELISM)
+        self._calls = Pump(office.log, office.clock, call, self._call, parallelism)
+
+    @property
+    def busy(self) -> int:
+        """How many calls and callbacks are under way."""
+        return self._calls.busy + self._callbacks.busy
+
+    async def start(self) -> None:
+        """Begin; when this returns, no call passes by."""
+        await self._callbacks.start()
+        await self._calls.start()
+
+    async def left(self) -> int:
+        """How many calls and callbacks wait, by the log alone; has what keeps calls from passing by."""
+        total = 0
+        for spec in self._specs:
+            consumer = await self._office.log.consumer(spec, keep=True)
+            total += await consumer.pending()
+            await consumer.close()
+        return total
+
+    async def pending(self) -> int:
+        """How many calls and callbacks wait, or are under way."""
+        return await self._calls.pending() + await self._callbacks.pending()
+
+    async def halt(self) -> None:
+        """Begin nothing more."""
+        await self._calls.halt()
+        await self._callbacks.halt()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop; what is not done after ``grace_seconds`` is done again later."""
+        await asyncio.gather(self._calls.stop(grace_seconds), self._callbacks.stop(grace_seconds))
+
+    # --- calls ----------------------------------------------------------------------------------------------
+
+    async def _call(self, delivery: Delivery) -> None:
+        office, call = self._office, call_of(delivery.record.event)
+        if delivery.attempt > 1 and await self._is_done(call):
+            await delivery.ack()
+            return
+        office.running.add(call.id)
+        office.recorder.began()
+        try:
+            settled = await self._make(call, delivery)
+        finally:
+            office.running.discard(call.id)
+            office.recorder.ended()
+        if isinstance(settled, Retry):
+            await office.recorder.flush(names.CALLS)
+            await delivery.retry(settled.delay_seconds)
+        else:
+            await office.recorder.afterwards(names.CALLS, delivery.ack)
+
+    async def _make(self, call: Call, delivery: Delivery) -> Delivered | Retry | DeadLetter:
+        """One attempt: the call itself, and its outcome where that is the end."""
+        clock = self._office.clock
+        at, began = clock.now(), clock.monotonic()
+        response, answer = await self._send(call, delivery)
+        took_seconds = clock.monotonic() - began
+        if isinstance(answer, DeadLetter):
+            decision: Delivered | Retry | DeadLetter = answer
+        else:
+            decision = decide(_CALLS, delivery.attempt, answer, call.id)
+        status = response.status if response is not None else None
+        self._record(delivery, self._function_key, decision, at, took_seconds, status)
+        counts = self._office.stats.of_function(self._function_key)
+        if isinstance(decision, Retry):
+            counts.retried += 1
+            return decision
+        outcome = Outcome(
+            call=call,
+            succeeded=isinstance(decision, Delivered),
+            attempts=delivery.attempt,
+            finished_at=clock.now(),
+            duration_seconds=took_seconds,
+            status=status,
+            headers=calls.kept_headers(response.headers) if response is not None else [],
+            reason="" if isinstance(decision, Delivered) else decision.reason,
+            size_bytes=len(response.body) if response is not None else 0,
+        )
+        await self._keep(outcome, response.body if response is not None else b"")
+        if outcome.succeeded:
+            counts.succeeded += 1
+        else:
+            counts.failed += 1
+            about = {"call": call.id, "attempts": outcome.attempts, "reason": outcome.reason}
+            _LOG.warning("a call that nobody waits for has failed", extra=about)
+        return decision
+
+    async def _send(
+        self, call: Call, delivery: Delivery
+    ) -> tuple[Response | None, Answer | NoAnswer | DeadLetter]:
+        office, event = self._office, delivery.record.event
+        own = [(calls.CALL_ID_HEADER, call.id.encode()), (b"torpor-attempt", b"%d" % delivery.attempt)]
+        try:
+            async with _Large(office, event.data is None):
+                response = await office.forwarder.forward(
+                    self._function_key,
+                    call.method.encode(),
+                    call.target.encode("latin-1"),
+                    [*call.headers, *own],
+                    await office.claims.check_out(event),
+                    self._timeout_seconds,
+                )
+        except AnswerTooLargeError as error:
+            return None, DeadLetter(f"the function's answer is too large: {error}")
+        except BlobNotFoundError as error:
+            return None, DeadLetter(f"the call's body is gone: {error}")
+        except TransportError as error:
+            return None, NoAnswer(f"the function did not answer: {error}")
+        except ValueError as error:
+            return None, DeadLetter(f"the call can't be sent: {error}")
+        return response, _answer(response, office.clock.now())
+
+    async def _is_done(self, call: Call) -> bool:
+        async for _ in self._office.log.read(names.OUTCOMES, call.id):
+            return True
+        return False
+
+    async def _keep(self, outcome: Outcome, body: bytes) -> None:
+        """Have the outcome in the log; of a body that is too large and can't be a blob, its beginning."""
+        office = self._office
+        try:
+            event = await office.claims.check_in(outcome.event(body))
+        except BlobError as error:
+            # The function has done its work: to do it again would be worse than to lose what it said.
+            _LOG.warning(
+                "an answer can't be stored as a blob", extra={"call": outcome.call.id, "error": str(error)}
+            )
+            event = outcome.event(body)
+        if event.data is not None and len(event.data) > MAX_ANSWER_BYTES:
+            event = event.replace(data=event.data[:MAX_ANSWER_BYTES], truncated="1")
+        record = Record(outcome.call.id, outcome.call.id, event)
+        await keep(office.log, names.OUTCOMES, record, office.clock.now())
+
+    # --- callbacks ------------------------------------------------------------------------------------------
+
+    async def _call_back(self, delivery: Delivery) -> None:
+        office, outcome = self._office, outcome_of(delivery.record.event)
+        if not outcome.call.callback:
+            await delivery.ack()
+            return
+        at, began = office.clock.now(), office.clock.monotonic()
+        status, answer = await self._send_back(outcome, delivery)
+        if isinstance(answer, DeadLetter):
+            decision: Delivered | Retry | DeadLetter = answer
+        else:
+            decision = decide(_CALLBACKS, delivery.attempt, answer, outcome.call.id)
+        self._record(delivery, CALLBACK, decision, at, office.clock.monotonic() - began, status)
+        counts = office.stats.of_function(self._function_key)
+        if isinstance(decision, Retry):
+            counts.callbacks_retried += 1
+            await office.recorder.flush(names.CALLS)
+            await delivery.retry(decision.delay_seconds)
+            return
+        if isinstance(decision, DeadLetter):
+            counts.callbacks_failed += 1
+            about = {"call": outcome.call.id, "to": shown(outcome.call.callback), "reason": decision.reason}
+            _LOG.warning("a callback is given up", extra=about)
+        else:
+            counts.callbacks_delivered += 1
+        await office.recorder.afterwards(names.CALLS, delivery.ack)
+
+    async def _send_back(
+        self, outcome: Outcome, delivery: Delivery
+    ) -> tuple[int | None, Answer | NoAnswer | DeadLetter]:
+        office, event = self._office, delivery.record.event
+        headers = calls.callback_headers(outcome)
+        try:
+            async with _Large(office, event.data is None):
+                body = await office.claims.check_out(event)
+                response = await office.callbacks.send(
+                    outcome.call.callback, headers, body, _CALLBACK_SECONDS
+                )
+        except (ForbiddenAddressError, BlobNotFoundError) as error:
+            return None, DeadLetter(str(error))
+        except TransportError as error:
+            return None, NoAnswer(f"the receiver did not answer: {error}")
+        return response.status, _answer(response, office.clock.now())
+
+    # --- both -----------------------------------------------------------------------------------------------
+
+    def _record(
+        self,
+        delivery: Delivery,
+        of: str,
+        decision: Delivered | Retry | DeadLetter,
+        at: float,
+        took_seconds: float,
+        status: int | None,
+    ) -> None:
+        attempt = Attempt(
+            of,
+            delivery.attempt,
+            took_seconds,
+            end=_ENDS[type(decision)],
+            status=status,
+            why="" if isinstance(decision, Delivered) else decision.reason,
+            delay_seconds=decision.delay_seconds if isinstance(decision, Retry) else None,
+        )
+        recorder = self._office.recorder
+        recorder.add(names.CALLS, [tried([delivery.record.event], None, attempt, at=at, by=recorder.name)])
+
+
+class _Large:
+    """A block that waits for its turn where the body is ``large``."""
+
+    def __init__(self, office: Office, large: bool) -> None:
+        self._turns = office.large if large else None
+
+    async def __aenter__(self) -> None:
+        if self._turns is not None:
+            await self._turns.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._turns is not None:
+            self._turns.release()
+
+
+def _answer(response: Response, now: float) -> Answer:
+    asked = response.header(b"retry-after")
+    wait = parse_retry_after(asked, now) if asked is not None else None
+    return Answer(response.status, wait, detail_of(response.header(b"content-type"), response.body))
