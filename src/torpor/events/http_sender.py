@@ -12,12 +12,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from torpor.errors import BrokenError, ConnectError
-from torpor.events.sender import Response
 
 if TYPE_CHECKING:
     from torpor.binding import Headers
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
+    from torpor.events.sender import Response
     from torpor.transport import Client
 
 _LOG = logging.getLogger("torpor.events")
@@ -41,30 +41,24 @@ class GatewaySender:
         self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
     ) -> Response:
         """POST to the function of this key and return its whole answer."""
+        headers = [*headers, (b"torpor-function", function_key.encode())]
         deadline = self._clock.monotonic() + timeout_seconds
+        left_seconds = timeout_seconds
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
-            left_seconds = deadline - self._clock.monotonic()
             try:
-                return await self._send(function_key, headers, body, left_seconds)
+                return await self._client.request(
+                    self._known(), _METHOD, _TARGET, headers, body, timeout_seconds=left_seconds
+                )
             except (ConnectError, BrokenError) as error:
-                if pause_seconds >= left_seconds:
+                if pause_seconds >= deadline - self._clock.monotonic():
                     raise
                 _LOG.debug("the gateway is called again", extra={"error": str(error)})
             await self._clock.sleep(pause_seconds)
+            left_seconds = deadline - self._clock.monotonic()
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
-    async def _send(
-        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
-    ) -> Response:
+    def _known(self) -> Endpoint:
         if self.gateway is None:
             raise ConnectError("the gateway is not known yet")
-        answer = await self._client.request(
-            self.gateway,
-            _METHOD,
-            _TARGET,
-            [*headers, (b"torpor-function", function_key.encode())],
-            body,
-            timeout_seconds=timeout_seconds,
-        )
-        return Response(answer.status, answer.headers, answer.body)
+        return self.gateway

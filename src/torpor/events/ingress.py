@@ -133,10 +133,9 @@ class Ingress:
         self, headers: Sequence[tuple[bytes, bytes]], receive: Receive, take: Callable[[int], None]
     ) -> bytes:
         limit = self._limits.body_bytes
-        too_large = _RefusedError(ProblemType.TOO_LARGE, f"the body has more than {limit} bytes")
         announced = next((value for name, value in headers if name == b"content-length"), b"")
         if announced.isdigit() and int(announced[:18]) > limit:
-            raise too_large
+            raise self._too_large()
         chunks: list[bytes] = []
         size = 0
         try:
@@ -148,7 +147,7 @@ class Ingress:
                     chunk = message.get("body", b"")
                     size += len(chunk)
                     if size > limit:
-                        raise too_large
+                        raise self._too_large()
                     take(len(chunk))
                     chunks.append(chunk)
                     if not message.get("more_body", False):
@@ -156,6 +155,9 @@ class Ingress:
         except TimeoutError:
             detail = f"the body did not come within {self._limits.body_seconds:g} seconds"
             raise _RefusedError(ProblemType.MALFORMED_REQUEST, detail) from None
+
+    def _too_large(self) -> _RefusedError:
+        return _RefusedError(ProblemType.TOO_LARGE, f"the body has more than {self._limits.body_bytes} bytes")
 
     def _decode(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[WireEvent]:
         try:
@@ -178,7 +180,7 @@ class Ingress:
         return events
 
     def _check_size(self, event: WireEvent) -> None:
-        size = sum(len(name) + len(value.encode()) for name, value in event.attributes.items())
+        size = len("".join([*event.attributes, *event.attributes.values()]).encode())
         if len(event.attributes) > self._limits.attributes or size > self._limits.attribute_bytes:
             raise _RefusedError(
                 ProblemType.TOO_LARGE,

@@ -22,8 +22,7 @@ Lines are searched as text before they are read, so that a day of them can be lo
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -40,8 +39,7 @@ _MAX_MESSAGE_BYTES = 256 * 1024
 _MAX_WHY = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line, and the one id that it can be found by, if there is but one."""
 
     text: bytes
@@ -70,8 +68,7 @@ def taken_in(
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One delivery, as it went; ``delay_seconds`` is the wait before the next one."""
 
     trigger: str

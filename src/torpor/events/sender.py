@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from torpor.transport import Response
 
 if TYPE_CHECKING:
     from torpor.binding import Headers
 
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """A function's answer; header names are in lower case."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first header of that name."""
-        return next((value for key, value in self.headers if key == name), None)
+__all__ = ["Response", "Sender"]
 
 
 class Sender(Protocol):
