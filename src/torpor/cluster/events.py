@@ -20,7 +20,7 @@ from torpor.cluster.declarations import Declarations, kept
 from torpor.errors import ClusterError, EventLogError
 from torpor.events.brokers import Broker, read_options
 from torpor.events.control_app import ControlApp
-from torpor.events.service import Service, connect
+from torpor.events.service import Service, collect_seldom, connect
 from torpor.problems import ProblemType
 from torpor.providers.kubernetes import resources
 from torpor.providers.kubernetes.leader import Leader
@@ -103,6 +103,7 @@ class EventsPod:
             if log is None:
                 return
             log.on_reconnect(self._doubt)
+            collect_seldom()
             service = Service(log, self._clock, blobs_url=settings.blobs_url, shared=True, name=self._name)
             self._service = service
             self._control = ControlApp(service, self._clock, declares=False)
