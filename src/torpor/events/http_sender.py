@@ -12,12 +12,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from torpor.errors import BrokenError, ConnectError
+from torpor.events.sender import Response
 
 if TYPE_CHECKING:
     from torpor.binding import Headers
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
-    from torpor.events.sender import Response
     from torpor.transport import Client
 
 _LOG = logging.getLogger("torpor.events")
@@ -47,9 +47,10 @@ class GatewaySender:
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._client.request(
+                answer = await self._client.request(
                     self._known(), _METHOD, _TARGET, headers, body, timeout_seconds=left_seconds
                 )
+                return Response(*answer)
             except (ConnectError, BrokenError) as error:
                 if pause_seconds >= deadline - self._clock.monotonic():
                     raise

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-from torpor.transport import Response
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torpor.binding import Headers
 
-__all__ = ["Response", "Sender"]
+_INSTANCE = b"torpor-instance"
+
+
+class Response(NamedTuple):
+    """A function's answer; header names are in lower case."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def instance(self) -> str:
+        """The id of the function's instance that gave it, as the gateway says; empty where none did."""
+        return (self.header(_INSTANCE) or b"").decode("ascii", "replace")
+
+    def as_part_of(self, whole: Response) -> Response:
+        """The same, as a part of ``whole``: given by the instance that gave that."""
+        named = whole.header(_INSTANCE)
+        rest = [header for header in self.headers if header[0] != _INSTANCE]
+        return self._replace(headers=rest if named is None else [*rest, (_INSTANCE, named)])
 
 
 class Sender(Protocol):
