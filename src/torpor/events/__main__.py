@@ -20,7 +20,7 @@ from torpor.clock import SystemClock
 from torpor.events.brokers import Broker
 from torpor.events.declaration import ServiceConfig
 from torpor.events.process import run
-from torpor.events.service import Service, connect
+from torpor.events.service import Service, collect_seldom, connect
 from torpor.logs import log_to_stderr
 
 
@@ -52,6 +52,7 @@ async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.so
     log = await connect(broker, clock, ending)
     if log is None:
         return
+    collect_seldom()
     service = Service(log, clock, blobs_url=config.blobs_url, callbacks_refused=config.callbacks_refused)
     await run(service, clock, ingress=ingress, control=control, stats_path=config.stats_path, ending=ending)
 
