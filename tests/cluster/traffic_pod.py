@@ -3,8 +3,8 @@
 Runs inside a pod, so it is one file that needs the standard library alone. Each connection sends one request
 after the other, and is opened anew when an answer says ``connection: close``. A request that gets no whole
 answer with status 200 is lost, and so is one that can't connect: nothing is tried again. Arguments: host,
-port, path, connections. Commands: ``go``, ``pause`` (returns when nothing is under way), ``end``; each is
-answered by a line of JSON with what was counted since the start.
+port, path, connections. Commands: ``go``, ``look``, ``pause`` (returns when nothing is under way) and
+``end``; each is answered by a line of JSON with what was counted since the start.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ async def main(host: str, port: str, path: str, connections: str) -> None:
     while command := (await lines.readline()).decode().strip():
         if command == "go":
             going.set()
-        else:
+        elif command != "look":
             going.clear()
             for _ in range(number):
                 await idle.acquire()
