@@ -51,16 +51,18 @@ def on_kafka(platform: Platform, image: str, folder: Path, libraries: Path) -> I
             "stringData": {"kafka.properties": options},
         }
         cluster.apply([secret], NAMESPACE)
-        platform.install(
-            image,
-            "nats.enabled=false",
-            f"kafka.bootstrapServers={kafka.servers}",
-            f"kafka.optionsSecret.name={_SECRET}",
-            f"blobs.url={store.url}",
-        )
-        yield Broker(f"kafka://{kafka.servers}/torpor", options=kafka.options)
-        platform.install(image)
-        cluster.kubectl("delete", "secret", _SECRET, "--namespace", NAMESPACE)
+        try:
+            platform.install(
+                image,
+                "nats.enabled=false",
+                f"kafka.bootstrapServers={kafka.servers}",
+                f"kafka.optionsSecret.name={_SECRET}",
+                f"blobs.url={store.url}",
+            )
+            yield Broker(f"kafka://{kafka.servers}/torpor", options=kafka.options)
+        finally:
+            platform.install(image)
+            cluster.kubectl("delete", "secret", _SECRET, "--namespace", NAMESPACE)
 
 
 class _Blobs:

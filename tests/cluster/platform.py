@@ -145,6 +145,11 @@ class Platform:
         """Kill the pod that leads a part."""
         self.kill_pod(self.leader(component))
 
+    def delete(self, pod: dict[str, Any]) -> None:
+        """Have a pod end in order; returns at once."""
+        metadata = pod["metadata"]
+        self.cluster.kubectl("delete", "pod", metadata["name"], "-n", metadata["namespace"], "--wait=false")
+
     def evict(self, pod: dict[str, Any]) -> None:
         """What ``kubectl drain`` does to each pod of a node: ask until a disruption budget allows it."""
         until(lambda: self._evicted(pod), f"the eviction of {pod['metadata']['name']}")

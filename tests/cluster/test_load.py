@@ -94,14 +94,13 @@ def test_rollouts(platform: Platform, namespace: str, greeter_image: str, load: 
     load.check()
 
 
-@pytest.mark.parametrize("way", ["delete", "evict"])
-def test_instances_go(
-    platform: Platform, namespace: str, greeter_image: str, load: Traffic, way: str
-) -> None:
+def test_instances_go(platform: Platform, namespace: str, greeter_image: str, load: Traffic) -> None:
+    """One is deleted, and another evicted."""
     declare(platform, namespace, greeter_image, scaling=STEADY)
     warm(platform, load, namespace)
-    for pod in platform.instances(namespace, "greeter")[:2]:
-        _end(platform, pod, way)
+    first, second, *_ = platform.instances(namespace, "greeter")
+    for pod, end in ((first, platform.delete), (second, platform.evict)):
+        end(pod)
         name = pod["metadata"]["name"]
         until(lambda: name not in names(platform.instances(namespace, "greeter")), "an instance's end")  # noqa: B023
         until(lambda: sum(map(is_ready, platform.instances(namespace, "greeter"))) >= 2, "another one")
@@ -137,14 +136,13 @@ def test_what_a_kill_costs(platform: Platform, namespace: str, greeter_image: st
     assert load.pause().lost == outcome.lost
 
 
-@pytest.mark.parametrize("way", ["delete", "evict"])
-def test_gateways_go(platform: Platform, namespace: str, greeter_image: str, load: Traffic, way: str) -> None:
+def test_gateways_go(platform: Platform, namespace: str, greeter_image: str, load: Traffic) -> None:
+    """One is deleted, and the other evicted."""
     declare(platform, namespace, greeter_image, scaling=FAST)
     warm(platform, load, namespace)
-    before = platform.parts("gateway")
-    assert len(before) == 2
-    for pod in before:
-        _end(platform, pod, way)
+    first, second = before = platform.parts("gateway")
+    for pod, end in ((first, platform.delete), (second, platform.evict)):
+        end(pod)
         gone = pod["metadata"]["name"]
         until(lambda: sum(map(is_ready, platform.parts("gateway"))) == 2, "two gateways again")
         until(lambda: not _is_there(platform, gone), "its end")  # noqa: B023
@@ -164,16 +162,6 @@ def test_the_controllers_leader_dies(
     until(lambda: sum(map(is_ready, platform.instances(namespace, "greeter"))) >= 3, "scaling goes on")
     load.check()
     until(lambda: not platform.instances(namespace, "greeter"), "no instance at rest")
-
-
-def _end(platform: Platform, pod: dict[str, dict[str, str]], way: str) -> None:
-    if way == "evict":
-        platform.evict(pod)
-    else:
-        metadata = pod["metadata"]
-        platform.cluster.kubectl(
-            "delete", "pod", metadata["name"], "-n", metadata["namespace"], "--wait=false"
-        )
 
 
 def _is_there(platform: Platform, name: str) -> bool:

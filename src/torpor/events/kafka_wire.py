@@ -259,8 +259,14 @@ class Wire:
                 if _code(error) not in _PASSING or self._clock.monotonic() >= deadline:
                     raise
                 await self._clock.sleep(_PAUSE_SECONDS)
+                await self._look_again(topic)
             else:
                 return int(answer.offset)
+
+    async def _look_again(self, topic: str) -> None:
+        """Have the client ask for a topic's leaders: one that it did not know once it else never asks for again."""
+        with contextlib.suppress(EventLogError):
+            await self.call(lambda: self._admin.list_topics(topic, timeout=_ATTEMPT_SECONDS))
 
     async def create(self, topic: str, partitions: int, brokers: int, config: Mapping[str, str]) -> None:
         """Have a topic."""
