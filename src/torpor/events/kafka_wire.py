@@ -264,7 +264,7 @@ class Wire:
                 return int(answer.offset)
 
     async def _look_again(self, topic: str) -> None:
-        """Have the client ask for a topic's leaders: one that it did not know once it else never asks for again."""
+        """Have the client ask for leaders: of a topic that was not there once it never does so by itself."""
         with contextlib.suppress(EventLogError):
             await self.call(lambda: self._admin.list_topics(topic, timeout=_ATTEMPT_SECONDS))
 
