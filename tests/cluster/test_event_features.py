@@ -183,7 +183,7 @@ def test_a_dead_letter_goes_to_its_sink_and_is_replayed_or_dropped(events: Event
     letters = {each["eventId"]: each["id"] for each in listed}
     shown = torpor.good("dead-letters", "show", letters[one], "-o", "json").document
     assert shown["event"]["data"] == fails
-    torpor.good("dead-letters", "drop", letters[other])
+    torpor.good("dead-letters", "drop", letters[other], "--yes")
     torpor.good("dead-letters", "replay", letters[one])
     until(lambda: events.statuses(one)[2:] == [500, 500], "a delivery anew, and its end")
     until(lambda: [each.event_id for each in events.letters("lost")] == [one], "another dead letter")
