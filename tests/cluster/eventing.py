@@ -106,8 +106,9 @@ class Events:
         return found
 
     def statuses(self, name: str) -> list[int | None]:
-        """How each delivery of an event was answered."""
-        return [step.status for step in self.explained(name).steps if step.what == "delivery"]
+        """How each delivery of an event was answered, but for those to sinks."""
+        steps = self.explained(name).steps
+        return [one.status for one in steps if one.what == "delivery" and not one.trigger.endswith(" sink")]
 
     def letters(self, trigger: str) -> list[DeadLetter]:
         """The dead letters of a trigger."""
