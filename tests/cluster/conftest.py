@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,8 @@ from tests.cluster.settings import ROOT, ClusterError, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+HERE = Path(__file__).parent
 
 # What a shell starts in the background ignores Ctrl-C, and so does all that is started from here: undo that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,7 +27,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules that need the platform come last: so it is installed once, and nobody has to put it aside."""
-    need = {item.path for item in items if "platform" in getattr(item, "fixturenames", ())}
+    here = [item for item in items if item.path.parent == HERE]  # others may have fixtures of that name
+    need = {item.path for item in here if "platform" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path in need)
 
 
