@@ -29,8 +29,11 @@ demo: $(STAMP) ## Run the three patterns on real parts, in about two minutes (IM
 demo-cluster: $(STAMP) ## The same on a Kubernetes: that of test-cluster
 	@$(BIN)/python -m demo --cluster $(if $(IMAGE),--image "$(IMAGE)")
 
-test: lint ## Lint, then the whole suite
-	$(BIN)/python -m pytest
+# Tests mostly wait for processes to start and to end, so that three at once fit two cores. Those of a file share what they start.
+JOBS ?= 3
+
+test: lint ## Lint, then the whole suite (JOBS=3 files at once)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(STAMP) ## ruff, mypy, import rules, lock file, generated files
 	$(BIN)/ruff check .

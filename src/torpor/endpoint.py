@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import random
 import socket
 import tempfile
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import NamedTuple
 
 _LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 _LONGEST_SOCKET_NAME = 16
+_LISTENED = range(20_000, 30_000)  # Kubernetes' node ports begin at 30000
 
 
 class Endpoint(NamedTuple):
@@ -23,12 +26,23 @@ class Endpoint(NamedTuple):
 
 
 def free_ports(count: int) -> list[int]:
-    """``count`` different TCP ports of loopback that nothing listens on now."""
+    """``count`` different TCP ports of loopback that nothing listens on now.
+
+    None of them is of the range that systems take for outgoing connections (32768 and up on Linux, 49152 and
+    up by RFC 6335 section 6): one of those could be gone before its caller listens. Raises ``OSError`` where
+    there are not so many.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        found: list[int] = []
+        for port in random.sample(_LISTENED, len(_LISTENED)):
+            if len(found) == count:
+                break
+            with contextlib.suppress(OSError):  # somebody listens on it
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                found.append(port)
+        if len(found) < count:
+            raise OSError(errno.EADDRINUSE, f"{count} free ports were wanted, there are {len(found)}")
+        return found
 
 
 def socket_folder(preferred: Path) -> Path:

@@ -147,6 +147,9 @@ class KafkaServer:
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
+            # A broker that was killed is let in again only when its session has ended, which is 9 s else.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             "auto.create.topics.enable": "false",
             **({"log.flush.interval.messages": "1"} if self._sync == "always" else {}),
         }

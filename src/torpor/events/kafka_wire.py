@@ -259,14 +259,11 @@ class Wire:
                 if _code(error) not in _PASSING or self._clock.monotonic() >= deadline:
                     raise
                 await self._clock.sleep(_PAUSE_SECONDS)
-                await self._look_again(topic)
+                # Else the client asks whom it knows as the leader, until it looks for itself a minute later.
+                with contextlib.suppress(EventLogError):
+                    await self.call(lambda: self._admin.list_topics(topic, timeout=_ATTEMPT_SECONDS))
             else:
                 return int(answer.offset)
-
-    async def _look_again(self, topic: str) -> None:
-        """Have the client ask for leaders: of a topic that was not there once it never does so by itself."""
-        with contextlib.suppress(EventLogError):
-            await self.call(lambda: self._admin.list_topics(topic, timeout=_ATTEMPT_SECONDS))
 
     async def create(self, topic: str, partitions: int, brokers: int, config: Mapping[str, str]) -> None:
         """Have a topic."""
