@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CYCLES = 20
 FAST = {
-    "window": "1s",
+    "window": "2s",
     "scaleDownDelay": "0s",
     "scaleToZeroGracePeriod": "0s",
     "idle": "zero",

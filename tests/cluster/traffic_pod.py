@@ -2,10 +2,10 @@
 
 Runs inside a pod, so it is one file that needs the standard library alone. Each connection sends one request
 after the other, and is opened anew when an answer says ``connection: close``. A request that gets no whole
-answer with status 200 is lost, and so is one that can't connect: nothing is tried again. The host's address is
-looked up once, so that a busy name server loses none. Arguments: host, port, path, connections. Commands:
-``go``, ``look``, ``pause`` (returns when nothing is under way) and ``end``; each is answered by a line of JSON
-with what was counted since the start.
+answer with status 200 is lost, and so is one that can't connect: nothing is tried again. The address of the
+host is looked up once, so that a busy name server loses none. Arguments: host, port, path, connections.
+Commands: ``go``, ``look``, ``pause`` (returns when nothing is under way) and ``end``; each is answered by a
+line of JSON with what was counted since the start.
 """
 
 from __future__ import annotations
