@@ -213,6 +213,9 @@ SCHEDULE_FAULTS = [
     Wrong("event: {type: ''}", "6: spec.event.type: is empty, a text of one or more characters was expected"),
     Wrong('event: {subject: "a\\nb"}', "6: spec.event.subject: is 'a\\nb', a text without control characters was expected"),
     Wrong("event: {source: %s}" % ("a" * 1025), "6: spec.event.source: has 1025 characters, at most 1024 were expected"),
+    Wrong("event: {source: the shop}", "6: spec.event.source: is 'the shop', a URI-reference such as /shop or https://shop.example was expected"),
+    Wrong("event: {source: 'a:b:c/%zz'}", "6: spec.event.source: is 'a:b:c/%zz', a URI-reference such as /shop or https://shop.example was expected"),
+    Wrong("event: {source: '1a:b'}", "6: spec.event.source: is '1a:b', a URI-reference such as /shop or https://shop.example was expected"),
     Wrong("event: {data: 1, dataText: a}", "6: spec.event.dataText: stands beside 'data', one of them was expected"),
     Wrong("event: {data: {a: .inf}}", "6: spec.event.data: is {'a': inf}, a value that JSON can have was expected", None),
     Wrong("event: {data: %s}" % ("a" * 65_536), "6: spec.event.data: has 65538 bytes, at most 65536 were expected: store more as a blob, and give its address as the extension dataref", None),
@@ -281,6 +284,9 @@ RIGHT_SCHEDULES = [
     "{cron: '@hourly', event: {data: {a: [1, null, {b: ü}], c: null}}}",
     "{cron: 0 0 L * 5L, event: {type: a, source: b, subject: c, dataText: d, dataContentType: text/csv, extensions: {partitionkey: k}}}",
     "{cron: '@daily', missed: run-all, event: {data: false}}",
+    "{cron: '@daily', event: {source: 'https://me:x@[::1]:8080/a/b;c?d=e/f#g?h'}}",
+    "{cron: '@daily', event: {source: 'urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66'}}",
+    "{cron: '@daily', event: {source: ../a:b%20c}}",
 ]  # fmt: skip
 """Specs of schedules."""
 

@@ -8,7 +8,7 @@ import random
 import socket
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 _LONGEST_SOCKET_PATH = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 _LONGEST_SOCKET_NAME = 16
@@ -23,6 +23,28 @@ class Endpoint(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+    @property
+    def instance(self) -> str:
+        """The id of the instance that listens there; empty where that is not known."""
+        return ""
+
+
+class InstanceEndpoint(Endpoint):
+    """One that knows whose it is; equal to the plain one."""
+
+    _instance: str
+
+    def __new__(cls, host: str, port: int, instance: str) -> Self:
+        """``instance`` is its id."""
+        made = super().__new__(cls, host, port)
+        made._instance = instance
+        return made
+
+    @property
+    def instance(self) -> str:
+        """The id of the instance that listens there."""
+        return self._instance
 
 
 def free_ports(count: int) -> list[int]:

@@ -181,6 +181,46 @@ def test_triggers_are_listed_with_their_counters(torpor: Commands, greeter: str,
     until(counted, "a dead letter that was counted")
 
 
+def test_events_are_replayed_to_a_function_by_name_and_explained_with_its_pod(
+    torpor: Commands, greeter: str, tmp_path: Path
+) -> None:
+    document = {
+        "apiVersion": "torpor.dev/v1alpha1",
+        "kind": "Trigger",
+        "metadata": {"name": "others", "namespace": greeter},
+        "spec": {"filters": [{"exact": {"type": "another"}}], "subscriber": {"function": "greeter"}},
+    }
+    (tmp_path / "trigger.yaml").write_text(json.dumps(document))
+    torpor.good("deploy", str(tmp_path / "trigger.yaml"))
+    send = ("events", "send", "a.b", "--id", "replayed", "--broker", f"default.{greeter}")
+    until(lambda: torpor.run(*send).code == 0, "an event that no trigger matches")
+    replay = ("events", "replay", "--from", "-1h", "-n", greeter, "--to-function")
+    refused = torpor.run(*replay, "greeter@greeter-00009")
+    assert refused.code == 1
+    assert "'greeter-00001', which serves, was expected, not 'greeter-00009'" in refused.err
+    assert torpor.good(*replay, "greeter@greeter-00001").out == "Replayed 1 event.\n"
+    explain = ("explain", "replayed", "--broker", f"default.{greeter}", "-o", "json")
+
+    def steps() -> list[dict[str, Any]]:
+        [one] = torpor.good(*explain).document["items"]
+        found: list[dict[str, Any]] = one["steps"]
+        return found
+
+    # The greeter takes no POST: what comes to it is a dead letter.
+    until(lambda: steps()[-1]["what"] == "dead letter", "a dead letter of what the function was sent")
+    _, replayed, attempt, dead = steps()
+    assert (
+        replayed["text"]
+        == f"written as a replay for function {greeter}/greeter, revision greeter-00001 alone"
+    )
+    assert {one["trigger"] for one in (replayed, attempt, dead)} == {f"{greeter}/function:greeter"}
+    assert attempt["status"] == 405
+    assert attempt["instance"].startswith("greeter-00001-")
+    listed = torpor.good("dead-letters", "list", "--broker", f"default.{greeter}", "-o", "json")
+    [letter] = listed.document
+    assert letter["trigger"] == f"{greeter}/function:greeter"
+
+
 def test_the_doctor_finds_the_platform_well(torpor: Commands, platform: Platform) -> None:
     until(lambda: torpor.run("doctor").code == 0, "a platform that is well")
     found = torpor.good("doctor", "-o", "json").document

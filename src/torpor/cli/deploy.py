@@ -18,6 +18,7 @@ import orjson
 
 from torpor.api.places import KUBE, cluster, is_cluster
 from torpor.cli import FAILED, deployable
+from torpor.cli.inputs import InputFile
 from torpor.cli.output import output_option, print_json, print_table
 from torpor.cli.readiness import Name, Readiness, name_of
 from torpor.cli.target import WrongFileError, context_option
@@ -57,7 +58,7 @@ _AGAIN_SECONDS = 2.0
 @click.option(
     "--images",
     "images_file",
-    type=click.File("rb"),
+    type=InputFile(),
     help="What 'torpor build -o json' printed: the images of functions; '-' is stdin.",
 )
 @click.option(

@@ -25,6 +25,7 @@ def read_events(file: IO[bytes]) -> Iterator[WireEvent]:
     fault.
     """
     number, first = _first_line(file)
+    first = first.rstrip()
     if not first:
         return
     if first.lstrip().startswith(b"["):
@@ -74,38 +75,35 @@ def _size(event: WireEvent) -> int:
 
 def _first_line(file: IO[bytes]) -> tuple[int, bytes]:
     number = 0
-    while line := _line(file):
+    while line := _line(file, number + 1):
         number += 1
         if line.strip():
             return number, line
     return number, b""
 
 
-def _line(file: IO[bytes]) -> bytes:
+def _line(file: IO[bytes], number: int) -> bytes:
     line = file.readline(MAX_DOCUMENT_BYTES + 1)
-    _check(line)
+    if len(line) > MAX_DOCUMENT_BYTES:
+        raise MalformedEventError(f"line {number}: has more than {MAX_DOCUMENT_BYTES} bytes")
     return line
 
 
 def _whole(first: bytes, file: IO[bytes]) -> bytes:
-    whole = first + file.read(MAX_DOCUMENT_BYTES + 1)
-    _check(whole)
-    return whole
-
-
-def _check(document: bytes) -> None:
-    if len(document) > MAX_DOCUMENT_BYTES:
+    whole = first + b"\n" + file.read(MAX_DOCUMENT_BYTES + 1)
+    if len(whole) > MAX_DOCUMENT_BYTES:
         raise MalformedEventError(
             f"one document is larger than {MAX_DOCUMENT_BYTES} bytes; write one event a line"
         )
+    return whole
 
 
 def _lines(file: IO[bytes], number: int) -> Iterator[WireEvent]:
-    while line := _line(file):
+    while line := _line(file, number + 1):
         number += 1
         if not line.strip():
             continue
         try:
-            yield decode_structured(line)
+            yield decode_structured(line.rstrip())
         except MalformedEventError as error:
             raise MalformedEventError(f"line {number}: {error}") from None

@@ -15,14 +15,16 @@ import orjson
 from torpor.binding import WireEvent, encode_structured, validate
 from torpor.cli import replay
 from torpor.cli.eventfile import batches, read_events
+from torpor.cli.inputs import InputFile
 from torpor.cli.output import output_option, plural
 from torpor.cli.pace import read_bar
 from torpor.cli.target import WrongFileError, connect, context_option, full_name, namespace_option, short_name
 from torpor.clock import SystemClock
 from torpor.errors import MalformedEventError
+from torpor.spec.replays import REPLAYED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from torpor.cli import Globals
 
@@ -54,12 +56,12 @@ command.add_command(replay.command)
     "-a", "--attribute", "attributes", metavar="NAME=VALUE", multiple=True, help="A further attribute."
 )
 @click.option("--data", metavar="JSON", help="The event's data.")
-@click.option("--file", type=click.File("rb"), help="File with the event's data; '-' is stdin.")
+@click.option("--file", type=InputFile(), help="File with the event's data; '-' is stdin.")
 @click.option(
     "-f",
     "--events",
     "events_file",
-    type=click.File("rb"),
+    type=InputFile(),
     help="File with whole events in JSON: one, an array, or one a line; '-' is stdin.",
 )
 @broker_option
@@ -94,18 +96,33 @@ def send(
         events = [_event(type_, **parts)]  # type: ignore[arg-type] # click's options, named alike
     else:
         raise click.UsageError("nothing to send: a TYPE, or -f with a file of events, was expected")
-    sent, last = 0, ""
     with connect(chosen) as client:
-        try:
-            with read_bar(events_file, "Sending") as so_far:
-                for batch in batches(events):
-                    client.send(batch, name, space)
-                    sent, last = sent + len(batch), batch[-1].id
-                    so_far()
-        except MalformedEventError as error:
-            raise WrongFileError(f"{error}; {plural(sent, 'event')} before went out") from None
+        sent, last = _send(events, lambda batch: client.send(batch, name, space), events_file)
+    if not sent:
+        raise WrongFileError("there is no event in it: one, an array of them, or one a line was expected")
     identity = f", id {last}" if sent == 1 else ""
     click.echo(f"Sent {plural(sent, 'event')} to {short_name(space, name)}{identity}.")
+
+
+def _send(
+    events: Iterable[WireEvent], send: Callable[[Sequence[WireEvent]], None], file: IO[bytes] | None
+) -> tuple[int, str]:
+    """Send all of them, or say how far it came; returns how many there were, and the id of the last."""
+    sent, last, first = 0, "", ""
+    try:
+        with read_bar(file, "Sending") as so_far:
+            for batch in batches(events):
+                first = batch[0].id if file is not None else ""
+                send(batch)
+                sent, last = sent + len(batch), batch[-1].id
+                so_far()
+    except MalformedEventError as error:
+        raise WrongFileError(f"{error}; {plural(sent, 'event')} before went out") from None
+    except BaseException:  # an interrupt, too
+        if first:
+            click.echo(f"{plural(sent, 'event')} went out before; go on with id {first!r}", err=True)
+        raise
+    return sent, last
 
 
 def _event(
@@ -184,7 +201,8 @@ def tail(
 ) -> None:
     """Show each event that a broker takes in from now on, until Ctrl-C.
 
-    With -o json it is one structured CloudEvent a line, as `torpor events send -f -` reads them.
+    With -o json it is one structured CloudEvent a line, as `torpor events send -f -` reads them. An event
+    that is delivered again has `torporreplay` there.
     """
     space, name = full_name(broker, namespace)
     # Ctrl-C is how a person ends this, not a failure.
@@ -201,9 +219,10 @@ def tail(
 
 def _readable(event: WireEvent) -> str:
     attributes = event.attributes
-    known = ("specversion", "type", "source", "id", "time", "datacontenttype")
+    known = ("specversion", "type", "source", "id", "time", "datacontenttype", REPLAYED)
     others = [f"{name}={value}" for name, value in attributes.items() if name not in known]
-    head = " ".join((click.style(event.type, bold=True), event.source, event.id, *others))
+    again = [click.style("(replayed)", fg="yellow")] if REPLAYED in attributes else []
+    head = " ".join((click.style(event.type, bold=True), event.source, event.id, *again, *others))
     return f"{head}\n    {_preview(event)}"
 
 

@@ -10,6 +10,7 @@ from torpor.cli.logs import harmless
 from torpor.cli.output import output_option, plural, print_json, print_table
 from torpor.cli.target import connect, context_option, full_name, namespace_option, short_name
 from torpor.errors import TorporError
+from torpor.events.names import meant_by_name
 
 if TYPE_CHECKING:
     from torpor.cli import Globals
@@ -71,7 +72,7 @@ def _show(item: Explanation) -> None:
     on = f", {days[0]}" if len(days) == 1 else ""
     click.echo(harmless(f"type {item.type or 'unknown'}{on}{kept}") + "\n")
     rows = (_row(step, with_day=len(days) > 1) for step in item.steps)
-    print_table(("time", "what", "trigger", "status", "took", "happened"), rows, empty="")
+    print_table(("time", "what", "trigger", "instance", "status", "took", "happened"), rows, empty="")
     click.echo()
     print_table(
         ("trigger", "function", "matches", "because", "state"),
@@ -87,6 +88,7 @@ def _show(item: Explanation) -> None:
         ),
         empty="No trigger reads this broker.",
     )
+    _show_forgotten(item)
     for group in item.groups:
         missing = f"; missing: {', '.join(map(str, group.missing[:_SHOWN]))}" if group.missing else ""
         more = ", ..." if len(group.missing) > _SHOWN else ""
@@ -103,6 +105,16 @@ def _show(item: Explanation) -> None:
     click.echo()
 
 
+def _show_forgotten(item: Explanation) -> None:
+    """Name the triggers that had to do with it, and are there no more."""
+    declared = {each.trigger for each in item.triggers}
+    tried = (step.trigger.partition(" ")[0] for step in item.steps if step.what in ("delivery", "part"))
+    for trigger in dict.fromkeys(tried):
+        if trigger not in declared and meant_by_name(trigger) is None:
+            gone = "is not declared any more, or reads another broker: nothing more comes of it there"
+            click.echo(f"\ntrigger {_short(trigger)} {gone}")
+
+
 def _row(step: Step, *, with_day: bool) -> tuple[object, ...]:
     took = None if step.duration_seconds is None else f"{step.duration_seconds * 1000:.0f} ms"
     trigger = _short(step.trigger) if step.trigger else None
@@ -110,6 +122,7 @@ def _row(step: Step, *, with_day: bool) -> tuple[object, ...]:
         f"{step.at.astimezone():{'%Y-%m-%d ' if with_day else ''}%H:%M:%S.%f}"[:-3],
         step.what,
         trigger,
+        step.instance and harmless(step.instance),
         step.status,
         took,
         harmless(step.text),

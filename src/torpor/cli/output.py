@@ -5,6 +5,8 @@ Text from elsewhere is shown as it is, never taken for markup, and never cut whe
 
 from __future__ import annotations
 
+import contextlib
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +14,7 @@ import orjson
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -33,6 +35,23 @@ def print_json(value: object) -> None:
     """Print ``value``, in which there may be pydantic models, as JSON, with the names that the API has."""
     document = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2)
     click.echo(document.decode())
+
+
+@contextlib.contextmanager
+def json_array() -> Iterator[Callable[[object], None]]:
+    """Print what is given as one JSON array, each as it comes, so that there may be any number of them."""
+    separator = "["
+
+    def tell(value: object) -> None:
+        nonlocal separator
+        document = orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2).decode()
+        click.echo(f"{separator}\n{textwrap.indent(document, '  ')}", nl=False)
+        separator = ","
+
+    try:
+        yield tell
+    finally:
+        click.echo("[]" if separator == "[" else "\n]")
 
 
 def _plain(value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.endpoint import Endpoint
+from torpor.endpoint import Endpoint, InstanceEndpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,8 @@ def addresses(slices: Iterable[Object]) -> dict[Endpoint, bool]:
             if conditions.get("terminating") or not ports or not one.get("addresses"):
                 continue
             # All addresses of one endpoint are the same pod's: the first is enough (discovery.k8s.io/v1).
-            endpoint = Endpoint(one["addresses"][0], ports[0]["port"])
+            pod = (one.get("targetRef") or {}).get("name", "")
+            endpoint = InstanceEndpoint(one["addresses"][0], ports[0]["port"], pod)
             found[endpoint] = found.get(endpoint, False) or bool(conditions.get("serving", True))
     return found
 

@@ -37,6 +37,11 @@ class Declarations:
             triggers=tuple(trigger for _, trigger in sorted(self._triggers.read(triggers).items())),
             schedules=tuple(one for _, one in sorted(self._schedules.read(schedules).items())),
             brokers=(names.DEFAULT_BROKER,),
+            revisions={
+                key: revision
+                for key, item in functions.items()
+                if (revision := item.get("status", {}).get("revision"))
+            },
             timeouts_seconds={key: function.spec.timeout_seconds for key, function in declared.items()},
             gateway=self._gateway,
         )

@@ -192,4 +192,4 @@ class BatchSubscription:
             # Else each event is told the whole answer, which makes it a dead letter and says why.
             if await self._courier.write_replies(self.route, message, response):
                 said = replace(said, of_all=Response(204, [], b""))
-        return {event.id: said.of(event) for event in contents.events}
+        return {event.id: said.of(event).as_part_of(response) for event in contents.events}

@@ -1,6 +1,6 @@
 """What the events service answers to the platform: ``GET /state``, ``GET /health``, ``GET /metrics`` and
-``GET /tail/<namespace>/<broker>`` (a line of JSON for each event); and ``PUT /declared`` where somebody else
-knows what is declared.
+``GET /tail/<namespace>/<broker>`` (a line of JSON for each event, which says so where it was there before);
+and ``PUT /declared`` where somebody else knows what is declared.
 
 ``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
 ``POST /replay/<namespace>/<broker>`` with a :class:`~torpor.spec.replays.Replay`: events delivered again.
@@ -20,20 +20,22 @@ from typing import TYPE_CHECKING, TypeVar
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import TypeAdapter
 
-from torpor.binding import encode_structured
+from torpor.binding import WireEvent, encode_structured
 from torpor.clock import cancel, first_of
 from torpor.errors import EventLogError, TorporError
+from torpor.events import names
 from torpor.events.declaration import Declaration
 from torpor.problems import ProblemType
 from torpor.serving import answer, refuse
 from torpor.spec.history import Question
 from torpor.spec.letters import ID_DIGITS, LetterAction, LetterOutcome, LetterSelection
-from torpor.spec.replays import Replay
+from torpor.spec.replays import REPLAYED, Replay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from torpor.clock import Clock
+    from torpor.events.log import Stored
     from torpor.events.service import Service
     from torpor.serving import Receive, Scope, Send
 
@@ -102,7 +104,7 @@ class ControlApp:
 
     async def _tail(self, broker_key: str, receive: Receive, send: Send) -> None:
         tail = await self._service.tail(broker_key)
-        await self._stream(tail, lambda stored: encode_structured(stored.event), receive, send)
+        await self._stream(tail, lambda stored: encode_structured(_marked(stored)), receive, send)
 
     async def _stream(
         self, items: AsyncGenerator[T, None], line: Callable[[T], bytes], receive: Receive, send: Send
@@ -145,6 +147,14 @@ class ControlApp:
         while True:
             await send({"type": "http.response.body", "body": b"\n", "more_body": True})
             await self._clock.sleep(_HEARTBEAT_SECONDS)
+
+
+def _marked(stored: Stored) -> WireEvent:
+    """The event; one that is delivered again says so, to those who look on alone."""
+    event = stored.event
+    if names.addressee(stored.key) is None:
+        return event
+    return WireEvent({**event.attributes, REPLAYED: "true"}, event.data)
 
 
 async def _forward(items: AsyncIterator[T], line: Callable[[T], bytes], send: Send) -> None:

@@ -60,7 +60,7 @@ class Route:
     """A trigger, ready to be worked with. ``timeout_seconds`` bounds one delivery.
 
     With ``sink`` it is the way of the trigger's dead letters to their sink: who does not take one there
-    leaves it where it is.
+    leaves it where it is. With ``direct`` it stands for all ways of a broker's events to functions by name.
     """
 
     trigger: Trigger
@@ -68,6 +68,7 @@ class Route:
     schedule: Schedule
     timeout_seconds: float
     sink: bool = False
+    direct: bool = False
 
     @property
     def key(self) -> str:
@@ -77,7 +78,20 @@ class Route:
     @property
     def slot(self) -> str:
         """What tells it from all others, the way to the trigger's sink among them."""
+        if self.direct:
+            return direct_slot(self.trigger.broker_key)
         return f"{self.key} sink" if self.sink else self.key
+
+    def addressed(self, mark: str, revision: str | None = None) -> str:
+        """The key of an event that is for it alone; ``mark`` tells two apart."""
+        if names.meant_by_name(self.key) is None:
+            return names.addressed_key(self.key, mark)
+        return names.direct_key(self.trigger.spec.subscriber.function, revision, mark)
+
+
+def direct_slot(broker_key: str) -> str:
+    """The slot of what brings a broker's events to functions by name."""
+    return f"{broker_key} direct"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +199,7 @@ class Courier:
             why="" if isinstance(decision, Delivered) else decision.reason,
             delay_seconds=decision.delay_seconds if isinstance(decision, Retry) else None,
             replies=written,
+            instance=response.instance if response is not None else "",
         )
         line = tried(message.events, message.group, attempt, at=at, by=self.recorder.name)
         self.recorder.add(route.trigger.broker_key, [line])

@@ -43,13 +43,15 @@ class Declaration(_Document):
     """Keys of the brokers beside those that triggers read and schedules fill."""
     timeouts_seconds: dict[str, float] = Field(default_factory=dict)
     """The functions' own time-outs, by key."""
+    revisions: dict[str, str] = Field(default_factory=dict)
+    """The revisions of functions that serve, by key."""
     gateway: str = ""
     """The gateway's internal listener, ``host:port``."""
 
     def declared(self) -> Declared:
         """What the dispatcher takes."""
         brokers = dict.fromkeys((*self.brokers, *(one.broker_key for one in self.schedules)))
-        return Declared(self.triggers, tuple(brokers), self.timeouts_seconds)
+        return Declared(self.triggers, tuple(brokers), self.timeouts_seconds, self.revisions)
 
     def endpoint(self) -> Endpoint | None:
         """The gateway, if it is known."""

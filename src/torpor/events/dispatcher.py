@@ -12,11 +12,12 @@ from torpor.errors import TorporError
 from torpor.events import names
 from torpor.events.batches import BatchSubscription
 from torpor.events.claims import Claims
-from torpor.events.courier import Courier, Route
+from torpor.events.courier import Courier, Route, direct_slot
 from torpor.events.delivery import schedule
+from torpor.events.direct import DirectSubscription, trigger_to
 from torpor.events.filters import Matcher
 from torpor.events.joins import JoinSubscription, endings_spec, streams
-from torpor.events.log import EventLog, StreamSpec
+from torpor.events.log import ConsumerSpec, EventLog, StreamSpec
 from torpor.events.ordered import OrderedSubscription
 from torpor.events.recorder import Recorder, stream_spec
 from torpor.events.sinks import SinkSubscription
@@ -55,13 +56,14 @@ class Retention:
 class Declared:
     """What the dispatcher works from: whole, each time it changes.
 
-    ``timeouts_seconds`` are the functions' own, by key. Brokers are those named here, those that triggers
-    read, and those that their dead letters are put into.
+    ``timeouts_seconds`` are the functions' own, by key, and ``revisions`` those of them that serve. Brokers
+    are those named here, those that triggers read, and those that their dead letters are put into.
     """
 
     triggers: Sequence[Trigger] = ()
     brokers: Sequence[str] = ()
     timeouts_seconds: Mapping[str, float] | None = None
+    revisions: Mapping[str, str] | None = None
 
     def all_brokers(self) -> set[str]:
         """The keys of all brokers."""
@@ -86,7 +88,8 @@ class Stray(NamedTuple):
 
 
 class Dispatcher:
-    """Keeps a subscription for each trigger, and one for the way of its dead letters to their sink.
+    """Keeps a subscription for each trigger, one for the way of its dead letters to their sink, and one of
+    each broker for what goes to functions by name.
 
     ``shared`` says that other processes work on the same log. Then a trigger that can have but one worker,
     such as one that joins, is worked on only while this process leads (:meth:`lead`), and what belongs to no
@@ -115,7 +118,9 @@ class Dispatcher:
         self._courier = Courier(log, sender, clock, self._claims, self.stats, self.recorder)
         self._shared = shared
         self._leads = not shared
+        self._declared = Declared()
         self._wanted: dict[str, Route] = {}
+        self._by_name: dict[tuple[str, str], Route] = {}
         self._subscriptions: dict[str, AtWork] = {}
         self._ending: dict[asyncio.Task[None], AtWork] = {}
         self._brokers: set[str] = set()
@@ -137,12 +142,13 @@ class Dispatcher:
         when some of it failed; the rest was done then, and it is to be called again.
         """
         async with self._applying:
-            self._wanted = {
-                route.slot: route for each in declared.triggers for route in self._routes(each, declared)
-            }
+            self._declared, self._by_name = declared, {}
+            brokers = declared.all_brokers()
+            direct = (replace(self._route(trigger_to("all", each)), direct=True) for each in sorted(brokers))
+            routes = [*(route for each in declared.triggers for route in self._routes(each)), *direct]
+            self._wanted = {route.slot: route for route in routes}
             there = set(await self._log.streams())
             await self._halt(key for key, it in self._subscriptions.items() if self._is_outdated(it, there))
-            brokers = declared.all_brokers()
             fresh = {key for key in sorted(brokers) if await self._ensure_broker(key)}
             self._brokers = brokers
             if not self._shared:
@@ -187,7 +193,7 @@ class Dispatcher:
         return {
             slot: _with_sink(state, states.get(f"{slot} sink"))
             for slot, state in states.items()
-            if not subscriptions[slot].route.sink
+            if not (subscriptions[slot].route.sink or subscriptions[slot].route.direct)
         }
 
     async def _state(self, subscription: AtWork) -> TriggerState:
@@ -197,14 +203,32 @@ class Dispatcher:
             pending, problem = 0, str(error)
         return TriggerState(self.stats.of(subscription.route.key), pending, problem)
 
-    def route(self, trigger_key: str) -> Route | None:
-        """The trigger of this key, while events that are published reach it."""
+    def route(self, trigger_key: str, broker_key: str) -> Route | None:
+        """The trigger of this key, while events that are published reach it; or the way to a function by name
+        from this broker, if there is such a function.
+        """
+        function = names.meant_by_name(trigger_key)
+        if function is not None:
+            there = direct_slot(broker_key) in self._subscriptions
+            known = there and function in (self._declared.timeouts_seconds or {})
+            return self._to(function.partition("/")[2], broker_key) if known else None
         subscription = self._subscriptions.get(trigger_key)
         return subscription.route if subscription is not None else None
 
+    def _serving(self, function_key: str) -> str | None:
+        """The revision of a function that serves, as far as this process knows."""
+        return (self._declared.revisions or {}).get(function_key)
+
+    def _to(self, function: str, broker_key: str) -> Route:
+        """The way from a broker to a function of its namespace by name."""
+        route = self._by_name.get((function, broker_key))
+        if route is None:
+            route = self._by_name[function, broker_key] = self._route(trigger_to(function, broker_key))
+        return route
+
     def routes(self, broker_key: str) -> list[Route]:
         """The triggers that read a broker, as declared, in the order of their names."""
-        read = (each for each in self._wanted.values() if not each.sink)
+        read = (each for each in self._wanted.values() if not (each.sink or each.direct))
         return sorted((each for each in read if each.trigger.broker_key == broker_key), key=lambda it: it.key)
 
     def brokers(self) -> set[str]:
@@ -284,6 +308,20 @@ class Dispatcher:
     def _subscribe(self, route: Route, *, fresh: bool) -> AtWork:
         if route.sink:
             return SinkSubscription(route, self._log, self._clock, self._courier, self.stats)
+        if route.direct:
+            broker_key = route.trigger.broker_key
+            return DirectSubscription(
+                route,
+                self._log,
+                self._clock,
+                self._courier,
+                find=lambda function: self._to(function, broker_key),
+                serving=self._serving,
+                fresh=fresh,
+            )
+        return self._subscribe_trigger(route, fresh=fresh)
+
+    def _subscribe_trigger(self, route: Route, *, fresh: bool) -> AtWork:
         joins = route.trigger.spec.join is not None
         if not self._works_on(route):
             consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route)] if joins else ())]
@@ -315,17 +353,17 @@ class Dispatcher:
         if self._subscriptions.get(subscription.route.key) is subscription:
             self.superseded.set()
 
-    def _routes(self, trigger: Trigger, declared: Declared) -> Iterator[Route]:
+    def _routes(self, trigger: Trigger) -> Iterator[Route]:
         """The ways that events go by a trigger: to its sink, if it has one, and to its function."""
         sink = trigger.spec.delivery.dead_letter_sink
         if sink is not None:
             to = trigger.spec.subscriber if sink.function is None else Subscriber(function=sink.function)
             spec = trigger.spec.model_copy(update={"subscriber": to})
-            yield self._route(trigger.model_copy(update={"spec": spec}), declared, sink=True)
-        yield self._route(trigger, declared)
+            yield self._route(trigger.model_copy(update={"spec": spec}), sink=True)
+        yield self._route(trigger)
 
-    def _route(self, trigger: Trigger, declared: Declared, *, sink: bool = False) -> Route:
-        own = (declared.timeouts_seconds or {}).get(trigger.function_key, _DEFAULT_TIMEOUT_SECONDS)
+    def _route(self, trigger: Trigger, *, sink: bool = False) -> Route:
+        own = (self._declared.timeouts_seconds or {}).get(trigger.function_key, _DEFAULT_TIMEOUT_SECONDS)
         timeout = trigger.spec.delivery.timeout_seconds
         return Route(
             trigger=trigger,
@@ -345,10 +383,7 @@ class Dispatcher:
 
     async def _strays(self) -> set[Stray]:
         """What belongs to triggers that are not declared, or that read another broker now."""
-        readers = {
-            (_source(each), (names.sink_consumer if each.sink else names.trigger_consumer)(each.key))
-            for each in self._wanted.values()
-        }
+        readers = {(_source(each), _consumer(each)) for each in self._wanted.values()}
         joining = (each for each in self._wanted.values() if each.trigger.spec.join is not None)
         groups = {names.groups_stream(each.key) for each in joining}
         found: set[Stray] = set()
@@ -364,11 +399,27 @@ class Dispatcher:
 
     async def _remove(self, strays: Iterable[Stray]) -> None:
         for stream, consumer in sorted(strays):
-            _LOG.info("a trigger is forgotten", extra={"stream": stream, "consumer": consumer})
             if consumer:
+                await self._tell_forgotten(stream, consumer)
                 await self._log.remove_consumer(stream, consumer)
             else:
+                _LOG.info("the groups of a trigger are forgotten", extra={"stream": stream})
                 await self._log.remove_stream(stream)
+
+    async def _tell_forgotten(self, stream: str, consumer: str) -> None:
+        """Say how many events wait for a trigger that is forgotten: for it alone, nobody else misses them."""
+        reader = await self._log.consumer(ConsumerSpec(stream, consumer), keep=True)
+        try:
+            waiting = await reader.pending()
+        finally:
+            await reader.close()
+        self.stats.forgotten += waiting
+        about = {"stream": stream, "consumer": consumer, "waiting": waiting}
+        if not waiting:
+            _LOG.info("a trigger is forgotten", extra=about)
+        else:
+            kept = "the broker keeps what waited for a day after it came; `torpor events replay` delivers it"
+            _LOG.warning("a trigger is forgotten while events wait for it", extra={**about, "kept": kept})
 
     async def _keep_house(self) -> None:
         while True:
@@ -388,6 +439,13 @@ def _source(route: Route) -> str:
     """The stream that a route's events come from."""
     of = names.dead_stream if route.sink else names.broker_stream
     return of(route.trigger.broker_key)
+
+
+def _consumer(route: Route) -> str:
+    """The name of the consumer of a route's events."""
+    if route.direct:
+        return names.DIRECT
+    return (names.sink_consumer if route.sink else names.trigger_consumer)(route.key)
 
 
 def _with_sink(state: TriggerState, sink: TriggerState | None) -> TriggerState:

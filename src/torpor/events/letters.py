@@ -32,15 +32,18 @@ _AT_ONCE = 16
 
 
 class DeadLetters:
-    """The dead letters of every broker; ``route`` tells a trigger that is at work by its key."""
+    """The dead letters of every broker; ``route`` tells a trigger that is at work by its key and its
+    broker's.
+    """
 
     def __init__(
-        self, log: EventLog, stats: Stats, recorder: Recorder, route: Callable[[str], Route | None]
+        self, log: EventLog, stats: Stats, recorder: Recorder, route: Callable[[str, str], Route | None]
     ) -> None:
         self._log = log
         self._recorder = recorder
         self._stats = stats
         self._route = route
+        self._at_hand: set[str] = set()
 
     async def select(self, selection: LetterSelection) -> AsyncGenerator[DeadLetter, None]:
         """The dead letters of ``selection``, broker by broker, the oldest first.
@@ -97,12 +100,12 @@ class DeadLetters:
 
     async def _replay(self, broker: str, stored: Stored, *, dry_run: bool) -> LetterOutcome:
         letter = view(stored, broker)
-        route = self._route(letter.trigger)
+        route = self._route(letter.trigger, broker)
         if route is None:
             return LetterOutcome(
                 id=letter.id,
                 outcome="refused",
-                detail=f"trigger {letter.trigger} is not declared, or not at work; declare it, or drop this",
+                detail=f"{_what(letter.trigger)} is not declared, or not at work; declare it, or drop this",
             )
         if not dry_run:
             await self._deliver_again(route, letter.id, stored)
@@ -111,11 +114,11 @@ class DeadLetters:
         return LetterOutcome(
             id=letter.id,
             outcome="replayed",
-            detail=f"event {letter.event_id!r} to trigger {route.key}, function {route.trigger.function_key}",
+            detail=f"event {letter.event_id!r} to {_whom(route)}",
         )
 
     async def _deliver_again(self, route: Route, letter_id: str, stored: Stored) -> None:
-        key = names.addressed_key(route.key, letter_id)
+        key = route.addressed(letter_id)
         async for _ in self._log.read(names.broker_stream(route.trigger.broker_key), key):
             return
         event, recorder, broker = original(stored.event), self._recorder, route.trigger.broker_key
@@ -136,14 +139,19 @@ class DeadLetters:
 
         async def one(letter_id: str, earlier: asyncio.Task[LetterOutcome] | None) -> LetterOutcome:
             async with slots:
-                found = await self._find(letter_id, brokers)
-                if found is None:
-                    return LetterOutcome(
-                        id=letter_id, outcome="unknown", detail="there is no such dead letter"
-                    )
-                if earlier is not None and self._is_ordered(found[1]):
-                    await earlier  # which has a slot, since it began before
-                return await act(*found)
+                # Of two who ask for the same at once, one has it done, and counts it.
+                if letter_id in self._at_hand:
+                    return _unknown(letter_id, "somebody else deals with this dead letter at the moment")
+                self._at_hand.add(letter_id)
+                try:
+                    found = await self._find(letter_id, brokers)
+                    if found is None:
+                        return _unknown(letter_id, "there is no such dead letter")
+                    if earlier is not None and self._is_ordered(*found):
+                        await earlier  # which has a slot, since it began before
+                    return await act(*found)
+                finally:
+                    self._at_hand.discard(letter_id)
 
         tasks = []
         for each in dict.fromkeys(letter_ids):
@@ -153,8 +161,8 @@ class DeadLetters:
         await asyncio.wait(tasks)
         return [task.result() for task in tasks]
 
-    def _is_ordered(self, stored: Stored) -> bool:
-        route = self._route(stored.event.attributes.get("torportrigger", ""))
+    def _is_ordered(self, broker: str, stored: Stored) -> bool:
+        route = self._route(stored.event.attributes.get("torportrigger", ""), broker)
         return route is not None and route.trigger.spec.ordering == "key"
 
     async def _find(self, letter_id: str, brokers: list[str]) -> tuple[str, Stored] | None:
@@ -171,3 +179,17 @@ class DeadLetters:
             for each in await self._log.streams()
             if each.startswith(prefix)
         ]
+
+
+def _unknown(letter_id: str, detail: str) -> LetterOutcome:
+    return LetterOutcome(id=letter_id, outcome="unknown", detail=detail)
+
+
+def _what(trigger_key: str) -> str:
+    function = names.meant_by_name(trigger_key)
+    return f"function {function}" if function else f"trigger {trigger_key}"
+
+
+def _whom(route: Route) -> str:
+    what, function = _what(route.key), f"function {route.trigger.function_key}"
+    return what if what == function else f"{what}, {function}"

@@ -17,6 +17,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_-]+\Z")
 _ESCAPED = re.compile(rb"[^A-Za-z0-9_-]")
 _MAX_TOKEN = 120
 _TO = "=to"  # no text has this token
+_FUNCTION = "=fn"  # nor this one
+_ANY_REVISION = "=any"
+_BY_NAME = "function:"  # no name of a trigger begins so
 
 DEFAULT_BROKER = "default/default"
 """The key of the broker that there is without any trigger that reads it."""
@@ -26,6 +29,10 @@ RECORDS = "records"
 GROUPS = "groups"
 SCHEDULES = "schedules"
 """The stream that knows where each schedule stands."""
+DIRECT = "direct"
+"""The consumer of a broker's events that go to functions by name."""
+DIRECT_KEYS = f"{_FUNCTION}.>"
+"""The keys of such events, as a consumer names them."""
 SINK = "sink."
 """How the names of consumers begin that bring dead letters to a sink."""
 DONE = "joined"
@@ -96,9 +103,37 @@ def addressed_keys(trigger_key: str) -> str:
 
 
 def addressee(key: str) -> str | None:
-    """The token of the trigger that a broker's record of this key is for alone; ``None``: for any trigger."""
+    """The token of the trigger that a broker's record of this key is for alone; ``None``: for any trigger.
+
+    One that is for a function by name has no trigger's token.
+    """
     to, _, rest = key.partition(".")
+    if to == _FUNCTION:
+        return to
     return rest.partition(".")[0] if to == _TO else None
+
+
+def direct_key(function: str, revision: str | None, mark: str) -> str:
+    """Key of an event that is for a function of the broker's namespace by name, or for a revision of it."""
+    return f"{_FUNCTION}.{function}.{revision or _ANY_REVISION}.{mark}"
+
+
+def direct_to(key: str) -> tuple[str, str | None]:
+    """The function, and the revision if one is meant, that :func:`direct_key` made ``key`` of."""
+    _, function, revision, _ = key.split(".", 3)
+    return function, None if revision == _ANY_REVISION else revision
+
+
+def direct_trigger(function_key: str) -> str:
+    """What stands for the key of a trigger where a function is meant by name."""
+    namespace, name = function_key.split("/")
+    return f"{namespace}/{_BY_NAME}{name}"
+
+
+def meant_by_name(trigger_key: str) -> str | None:
+    """The key of the function that :func:`direct_trigger` made it of; ``None``: it is a trigger's."""
+    namespace, _, name = trigger_key.partition("/")
+    return f"{namespace}/{name.removeprefix(_BY_NAME)}" if name.startswith(_BY_NAME) else None
 
 
 def identity(source: str, event_id: str) -> str:

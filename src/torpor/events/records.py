@@ -6,9 +6,11 @@ Each line has ``k`` (what happened), ``at`` (when, in seconds since the epoch), 
 =========  ==================================================================================================
 ``in``     a broker took events in: ``how`` (``sent``, ``reply``, ``replay``, ``sink``, ``schedule``),
            ``types``, ``new``; of a reply ``of`` (the event that was answered, or the group) and ``trigger``;
-           of a replay, and of a dead letter that a sink put there, ``trigger``
+           of a replay, and of a dead letter that a sink put there, ``trigger``; of a replay to a ``revision``
+           of a function that too
 ``try``    one delivery: ``trigger``, ``n`` (attempt), ``took`` (seconds), ``status``, ``end``, ``why``,
-           ``delay``, ``replies``; of a joined group ``group`` in place of ``ev``
+           ``delay``, ``replies``, ``on`` (the function's instance, where one answered); of a joined group
+           ``group`` in place of ``ev``
 ``dead``   an event became a dead letter: ``trigger``, ``seq`` (of the record that was delivered), ``why``; of
            a group ``group``
 ``drop``   somebody dropped the dead letter of an event: ``trigger``
@@ -38,6 +40,7 @@ MANY = "many"
 _EVENTS_A_LINE = 500
 _MAX_MESSAGE_BYTES = 256 * 1024
 _MAX_WHY = 300
+_MAX_INSTANCE = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Attempt:
     why: str = ""
     delay_seconds: float | None = None
     replies: int = 0
+    instance: str = ""
 
 
 def tried(events: Sequence[WireEvent], group: str | None, attempt: Attempt, *, at: float, by: str) -> Line:
@@ -103,6 +107,8 @@ def tried(events: Sequence[WireEvent], group: str | None, attempt: Attempt, *, a
         document["delay"] = attempt.delay_seconds
     if attempt.replies:
         document["replies"] = attempt.replies
+    if attempt.instance:
+        document["on"] = attempt.instance[:_MAX_INSTANCE]
     return _line(document, events, group)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from torpor.binding import Headers
+
+
+_INSTANCE = b"torpor-instance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,17 @@ class Response:
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name."""
         return next((value for key, value in self.headers if key == name), None)
+
+    @property
+    def instance(self) -> str:
+        """The id of the function's instance that gave it, as the gateway says; empty where none did."""
+        return (self.header(_INSTANCE) or b"").decode("ascii", "replace")
+
+    def as_part_of(self, whole: Response) -> Response:
+        """The same, as a part of ``whole``: given by the instance that gave that."""
+        named = whole.header(_INSTANCE)
+        rest = [header for header in self.headers if header[0] != _INSTANCE]
+        return replace(self, headers=rest if named is None else [*rest, (_INSTANCE, named)])
 
 
 class Sender(Protocol):

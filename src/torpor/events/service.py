@@ -105,7 +105,10 @@ class Service:
         await self.dispatcher.apply(declared)
         await self.scheduler.apply(declaration.schedules)
         self.stats.forget_all_but(
-            [trigger.key for trigger in declaration.triggers],
+            {
+                *(trigger.key for trigger in declaration.triggers),
+                *(names.direct_trigger(function) for function in declaration.timeouts_seconds),
+            },
             [schedule.key for schedule in declaration.schedules],
         )
         self.ingress.set_brokers(declared.all_brokers())

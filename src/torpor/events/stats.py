@@ -68,6 +68,8 @@ class Stats(Collector):
     """By kind of problem: requests that the ingress refused."""
     unrecorded: int = 0
     """Things that happened to events and could not be written down."""
+    forgotten: int = 0
+    """Events that waited for triggers when these were removed."""
 
     def count_published(self, broker_key: str, events: int) -> None:
         """``events`` were taken in by the broker."""
@@ -143,6 +145,11 @@ class Stats(Collector):
         )
         unrecorded.add_metric([], self.unrecorded)
         yield unrecorded
+        forgotten = CounterMetricFamily(
+            "torpor_events_forgotten", "Events that waited for triggers when these were removed."
+        )
+        forgotten.add_metric([], self.forgotten)
+        yield forgotten
         for name, text in _COUNTERS.items():
             yield _family(f"torpor_events_{name}", text, name, self.triggers)
         for name, text in _SINK_COUNTERS.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from torpor.events import names
 from torpor.events.records import DEAD, DROP, GROUP, IN, PART, TRY
 from torpor.spec.history import GroupStanding, Reply, Step
 
@@ -81,10 +82,18 @@ def _accepted(line: Record, new: bool) -> Step:
         "schedule": f"by schedule {line.get('schedule')}",
         "reply": f"as a reply at trigger {line.get('trigger')} to {_of(line.get('of'))}",
         "sink": f"as a dead letter of trigger {line.get('trigger')}",
-        "replay": f"{_AS_REPLAY} for trigger {line.get('trigger')} alone",
+        "replay": f"{_AS_REPLAY} for {_whom(line)} alone",
     }[line["how"]]
     again = "" if new else ", once more: it is kept once"
     return _step(line, "accepted", f"sent {how}{again}" if line["how"] == "sent" else f"written {how}{again}")
+
+
+def _whom(line: Record) -> str:
+    function = names.meant_by_name(line.get("trigger", ""))
+    if function is None:
+        return f"trigger {line.get('trigger')}"
+    revision = f", revision {line['revision']}" if "revision" in line else ""
+    return f"function {function}{revision}"
 
 
 def _of(answered: object) -> str:
@@ -112,6 +121,7 @@ def _of_delivery(line: Record) -> Step:
         group=group,
         attempt=line["n"],
         status=line.get("status"),
+        instance=line.get("on"),
         duration_seconds=line["took"],
         delay_seconds=line.get("delay"),
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torpor.errors import ConnectError, TimedOutError, TransportError
+from torpor.gateway import names
 from torpor.gateway.caller import Caller
 from torpor.gateway.spans import Wait
 from torpor.gateway.starts import Starts
@@ -37,6 +38,7 @@ _RETRY_SECONDS = 0.25
 _RETRY_AFTER_SECONDS = 1
 _FAILED_RETRY_AFTER_SECONDS = 5
 _NO_BODY = (204, 304)
+_INSTANCE = names.INSTANCE_HEADER.encode()
 
 
 class _RefusedError(Exception):
@@ -148,15 +150,14 @@ class Activator:
             await self._refuse(request, refused.problem)
             return
         try:
-            await _pass_on(request, exchange, lambda status: self._answered(request, status))
+            await _pass_on(request, exchange, endpoint, lambda status: self._answered(request, status))
         except TransportError as error:
             _LOG.warning("%s at %s: %s (request %s)", request.function, endpoint, error, request.request_id)
             if request.caller.answered:
                 request.caller.abort()
             else:
-                await self._refuse(
-                    request, Problem(ProblemType.UPSTREAM_BROKEN, f"{error}.", request_id=request.request_id)
-                )
+                problem = Problem(ProblemType.UPSTREAM_BROKEN, f"{error}.", request_id=request.request_id)
+                await self._refuse(request, problem, endpoint)
         finally:
             exchange.close()
             self.targets.release(request.function, endpoint)
@@ -166,9 +167,9 @@ class Activator:
         self._starts.reached(request.function, "first_byte", self._clock.monotonic())
         self._end_wait(request, status)
 
-    async def _refuse(self, request: Request, problem: Problem) -> None:
+    async def _refuse(self, request: Request, problem: Problem, endpoint: Endpoint | None = None) -> None:
         self._end_wait(request, problem.status, problem.type.slug)
-        await request.caller.problem(problem)
+        await request.caller.problem(problem, _instance(endpoint))
 
     def _end_wait(self, request: Request, status: int | None, failure: str | None = None) -> None:
         wait, request.wait = request.wait, None
@@ -288,8 +289,10 @@ def _overloaded(request: Request) -> _RefusedError:
 # --- passing on -------------------------------------------------------------------------------------------
 
 
-async def _pass_on(request: Request, exchange: Exchange, answered: Callable[[int], None]) -> None:
-    """Send the request and bring its answer back; ``answered`` is told its status.
+async def _pass_on(
+    request: Request, exchange: Exchange, endpoint: Endpoint, answered: Callable[[int], None]
+) -> None:
+    """Send the request to ``endpoint`` and bring its answer back; ``answered`` is told its status.
 
     Raises :class:`~torpor.errors.TransportError`.
     """
@@ -308,11 +311,11 @@ async def _pass_on(request: Request, exchange: Exchange, answered: Callable[[int
         upgrade=request.upgrade is not None,
     )
     if whole or request.upgrade is not None:
-        await _answer(request, exchange, answered)
+        await _answer(request, exchange, endpoint, answered)
         return
     upload = asyncio.get_running_loop().create_task(_upload(request, exchange))
     try:
-        await _answer(request, exchange, answered)
+        await _answer(request, exchange, endpoint, answered)
     finally:
         await _stop(upload)
 
@@ -325,7 +328,9 @@ async def _upload(request: Request, exchange: Exchange) -> None:
         exchange.finish()
 
 
-async def _answer(request: Request, exchange: Exchange, answered: Callable[[int], None]) -> None:
+async def _answer(
+    request: Request, exchange: Exchange, endpoint: Endpoint, answered: Callable[[int], None]
+) -> None:
     caller = request.caller
     head = await exchange.head()
     answered(head.status)
@@ -334,7 +339,8 @@ async def _answer(request: Request, exchange: Exchange, answered: Callable[[int]
         return
     has_body = head.status not in _NO_BODY and request.method != b"HEAD"
     has_length = head.header(b"content-length") is not None
-    await caller.head(head.status, _answer_headers(head), has_body=has_body, has_length=has_length)
+    headers = [*_answer_headers(head), *_instance(endpoint)]
+    await caller.head(head.status, headers, has_body=has_body, has_length=has_length)
     while data := await exchange.read():
         await caller.body(data)
     await caller.end()
@@ -356,7 +362,13 @@ async def _tunnel(request: Request, exchange: Exchange, head: Head) -> None:
 
 
 def _answer_headers(head: Head) -> Headers:
-    return [header for header in head.headers if header[0] not in HOP_BY_HOP]
+    return [header for header in head.headers if header[0] not in HOP_BY_HOP and header[0] != _INSTANCE]
+
+
+def _instance(endpoint: Endpoint | None) -> Headers:
+    """Who answered. Envoy says it of those that it calls itself, and lets no caller outside see it."""
+    instance = endpoint.instance if endpoint is not None else ""
+    return [(_INSTANCE, instance.encode())] if instance else []
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

@@ -215,6 +215,16 @@ def _internal_manager() -> dict[str, Any]:
                                 "timeout": "0s",
                                 "idle_timeout": "0s",
                             },
+                            # Of the activator it says nothing: that has written it by itself.
+                            "response_headers_to_add": [
+                                {
+                                    "header": {
+                                        "key": names.INSTANCE_HEADER,
+                                        "value": f"%UPSTREAM_METADATA({names.METADATA}:instance)%",
+                                    },
+                                    "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+                                }
+                            ],
                         }
                     ],
                 }

@@ -197,10 +197,11 @@ class Caller(asyncio.Protocol):
         if self._chunked:
             await self._write(LAST_CHUNK)
 
-    async def problem(self, problem: Problem) -> None:
-        """Answer with a problem document."""
+    async def problem(self, problem: Problem, headers: Headers) -> None:
+        """Answer with a problem document, and with ``headers``."""
         body = problem.body()
-        await self.head(problem.status, problem.headers(body), has_body=True, has_length=True)
+        every = [*problem.headers(body), *headers]
+        await self.head(problem.status, every, has_body=True, has_length=True)
         await self.body(body)
 
     @property

@@ -11,6 +11,8 @@ PUBLIC_ROUTES = "public"  # the route table of the public listener
 PUBLIC_LISTENER = "public"
 INTERNAL_LISTENER = "internal"
 FUNCTION_HEADER = "torpor-function"  # key of the function that a request is for
+INSTANCE_HEADER = "torpor-instance"  # of an answer to the platform's own parts: the id of who gave it
+METADATA = "torpor"  # where an endpoint's metadata has "instance"
 PREFIX_HEADER = "x-forwarded-prefix"  # what was cut off the path
 OWN_HEADERS = "torpor-"  # how headers begin that nobody outside may set
 

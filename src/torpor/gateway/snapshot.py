@@ -43,6 +43,7 @@ _CONNECT_TIMEOUT_SECONDS = 2
 _CACHED = 50_000
 # Numbers of fields whose content is joined as bytes; a test compares them with the descriptors.
 CONFIG_NAME, CONFIG_HOSTS, CONFIG_ADDED, CONFIG_REMOVED, CONFIG_IGNORE_PORT = 1, 2, 6, 8, 14
+CONFIG_ANSWER_REMOVED = 5
 HOST_MATCHER, HOST_RETRY = 21, 16
 MATCHER_TREE, TREE_INPUT, TREE_PREFIXES, MAP_ENTRIES, ENTRY_KEY, ENTRY_VALUE = 2, 1, 3, 1, 1, 2
 
@@ -102,9 +103,12 @@ def assignment(name: str, endpoints: Iterable[Endpoint], otherwise: Endpoint | N
 
 
 def _host(endpoint: Endpoint) -> endpoint_components_pb2.LbEndpoint:
-    return endpoint_components_pb2.LbEndpoint(
+    host = endpoint_components_pb2.LbEndpoint(
         endpoint=endpoint_components_pb2.Endpoint(address=_address(endpoint))
     )
+    if endpoint.instance:
+        host.metadata.filter_metadata[names.METADATA]["instance"] = endpoint.instance
+    return host
 
 
 def route_configuration(tables: Iterable[Table]) -> bytes:
@@ -114,7 +118,10 @@ def route_configuration(tables: Iterable[Table]) -> bytes:
     # Once for all, not once a route: each header of each route costs Envoy some kilobytes.
     function = _field(CONFIG_ADDED, _bytes(_header(names.FUNCTION_HEADER, "%UPSTREAM_CLUSTER%")))
     no_address = _field(CONFIG_REMOVED, b"x-envoy-external-address")
-    return _field(CONFIG_NAME, names.PUBLIC_ROUTES.encode()) + hosts + ignore_port + function + no_address
+    # Which instance answered is for the platform's own parts to know.
+    no_instance = _field(CONFIG_ANSWER_REMOVED, names.INSTANCE_HEADER.encode())
+    name = _field(CONFIG_NAME, names.PUBLIC_ROUTES.encode())
+    return b"".join((name, hosts, ignore_port, function, no_address, no_instance))
 
 
 @lru_cache(maxsize=_CACHED)

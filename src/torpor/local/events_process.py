@@ -115,6 +115,7 @@ class EventsProcess:
         schedules: Sequence[Schedule],
         brokers: Sequence[str],
         timeouts_seconds: Mapping[str, float],
+        revisions: Mapping[str, str],
         gateway: Endpoint,
     ) -> None:
         """Have events made and delivered as declared, now and after each restart.
@@ -127,6 +128,7 @@ class EventsProcess:
             schedules=tuple(schedules),
             brokers=tuple(brokers),
             timeouts_seconds=dict(timeouts_seconds),
+            revisions=dict(revisions),
             gateway=str(gateway),
         )
         await self._control.declare(self._declaration)

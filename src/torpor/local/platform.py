@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from torpor.blobs import BlobStore
 from torpor.clock import cancel
-from torpor.errors import TorporError
+from torpor.errors import EventLogError, TorporError
 from torpor.events.names import DEFAULT_BROKER
 from torpor.events.views import broker_statuses, schedule_status, trigger_status
 from torpor.gateway.gateway import Gateway
@@ -25,7 +25,7 @@ from torpor.local.logs import LogBook
 from torpor.local.ports import require_free
 from torpor.local.reload import Reloader
 from torpor.local.reports import News, Report
-from torpor.local.views import Facts, function_status, scale_in_words
+from torpor.local.views import Facts, function_status, removed_in_words, scale_in_words
 from torpor.local.watch import changes
 from torpor.providers.process.provider import ProcessProvider
 from torpor.scaling.backlog import BacklogLoads, backlogs
@@ -214,13 +214,26 @@ class LocalPlatform:
         for key, function in functions.items():
             self._autoscaler.set(key, function.spec)
         timeouts = {key: function.spec.timeout_seconds for key, function in functions.items()}
+        states = {key: self._provider.state(key) for key in functions}
+        removed = self._reloader.current.triggers.keys() - triggers.keys()
+        waiting: Mapping[str, int] = {}
+        if removed:
+            with contextlib.suppress(EventLogError):  # then it is not told how many wait
+                waiting = await self._pending()
         await self._events.declare(
             list(triggers.values()),
             list(schedules.values()),
             [DEFAULT_BROKER],
             timeouts,
+            {key: state.revision for key, state in states.items() if state is not None},
             self._gateway.internal,
         )
+        for key in sorted(removed):
+            self._tell(Report(News.REMOVED, key, removed_in_words(waiting.get(key, 0))))
+
+    async def _pending(self) -> Mapping[str, int]:
+        """How many events wait for each trigger."""
+        return {key: report.pending for key, report in (await self._events.state()).triggers.items()}
 
     def fail(self, key: str, problem: str | None) -> None:
         """Requests for the function can't be served, or can be again (``None``)."""
@@ -234,9 +247,7 @@ class LocalPlatform:
 
     async def _backlogs(self) -> Mapping[str, int]:
         triggers = self._reloader.current.triggers.items()
-        state = await self._events.state()
-        pending = {key: report.pending for key, report in state.triggers.items()}
-        return backlogs([pending], {key: trigger.function_key for key, trigger in triggers})
+        return backlogs([await self._pending()], {key: trigger.function_key for key, trigger in triggers})
 
     # --- what the API shows -----------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ class News(StrEnum):
     STARTING = "starting"
     """A function takes long to start."""
     REMOVED = "removed"
-    """A function is not declared any more."""
+    """A function, or a trigger, is not declared any more."""
     BROKEN = "broken"
     """A function can't run as it is now."""
     FAULT = "fault"

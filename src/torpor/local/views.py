@@ -85,6 +85,14 @@ def _instance(one: Instance) -> InstanceStatus:
     )
 
 
+def removed_in_words(waiting: int) -> str:
+    """What is said of a trigger that is not declared any more, for which so many events waited."""
+    if not waiting:
+        return "trigger no longer declared"
+    events = "1 event that waited" if waiting == 1 else f"{waiting} events that waited"
+    return f"trigger no longer declared; {events} for it can be had by `torpor events replay`, for a day"
+
+
 def scale_in_words(ready: int, desired: int) -> str:
     """How many instances there are, and should be."""
     if ready == desired == 0:

@@ -228,7 +228,6 @@ _VALUE_RULES: dict[tuple[str, str], list[dict[str, str]]] = {
     ("Http", "paths"): _PATH,
     ("Http", "hosts"): [_HOST],
     ("ScheduledEvent", "type"): [_NO_CONTROL],
-    ("ScheduledEvent", "source"): [_NO_CONTROL],
     ("ScheduledEvent", "subject"): [_NO_CONTROL],
     ("ScheduledEvent", "extensions"): [_EXTENSIONS],
 }

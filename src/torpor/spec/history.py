@@ -40,6 +40,8 @@ class Step(View):
     """Of a delivery: which one."""
     status: int | None = None
     """Of a delivery: the HTTP status of the answer, if there was one."""
+    instance: str | None = None
+    """Of a delivery: the instance that answered, or broke off; none where none was reached."""
     duration_seconds: float | None = None
     """Of a delivery: how long it took."""
     delay_seconds: float | None = None

@@ -25,6 +25,7 @@ from torpor.spec.timing import (
     EventText,
     ExtensionName,
     JsonData,
+    SourceText,
     ZoneName,
 )
 from torpor.spec.values import (
@@ -570,8 +571,8 @@ class ScheduledEvent(_Model):
 
     type: EventText | None = None
     """Its type; by default the schedule's name and `.fired`."""
-    source: EventText | None = None
-    """Its source; by default `/schedules/NAMESPACE/NAME`."""
+    source: SourceText | None = None
+    """Its source, a URI-reference; by default `/schedules/NAMESPACE/NAME`."""
     subject: EventText | None = None
     """Its subject; by default it has none."""
     data: JsonData = None

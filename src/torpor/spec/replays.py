@@ -13,6 +13,10 @@ from torpor.spec.view import View
 
 MAX_EVENTS = 100
 """Most events that one request has delivered again."""
+REPLAYED = "torporreplay"
+"""The extension of an event in a tail that is in the broker once more, for one trigger or function alone."""
+REVISION = "^[a-z0-9-]{1,63}$"
+"""The form of a revision's name."""
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt]")
 
 
@@ -46,7 +50,8 @@ class Replay(View):
     filters: tuple[Condition, ...] = Field((), max_length=MAX_FILTERS)
     """Conditions on attributes, such as `type=image.*`; all must be met."""
     function: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
-    """Only to triggers of this function, `namespace/name`."""
+    """To this function of the broker's namespace alone, `namespace/name`, whatever its triggers are; or to
+    one revision of it, `namespace/name@revision`: what would come to another one becomes a dead letter."""
     run: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
     """Tells this replay from others: what was done in it is not done again, if a request is repeated."""
     after: Annotated[int, Field(ge=0, le=2**53), BeforeValidator(_number)] = 0
@@ -55,6 +60,14 @@ class Replay(View):
     """Most events of the page."""
     dry_run: StrictBool = False
     """Only say what would happen."""
+
+    @property
+    def target(self) -> tuple[str, str | None] | None:
+        """The function that is meant by name, and the revision if one is."""
+        if self.function is None:
+            return None
+        function, _, revision = self.function.partition("@")
+        return function, revision or None
 
 
 class ReplayedEvent(View):
@@ -69,14 +82,15 @@ class ReplayedEvent(View):
     at: datetime
     """When it was accepted."""
     triggers: tuple[str, ...]
-    """The triggers that it goes to, and to no others; `namespace/name`."""
+    """The triggers that it goes to, and to no others; `namespace/name`. A function that is meant by name is
+    `namespace/function:name`."""
 
 
 class ReplayPage(View):
     """Some of the events of a replay, the oldest first. There may be more even where there are no items."""
 
     items: tuple[ReplayedEvent, ...]
-    """The events that a trigger matches."""
+    """The events that a trigger matches, or that are for the function."""
     next_since: datetime | None = None
     """The `since` of the next request; none when this is the last page."""
     next_after: int = 0

@@ -40,6 +40,18 @@ CRON_PATTERN = rf"^(@({_NICKNAMES})|[^@\s]\S*(\s+\S+){{4,5}})$"
 ZONE_PATTERN = "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$"
 CONTENT_TYPE_PATTERN = r"^[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+( *;[ -~]*)?$"
 _CONTENT_TYPE = re.compile(CONTENT_TYPE_PATTERN[1:-1] + r"\Z")
+# RFC 3986, appendix A, but that an address in brackets is not looked into. First what has such an address,
+# then what has a scheme, then a relative path, whose first part has no colon.
+_SAFE = "[A-Za-z0-9._~!$&'()*+,;={0}-]|%[0-9A-Fa-f][0-9A-Fa-f]"
+_ALL = f"({_SAFE.format('@:/')})*"
+_SCHEME = "[A-Za-z][A-Za-z0-9+.-]*:"
+_ADDRESS = rf"//(({_SAFE.format(':')})*@)?\[[0-9A-Fa-f:.]+\](:[0-9]*)?"
+_REST = f"({_SAFE.format('@:/?')})*"
+URI_REFERENCE_PATTERN = (
+    rf"^(({_SCHEME})?{_ADDRESS}(/{_ALL})?|{_SCHEME}{_ALL}|({_SAFE.format('@')})*(/{_ALL})?)"
+    rf"(\?{_REST})?(#{_REST})?$"
+)
+_URI_REFERENCE = re.compile(URI_REFERENCE_PATTERN[1:-1] + r"\Z")
 _ATTRIBUTE = re.compile(r"[a-z0-9]+\Z")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -93,6 +105,12 @@ def _text(value: str) -> str:
     return value
 
 
+def _source(value: str) -> str:
+    if not _URI_REFERENCE.match(_text(value)):
+        raise fault(f"is {shown(value)}, a URI-reference such as /shop or https://shop.example was expected")
+    return value
+
+
 def _content_type(value: str) -> str:
     if len(value) > MAX_TEXT_LENGTH or not _CONTENT_TYPE.match(value):
         raise fault(f"is {shown(value)}, a media type such as text/plain was expected")
@@ -141,6 +159,13 @@ EventText = Annotated[
     str,
     AfterValidator(_text),
     WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}),
+]
+SourceText = Annotated[
+    str,
+    AfterValidator(_source),
+    WithJsonSchema(
+        {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH, "pattern": URI_REFERENCE_PATTERN}
+    ),
 ]
 ContentType = Annotated[str, AfterValidator(_content_type), _schema(CONTENT_TYPE_PATTERN, MAX_TEXT_LENGTH)]
 ExtensionName = Annotated[

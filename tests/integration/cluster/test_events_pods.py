@@ -347,7 +347,7 @@ def test_a_trigger_is_forgotten_once_that_is_sure(tmp_path: Path, monkeypatch: p
 
             async def gone() -> bool:
                 left = await it.consumers()
-                return left == ["trigger.default.faulty", "trigger.default.stays"] and not [
+                return left == ["direct", "trigger.default.faulty", "trigger.default.stays"] and not [
                     each for each in await log.streams() if each.startswith("groups.")
                 ]
 

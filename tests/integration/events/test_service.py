@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,6 +19,7 @@ from torpor.events.declaration import Declaration
 from torpor.events.nats_server import NatsServer
 from torpor.spec.letters import DeadLetter, LetterAction, LetterSelection
 from torpor.spec.models import Delivery, Filter, Metadata, Subscriber, Trigger, TriggerSpec
+from torpor.spec.replays import Replay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -160,7 +162,16 @@ def test_tail_gives_events_as_they_come_and_says_when_it_ends(tmp_path: Path) ->
             tail = await events.client.tail("default/default")
             await _post(events.url, "1")
             async with asyncio.timeout(PATIENCE_SECONDS):
-                assert (await anext(tail)).id == "1"
+                new = await anext(tail)
+            assert (new.id, new.attributes.get("torporreplay")) == ("1", None)
+            until_now = datetime.now(UTC) + timedelta(minutes=1)
+            again = Replay(since=until_now - timedelta(hours=1), until=until_now, run="a" * 32)
+            page = await events.client.replay_events("default/default", again)
+            assert [each.id for each in page.items] == ["before", "1"]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                replayed = [await anext(tail), await anext(tail)]
+            told = [(each.id, each.attributes.get("torporreplay")) for each in replayed]
+            assert told == [("before", "true"), ("1", "true")]
             pid = nats.pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)

@@ -37,7 +37,7 @@ class Instance:
 
     ``/slow`` answers when ``go_on`` is set; ``/stream`` sends ``one``, then ``two`` when ``go_on`` is set;
     an upgrade becomes an echo; ``/break`` closes the connection without an answer; ``/echo`` sends the body
-    back.
+    back. Its answers say that another instance gave them, which nobody is to believe.
     """
 
     def __init__(self, name: str = "instance") -> None:
@@ -148,7 +148,8 @@ class _Connection(asyncio.Protocol):
             if path == b"/slow":
                 await self.instance.go_on.wait()
             body = seen.body if path == b"/echo" else self.instance.name.encode()
-            self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            head = b"HTTP/1.1 200 OK\r\ntorpor-instance: another\r\ncontent-length: %d\r\n\r\n" % len(body)
+            self.transport.write(head + body)
         finally:
             self.instance.under_way -= 1
             self.instance.changed.set()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from torpor.endpoint import Endpoint, InstanceEndpoint
 from torpor.problems import ProblemType
 
 if TYPE_CHECKING:
@@ -314,5 +315,50 @@ def test_a_thousand_functions(run: Any, declare: Callable[..., Function]) -> Non
         loads = await world.gateway.observe()
         assert len(loads) == 1000
         assert sum(load.requests_total for load in loads.values()) == 3
+
+    run(check)
+
+
+def named(endpoint: Endpoint, name: str) -> InstanceEndpoint:
+    return InstanceEndpoint(endpoint.host, endpoint.port, name)
+
+
+def test_the_platform_hears_which_instance_answered_and_nobody_else(
+    run: Any, declare: Callable[..., Function]
+) -> None:
+    internal = [(b"torpor-function", b"default/hello")]
+
+    async def check(world: Any) -> None:
+        async def ask(target: str) -> tuple[int, list[bytes]]:
+            answer = await world.send(b"POST", target, headers=internal, to=world.gateway.internal)
+            told = [value for name, value in answer.headers if name == b"torpor-instance"]
+            return answer.status, told
+
+        await world.gateway.configure([declare("hello")], events=[], api=[])
+        one, other = [named((await world.instance()).endpoint, name) for name in ("h-1", "h-2")]
+        held = [asyncio.create_task(ask(target)) for target in ("/", "/break")]  # answered by the activator
+        await world.until_held(2)
+        await world.gateway.publish("default/hello", [one])
+        assert [await each for each in held] == [(200, [b"h-1"]), (502, [b"h-1"])]
+        assert await ask("/") == (200, [b"h-1"])  # by Envoy
+        assert await ask("/break") == (502, [b"h-1"])
+        await world.gateway.publish("default/hello", [other])
+        assert await ask("/") == (200, [b"h-2"])
+
+    run(check)
+
+
+def test_an_answer_to_a_caller_outside_does_not_say_which_instance_gave_it(
+    run: Any, declare: Callable[..., Function]
+) -> None:
+    async def check(world: Any) -> None:
+        await world.gateway.configure([declare("hello")], events=[], api=[])
+        endpoint = named((await world.instance()).endpoint, "h-1")
+        held = asyncio.create_task(world.get("/function/hello"))
+        await world.until_held(1)
+        await world.gateway.publish("default/hello", [endpoint])
+        for answer in (await held, await world.get("/function/hello")):
+            assert answer.status == 200
+            assert answer.header(b"torpor-instance") is None
 
     run(check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 
 from tests.integration.local.conftest import until
 from torpor.binding import WireEvent
+from torpor.errors import TorporError
 from torpor.events.kafka_server import install
 from torpor.settings import PlatformSettings
 from torpor.spec.replays import Replay
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torpor.api.client import Client
+    from torpor.spec.history import Step
 
 PARTS = 120
 START_SECONDS = 240.0  # a Kafka takes its time
@@ -285,14 +288,98 @@ def test_what_failed_is_explained_and_replayed_after_a_restart(tmp_path: Path) -
         assert reply.steps[0].text == "written as a reply at trigger default/ship to event '1'"
         assert [each.event_id for each in client.dead_letters()] == ["2"]
         assert client.explain("3").items == ()
-        replay = Replay(since=one.steps[0].at, until=datetime.now(UTC), function="default/ship", run="a" * 32)
-        page = client.replay_events(replay.model_copy(update={"since": replay.since - timedelta(minutes=1)}))
+        since = one.steps[0].at - timedelta(minutes=1)
+        replay = Replay(since=since, until=datetime.now(UTC), run="a" * 32)
+        page = client.replay_events(replay)
         assert [(each.id, each.triggers) for each in page.items] == [
             ("1", ("default/ship",)),
             ("2", ("default/ship",)),
         ]
         assert page.next_since is None
         until(lambda: client.explain("2").items[0].replies, "a reply to the event that was delivered again")
+
+
+NOTED = """
+import json
+import os
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+
+app = FastAPI()
+
+
+@app.post("/")
+async def note(request: Request) -> Response:
+    names = ("ce-id", "prefer", "torpor-attempt", "torpor-instance")
+    with Path("@NOTES@").open("a") as file:
+        file.write(json.dumps({name: request.headers.get(name) for name in names}) + "\\n")
+    if Path("@BROKEN@").exists():
+        os._exit(1)
+    return Response(status_code=204, headers={"torpor-instance": "a lie"})
+"""
+NOTE = """\
+apiVersion: torpor.dev/v1alpha1
+kind: Function
+metadata: {name: note}
+spec:
+  scaling: {window: 2s, scaleToZeroGracePeriod: 0s}
+"""
+WAITING = """\
+---
+apiVersion: torpor.dev/v1alpha1
+kind: Trigger
+metadata: {name: patient}
+spec:
+  filters: [{exact: {type: order.paid}}]
+  subscriber: {function: note}
+  delivery: {retry: 100, backoffPolicy: linear, backoffDelay: 10m}
+"""
+
+
+def test_a_function_gets_events_by_name_and_each_attempt_names_its_instance(tmp_path: Path) -> None:
+    """Of an image that keeps no more than the HTTP contract, as it looks to the platform."""
+    folder, notes, broken = tmp_path / "functions", tmp_path / "notes", tmp_path / "broken"
+    folder.mkdir()
+    (folder / "main.py").write_text(NOTED.replace("@NOTES@", str(notes)).replace("@BROKEN@", str(broken)))
+    (folder / "function.yaml").write_text(NOTE + WAITING)
+    with Running([folder], tmp_path / "run") as platform, platform.client() as client:
+        since = datetime.now(UTC) - timedelta(minutes=1)
+        broken.touch()
+        client.send([_order("1")])
+        until(lambda: client.triggers()[0].failed == 1, "an event that waits for its next attempt")
+        wanted = Replay(
+            since=since,
+            until=datetime.now(UTC) + timedelta(minutes=1),
+            function="default/note@note-00001",
+            run="a" * 32,
+        )
+        with pytest.raises(TorporError, match="'note-00001', which serves, was expected, not 'note-00009'"):
+            client.replay_events(wanted.model_copy(update={"function": "default/note@note-00009"}))
+        [event] = client.replay_events(wanted).items
+        assert event.triggers == ("default/function:note",)
+
+        def attempts() -> list[Step]:
+            [one] = client.explain("1").items
+            return [step for step in one.steps if step.trigger == "default/function:note" and step.attempt]
+
+        until(attempts, "a first attempt, at which the instance breaks off")
+        broken.unlink()
+        until(lambda: attempts()[-1].status == 204, "an attempt that the function takes")
+        first, last = attempts()[0], attempts()[-1]
+        assert (first.status, last.status) == (502, 204)
+        assert None is not first.instance != last.instance
+        assert last.instance in [each.id for each in client.function("note").instances]
+        seen = [json.loads(line) for line in notes.read_text().splitlines()]
+        assert {(each["ce-id"], each["prefer"], each["torpor-instance"]) for each in seen} == {
+            ("1", "reply", None)
+        }
+        # The trigger goes, and the event that waited for it is still there for who asks.
+        (folder / "function.yaml").write_text(NOTE)
+        told = ".*; 1 event that waited for it can be had by `torpor events replay`, for a day"
+        platform.wait_for("removed", "default/patient", told)
+        anew = wanted.model_copy(update={"run": "b" * 32, "function": "default/note"})
+        assert [each.id for each in client.replay_events(anew).items] == ["1"]
 
 
 SLOW = """

@@ -32,7 +32,8 @@ class Platform:
     answer: Callable[[], Response] = Response
     batches: list[tuple[str, list[WireEvent]]] = field(default_factory=list)
     refusal: Response | None = None
-
+    """What it answers to who sends events, once it took ``accepts`` batches."""
+    accepts: int = 0
     context: str = ""
 
     def run(self, *arguments: str) -> int:
@@ -103,7 +104,7 @@ def _platform() -> tuple[FastAPI, Platform]:
         return running.answer()
 
     async def events(request: Request) -> Response:
-        if running.refusal is not None:
+        if running.refusal is not None and len(running.batches) >= running.accepts:
             return running.refusal
         decoded = decode(request.headers.raw, await request.body())
         assert decoded is not None

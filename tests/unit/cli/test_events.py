@@ -14,6 +14,7 @@ from fastapi import Response
 
 from torpor import cli
 from torpor.binding import WireEvent, encode_structured
+from torpor.cli.eventfile import MAX_DOCUMENT_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +104,58 @@ def test_a_wrong_line_ends_it_and_says_how_many_went_before(
     assert "1 event before went out" in said
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "there is no event in it"),
+        (b"\n \n", "there is no event in it"),
+        (b"[]", "there is no event in it"),
+        (
+            encode_structured(event(0)) + b'\n{"id": \n' + encode_structured(event(1)),
+            "line 2: the body is not",
+        ),
+        (
+            b"[%b, {}]" % encode_structured(event(0)),
+            "event 1 of the batch: attribute 'specversion' is missing",
+        ),
+        (b"\xff\xfe\n", "line 1: the body is not JSON"),
+        (b'"%b' % (b"x" * MAX_DOCUMENT_BYTES), f"line 1: has more than {MAX_DOCUMENT_BYTES} bytes"),
+    ],
+    ids=["empty", "blank", "no event", "broken in the middle", "array", "no UTF-8", "a huge line"],
+)
+def test_odd_files_are_refused(
+    platform: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
+) -> None:
+    file = tmp_path / "events"
+    file.write_bytes(content)
+    assert platform.run("events", "send", "-f", str(file)) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["-f", "-"], ["a", "--file", "-"]])
+def test_a_stdin_that_is_closed_is_said(
+    platform: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert platform.run("events", "send", *arguments) == 2
+    assert "stdin is closed; something to read was expected" in capsys.readouterr().err
+    assert platform.batches == []
+
+
+def test_what_went_out_before_a_refusal_is_said(
+    platform: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], make_problem: MakeProblem
+) -> None:
+    file = tmp_path / "events.ndjson"
+    file.write_bytes(b"\n".join(encode_structured(event(number)) for number in range(150)))
+    refusal = make_problem("unavailable", 503, "Away", "The broker is away.")
+    platform.accepts = 1
+    platform.refusal = refusal
+    assert platform.run("events", "send", "-f", str(file)) == 1
+    said = capsys.readouterr().err
+    assert "100 events went out before; go on with id '100'\n" in said
+    assert "The broker is away." in said
+
+
 def test_a_refusal_is_said_in_the_platform_s_words(
     platform: Any, make_problem: MakeProblem, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,8 +206,9 @@ def test_events_are_shown_as_they_go_by(platform: Any, capsys: pytest.CaptureFix
         event(2),
         event(3).replace(data=b"\x00\x01", datacontenttype="image/png"),
         event(4).replace(data=b'"%s"' % (b"x" * 500)),
+        event(5, torporreplay="true", subject="s"),
     ]
-    assert tail(platform, events, "--count", "4") == 0
+    assert tail(platform, events, "--count", "5") == 0
     captured = capsys.readouterr()
     assert captured.err == "Watching default; Ctrl-C ends it.\n"
     lines = captured.out.splitlines()
@@ -167,6 +221,7 @@ def test_events_are_shown_as_they_go_by(platform: Any, capsys: pytest.CaptureFix
         "    2 bytes of image/png",
     ]
     assert lines[7].endswith("x...")
+    assert lines[8] == "b.c /a 5 (replayed) subject=s"
 
 
 def test_json_is_one_event_a_line_and_filters_narrow(

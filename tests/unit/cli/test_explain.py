@@ -22,6 +22,7 @@ def explanation(source: str = "/s", **changes: Any) -> Explanation:
         text="attempt 2 given up: the function answered 400, which is final",
         attempt=2,
         status=400,
+        instance="ship-00001-x",
         duration_seconds=0.0251,
     )
     one = Explanation(
@@ -64,7 +65,7 @@ def test_one_event_is_told(platform: Any, capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     for text in (
         "1 of /s in default.shop\ntype order.paid, 2026-01-31\n",
-        "ship.shop  400     25 ms",
+        "ship.shop  ship-00001-x  400     25 ms",
         "attempt 2 given up: the function answered 400, which is final",
         "ship.shop  yes      type is right",
         "b.shop     no       type is\\x1b",
@@ -86,7 +87,20 @@ def test_the_way_to_a_sink_is_named_after_its_trigger(
     sunk = one.steps[1].model_copy(update={"trigger": "shop/ship sink"})
     platform.backend.explanations = [one.model_copy(update={"steps": (one.steps[0], sunk)})]
     assert platform.run("explain", "1") == 0
-    assert " ship.shop sink  400 " in capsys.readouterr().out
+    assert " ship.shop sink  ship-00001-x  400 " in capsys.readouterr().out
+
+
+def test_a_trigger_that_is_there_no_more_is_named(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    one = explanation()
+    steps = [
+        one.steps[1].model_copy(update={"trigger": trigger})
+        for trigger in ("shop/ship", "shop/gone", "shop/gone sink", "shop/function:ship")
+    ]
+    platform.backend.explanations = [one.model_copy(update={"steps": tuple(steps)})]
+    assert platform.run("explain", "1") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("any more, or reads another broker") == 1
+    assert "\ntrigger gone.shop is not declared any more, or reads another broker: " in shown
 
 
 def test_times_of_several_days_are_told_with_their_days(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from torpor.spec.replays import ReplayedEvent
-from torpor.spec.status import TriggerStatus
+from torpor.testing.backend import function_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,10 +55,10 @@ def test_who_interrupts_it_is_told_how_far_it_came(
     assert platform.run("events", "replay", *RANGE) == 1
     done = ids(platform)
     assert 0 < len(done) < 250
-    start = (START + timedelta(seconds=len(done))).isoformat()
+    start = (START + timedelta(seconds=len(done) - 1)).isoformat()
     assert (
         f"{len(done)} of 250 events were replayed; asked for again, they are replayed again; "
-        f"go on with --from {start}\n" in capsys.readouterr().err
+        f"go on with --from {start}, which has the last of them once more\n" in capsys.readouterr().err
     )
 
 
@@ -81,15 +81,35 @@ def test_a_dry_run_says_what_goes_where(platform: Any, capsys: pytest.CaptureFix
     assert ids(platform) == []
 
 
-def test_a_function_without_a_trigger_is_an_error(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    fill(platform, 2)
-    platform.backend.trigger_list = [
-        TriggerStatus(name="t", namespace="default", broker="default", function="f")
-    ]
-    assert platform.run("events", "replay", *RANGE, "--to-function", "g") == 1
-    assert "no trigger of broker default/default calls the function default/g" in capsys.readouterr().err
+def test_a_dry_run_of_many_shows_some(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(platform)
+    assert platform.run("events", "replay", *RANGE, "--dry-run") == 0
+    *shown, more, last = capsys.readouterr().out.splitlines()
+    assert (len(shown), more) == (100, "... and 150 more, which -o json tells")
+    assert last == "250 events would be delivered again; nothing was changed."
+    assert platform.run("events", "replay", *RANGE, "--dry-run", "-o", "json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 250
+    assert platform.run("events", "replay", *RANGE, "--filter", "type=z", "--dry-run", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == []
     assert ids(platform) == []
-    assert platform.run("events", "replay", *RANGE, "--to-function", "f") == 0
+
+
+def test_to_a_function_or_its_revision(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(platform, 2)
+    platform.backend.add(
+        function_status("hello", revision="hello-00002"), function_status("hello", namespace="shop")
+    )
+    for name, says in (
+        ("helo", "There is no function 'default/helo'. Did you mean 'default/hello'?"),
+        ("hello@hello-00001", "'hello-00002', which serves, was expected, not 'hello-00001'"),
+        ("hello.shop", "function 'hello.shop' is not in the broker's namespace, 'default'"),
+        ("hello@", "'' is no revision"),
+        ("@x", "'' is no name"),
+    ):
+        assert platform.run("events", "replay", *RANGE, "--to-function", name) != 0
+        assert says in capsys.readouterr().err
+    assert ids(platform) == []
+    assert platform.run("events", "replay", *RANGE, "--to-function", "hello@hello-00002") == 0
     assert ids(platform) == ["0", "1"]
 
 

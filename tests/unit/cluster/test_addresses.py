@@ -26,6 +26,12 @@ def test_pods_that_end_are_left_out_and_others_are_as_the_kubelet_finds_them() -
     assert ready(slices) == (first, second)
 
 
+def test_an_address_says_which_pod_it_is() -> None:
+    named = {**one("10.0.0.1"), "targetRef": {"kind": "Pod", "name": "hello-00001-x"}}
+    found = sorted(addresses([of(named, one("10.0.0.2"))]))
+    assert [each.instance for each in found] == ["hello-00001-x", ""]
+
+
 def test_a_pod_in_two_slices_is_one() -> None:
     slices = [of(one("10.0.0.1", serving=True)), of(one("10.0.0.1", serving=False))]
     assert addresses(slices) == addresses(reversed(slices)) == {Endpoint("10.0.0.1", 8080): True}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from tests.unit.events.test_sharing import pair
@@ -75,6 +76,30 @@ def test_only_those_that_are_named_come_again_each_by_its_own_attempts() -> None
             counts = it.dispatcher.stats.of("default/t")
             assert (counts.delivered, counts.failed, counts.dead_lettered) == (1, 4, 2)
             assert await it.pending() == 0
+
+    asyncio.run(run())
+
+
+def test_each_event_is_told_with_the_instance_that_had_the_batch() -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(batching(delivery=linear(retry=1)))
+            it.functions.behave = lambda _, attempt: answer(
+                events=[event("r", "b")],
+                torpor_instance=f"f-{attempt}",
+                torpor_failed_ids="2" * (attempt < 2),
+            )
+            await it.publish(*(event(str(n)) for n in range(3)))
+            await it.advance(60.0)
+            lines = b"\n".join([each.data or b"" for each in await it.stream("records.default.default")])
+            tries = [line for line in map(orjson.loads, lines.splitlines()) if line["k"] == "try"]
+            told = [(line["ev"][0][0], line["end"], line["on"]) for line in tries]
+            assert sorted(told) == [
+                ("0", "delivered", "f-1"),
+                ("1", "delivered", "f-1"),
+                ("2", "delivered", "f-2"),
+                ("2", "retried", "f-1"),
+            ]
 
     asyncio.run(run())
 

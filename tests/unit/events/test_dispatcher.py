@@ -297,11 +297,30 @@ def test_what_is_not_declared_any_more_is_forgotten() -> None:
         async with world() as it:
             await it.declare(trigger("t"), trigger("u"))
             await it.declare(trigger("u"))
-            assert await it.log.consumers("broker.default.default") == ["trigger.default.u"]
+            assert await it.log.consumers("broker.default.default") == ["direct", "trigger.default.u"]
+            assert it.dispatcher.stats.forgotten == 0
             assert set(await it.dispatcher.states()) == {"default/u"}
             await it.publish(event("1"))
             assert len(it.functions.calls) == 1
 
+    asyncio.run(run())
+
+
+def test_who_removes_a_trigger_is_told_what_waited_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t"), trigger("u", "other"))
+            it.functions.behave = lambda *_: answer(503)
+            await it.publish(event("1"), event("2"))
+            await it.declare()
+            assert it.dispatcher.stats.forgotten == 2
+            [told] = [each for each in caplog.records if "waiting" in vars(each) and vars(each)["waiting"]]
+            assert told.levelname == "WARNING"
+            assert vars(told)["consumer"] == "trigger.default.t"
+            # They are still there for whoever asks.
+            assert [each.id for each in await it.events("a")] == ["1", "2"]
+
+    caplog.set_level("INFO")
     asyncio.run(run())
 
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
-from tests.unit.events.world import BROKER, World, answer, event, part, trigger, world
+from tests.unit.events.world import BROKEN, BROKER, World, answer, event, part, trigger, world
 from torpor.binding import encode_structured
 from torpor.events import names
 from torpor.events.explain import Explainer
@@ -59,6 +59,24 @@ async def explain(it: World, event_id: str, **more: str) -> Explanation:
 
 def what(one: Explanation) -> list[tuple[str, str]]:
     return [(step.what, step.text) for step in one.steps]
+
+
+def test_each_attempt_names_the_instance_that_answered() -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t", "a"))
+            replies: list[Response | Exception] = [
+                answer(503, torpor_instance="f-1"),
+                BROKEN,
+                answer(torpor_instance="f-2"),
+            ]
+            it.functions.behave = lambda _, attempt: replies[attempt - 1]
+            await send(it, event("1", "a"))
+            await it.advance(10.0)
+            steps = (await explain(it, "1")).steps
+            assert [step.instance for step in steps] == [None, "f-1", None, "f-2"]
+
+    asyncio.run(run())
 
 
 def test_an_event_is_told_from_its_acceptance_to_its_replies() -> None:

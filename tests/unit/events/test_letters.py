@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -266,6 +267,20 @@ def test_what_has_no_trigger_any_more_stays() -> None:
             [dropped, gone] = await letters.drop([letter.id, NOBODY, letter.id])
             assert (dropped.outcome, gone.outcome) == ("dropped", "unknown")
             assert await found(letters) == []
+
+    asyncio.run(run())
+
+
+def test_of_two_replays_at_once_one_counts() -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger(delivery=ONCE))
+            letters = letters_of(it)
+            ids = [each.id for each in await fail(it, *(event(str(number)) for number in range(20)))]
+            both = await asyncio.gather(letters.replay(ids), letters.replay(ids))
+            outcomes = Counter(each.outcome for each in (*both[0], *both[1]))
+            assert outcomes == {"replayed": 20, "unknown": 20}
+            assert it.dispatcher.stats.of("default/t").replayed == 20
 
     asyncio.run(run())
 

@@ -146,9 +146,9 @@ def test_one_that_does_not_know_a_trigger_removes_nothing_of_it() -> None:
             groups = Stray(names.groups_stream("default/joins"))
             assert await it.one.strays() == {plain, joins, groups}
             assert await it.two.strays() == set()
-            assert await it.log.consumers(stream) == [joins.consumer, plain.consumer]
+            assert await it.log.consumers(stream) == ["direct", joins.consumer, plain.consumer]
             await it.one.remove([plain, groups])
-            assert await it.log.consumers(stream) == [joins.consumer]
+            assert await it.log.consumers(stream) == ["direct", joins.consumer]
             assert groups.stream not in await it.log.streams()
 
     asyncio.run(run())

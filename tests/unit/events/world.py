@@ -147,9 +147,11 @@ class World:
     def _dispatcher(self) -> Dispatcher:
         return Dispatcher(self.log, self.functions, self.clock)
 
-    async def declare(self, *triggers: Trigger, **timeouts_seconds: float) -> None:
+    async def declare(
+        self, *triggers: Trigger, revisions: dict[str, str] | None = None, **timeouts_seconds: float
+    ) -> None:
         timeouts = {f"default/{name}": value for name, value in timeouts_seconds.items()}
-        self.declared = Declared(triggers, [BROKER], timeouts)
+        self.declared = Declared(triggers, [BROKER], timeouts, revisions)
         await self.dispatcher.apply(self.declared)
 
     async def crash(self) -> None:

@@ -54,6 +54,7 @@ def test_the_numbers_of_fields_are_the_descriptors() -> None:
     assert number(config, "virtual_hosts") == snapshot.CONFIG_HOSTS
     assert number(config, "request_headers_to_add") == snapshot.CONFIG_ADDED
     assert number(config, "request_headers_to_remove") == snapshot.CONFIG_REMOVED
+    assert number(config, "response_headers_to_remove") == snapshot.CONFIG_ANSWER_REMOVED
     assert number(config, "ignore_port_in_host_matching") == snapshot.CONFIG_IGNORE_PORT
     assert number(host, "matcher") == snapshot.HOST_MATCHER
     assert number(host, "retry_policy") == snapshot.HOST_RETRY

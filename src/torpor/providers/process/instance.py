@@ -9,7 +9,7 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
-from torpor.endpoint import Endpoint
+from torpor.endpoint import InstanceEndpoint
 from torpor.memory import private_bytes
 from torpor.providers.base import Instance, InstanceState
 from torpor.providers.process.handle import Handle
@@ -71,7 +71,8 @@ class InstanceProcess:
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
                 listener.bind((HOST, 0))
                 listener.listen(BACKLOG)
-                self.endpoint = Endpoint(*listener.getsockname())
+                host, port = listener.getsockname()
+                self.endpoint = InstanceEndpoint(host, port, self.id)
                 opened.append(listener.detach())
             for _ in range(3):
                 opened.extend(os.pipe())
