@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from tests.cluster.clusters import Cluster
 
 DEFINITIONS = {"functions.torpor.dev", "triggers.torpor.dev", "schedules.torpor.dev"}
-CONNECTIONS = 6
-MORE = 10 * CONNECTIONS
+CONNECTIONS = 16
 GREETED = "/function/greeter.{}/?name=Ada"
 # What comes and goes by itself, and what says only who did what.
 PASSING = ("events", "events.events.k8s.io", "componentstatuses")
@@ -215,38 +214,27 @@ def clean(empty: Empty, before: set[str]) -> None:
         raise AssertionError(f"left behind: {sorted(empty.objects() - before)}") from None
 
 
+@pytest.mark.parametrize("host", [GATEWAY, traefik.BY_INGRESS, traefik.BY_ROUTE])
 def test_an_upgrade_loses_no_request(
-    empty: Empty, namespace: str, greeter_image: str, ingress_controller: None
+    empty: Empty, namespace: str, greeter_image: str, ingress_controller: None, host: str
 ) -> None:
-    """By the gateway's own address, by an Ingress and by an HTTPRoute."""
     values = {**ENTRIES, "nats": {"storage": {"persistent": False}}}
     empty.install(**values)
     empty.deploy(namespace, greeter_image, scaling={"minScale": 2, "maxScale": 2})
     before, token = pods(empty), secret(empty)
     path = GREETED.format(namespace)
-    with ExitStack() as stack:
-        loads = {
-            host: stack.enter_context(
-                traffic(empty.cluster, namespace, greeter_image, path, host=host, connections=CONNECTIONS)
-            )
-            for host in (GATEWAY, traefik.BY_INGRESS, traefik.BY_ROUTE)
-        }
-        for load in loads.values():
-            load.go()
-            load.more(MORE)
+    with traffic(empty.cluster, namespace, greeter_image, path, host=host, connections=CONNECTIONS) as load:
+        load.go()
         annotations = {"torpor.dev/tried": "upgrade"}
         empty.install(**values, podAnnotations=annotations, logLevel="DEBUG")
         until(lambda: not pods(empty) & before, "the end of all former pods")
-        for host, load in loads.items():
-            load.more(MORE)
-            try:
-                outcome = load.check()
-            except AssertionError:
-                logs = ("logs", "deployment/traefik", "-n", traefik.NAMESPACE, "--tail=2000")
-                print(f"{host}: {empty.cluster.kubectl(*logs)}")
-                raise
-            print(f"\n{host}: {outcome.answered} answered, the slowest after {outcome.slowest:.2f} s")
+        try:
+            outcome = load.check()
+        except AssertionError:
+            print(empty.cluster.kubectl("logs", "deployment/traefik", "-n", traefik.NAMESPACE, "--tail=2000"))
+            raise
     assert secret(empty) == token
+    print(f"\n{host}: {outcome.answered} answered, the slowest after {outcome.slowest:.2f} s")
 
 
 def pods(empty: Empty) -> set[str]:
