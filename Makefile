@@ -74,6 +74,7 @@ bench: $(STAMP) ## Side-by-side benchmarks (several minutes)
 	$(BIN)/python -m benchmarks.filters
 	$(BIN)/python -m benchmarks.records
 	$(BIN)/python -m benchmarks.isolation
+	$(BIN)/python -m benchmarks.events
 
 bench-cluster: $(STAMP) ## How long waking takes on a real Kubernetes, beside a bare Deployment (ten minutes)
 	$(BIN)/python -m benchmarks.wake_kubernetes

@@ -1,215 +1,284 @@
-"""``python -m benchmarks.events``: what the event logs append and deliver, beside the brokers' own clients.
+"""``python -m benchmarks.events``: how fast events are taken in and delivered, beside what they are made of.
 
-In one run, one after the other, each several times and the best counts: records of 1 KiB are appended singly,
-with a number of them under way, as an ingress does; then they are delivered and acknowledged singly, as to a
-dispatcher whose functions take no time. The own client publishes durably in the same way, and takes messages
-with acknowledgements (NATS: pull and ack; Kafka: poll and a commit of each batch, which is less: no single
-one can be put off). CPU is that of the process, without the broker.
+In one run, one after the other, in several rounds of which the best counts:
+
+- *delivery*: a dispatcher process with delivery records, beside its own HTTP client by itself, on the same
+  messages to the same function (bare ASGI, in a process of its own), which answers nothing or one event; then
+  two dispatchers, which share the trigger.
+- *ingress*: events singly over HTTP, beside the broker's own client, which publishes the same data durably;
+  256 are under way in both.
+- *log*: records appended and delivered by the event log, beside the broker's own client, without HTTP.
+
+Where a dispatcher's processor time goes is sampled in a run of its own. Written to
+``build/bench/events.json``; the exit status is 1 when a goal is missed. Of two dispatchers nothing is asked
+with less than :data:`CORES_FOR_TWO` cores: they, the function, the broker and its clients share them.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import os
+import socket
+import sys
 import tempfile
-import time
-import uuid
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
-from nats.aio.client import Client
-
-from torpor.binding import WireEvent
-from torpor.clock import SystemClock
-from torpor.events.brokers import Broker, connect
+from benchmarks.events.clients import Measured, own, through_log
+from benchmarks.events.dispatching import Run, alone, dispatch, empty, fill, serve, together
+from benchmarks.events.processes import Worker, working
+from benchmarks.events.taking_in import produce, take_in
+from torpor.endpoint import Endpoint
+from torpor.events.brokers import Broker
 from torpor.events.kafka_server import KafkaServer, install
-from torpor.events.log import ConsumerSpec, EventLog, Record, StreamSpec
 from torpor.events.nats_server import NatsServer
 from torpor.settings import PlatformSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
-DATA = b'{"x": "' + b"x" * 1000 + b'"}'
-UNDER_WAY = 256
+RESULT = Path(__file__).resolve().parents[2] / "build" / "bench" / "events.json"
+CORES_FOR_TWO = 6
+GOALS = {"delivery": 0.4, "ingress": 0.5, "two dispatchers": 1.6}
+_BROKERS = ("jetstream", "kafka")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One run: how many a second, and CPU in microseconds each."""
+class Compared:
+    """What was measured of one broker, beside what; a rate is events a second."""
 
-    per_second: float
-    cpu_micros: float
+    broker: str
+    what: str
+    beside: str
+    theirs: Measured
+    ours: Measured
+    goal: float | None = None
+    parts_micros: dict[str, float] = field(default_factory=dict)
+    rss_mib: list[float] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """Ours of theirs."""
+        return self.ours.per_second / self.theirs.per_second
+
+    @property
+    def holds(self) -> bool:
+        """Whether the goal, if there is one, is reached."""
+        return self.goal is None or self.share >= self.goal
 
 
-async def measured(count: int, work: Callable[[], Awaitable[None]]) -> Measured:
-    """``work``, which handles ``count`` records."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    await work()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Measured(count / wall, cpu / count * 1e6)
+class Bench:
+    """All measurements of one broker."""
+
+    def __init__(self, name: str, broker: Broker, rounds: int, events: int) -> None:
+        self._name = name
+        self._broker = broker
+        self._rounds = rounds
+        self._events = events
+        self._runs = 0
+
+    def _key(self) -> str:
+        self._runs += 1
+        return f"bench/{self._name}-{self._runs}"
+
+    async def log(self) -> list[Compared]:
+        """The event log beside the broker's own client."""
+        theirs, ours = [], []
+        for _ in range(self._rounds):
+            theirs.append(await self._in_process(own, self._broker, self._events))
+            ours.append(await self._in_process(through_log, self._broker, self._events))
+        return [
+            self._compared(f"log, {what}", "own client", _best(its), _best(own_))
+            for what, its, own_ in zip(
+                ("append", "deliver"), zip(*theirs, strict=True), zip(*ours, strict=True), strict=True
+            )
+        ]
+
+    async def ingress(self) -> list[Compared]:
+        """The ingress beside the broker's own client."""
+        theirs, ours = [], []
+        for _ in range(self._rounds):
+            theirs.append((await self._in_process(own, self._broker, self._events))[0])
+            ours.append(await self._take_in(self._key()))
+        return [self._compared("ingress", "own client", _best(theirs), _best(ours), GOALS["ingress"])]
+
+    async def delivery(self, *, answers: bool) -> list[Compared]:
+        """One dispatcher beside its HTTP client, and two beside one."""
+        what = "delivery with a reply" if answers else "delivery"
+        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        gateway = Endpoint(*listener.getsockname()[:2])
+        theirs, one, two = [], [], []
+        async with working(serve, listener, answers) as function:
+            await function.hear()
+            for _ in range(self._rounds):
+                theirs.append(_measured([await self._in_process(alone, gateway, self._events)]))
+                one.append(await self._dispatch(gateway, 1))
+                two.append(await self._dispatch(gateway, 2))
+            sampled = (await self._dispatch(gateway, 1, sampled=True))[0]
+        listener.close()
+        parts = {part: seconds / sampled.events * 1e6 for part, seconds in sampled.parts.items()}
+        ones = _best([_measured(runs) for runs in one])
+        rss = max((runs[0].rss_bytes for runs in one), key=len)
+        enough = (os.cpu_count() or 1) >= CORES_FOR_TWO
+        return [
+            self._compared(what, "HTTP client alone", _best(theirs), ones, GOALS["delivery"], parts, rss),
+            self._compared(
+                f"{what}, two dispatchers",
+                "one dispatcher",
+                ones,
+                _best([_measured(runs) for runs in two]),
+                GOALS["two dispatchers"] if enough else None,
+            ),
+        ]
+
+    async def _dispatch(self, gateway: Endpoint, dispatchers: int, *, sampled: bool = False) -> list[Run]:
+        key = self._key()
+        await self._in_process(fill, self._broker, key, self._events)
+        async with AsyncExitStack() as stack:
+            workers: list[Worker] = [
+                await stack.enter_async_context(
+                    working(dispatch, self._broker, key, gateway, self._events, sampled)
+                )
+                for _ in range(dispatchers)
+            ]
+            for worker in workers:
+                await worker.hear()
+            for worker in workers:
+                worker.tell()
+            runs: list[Run] = [await worker.hear() for worker in workers]
+        await self._in_process(empty, self._broker, key)
+        if (done := sum(run.events for run in runs)) < self._events:
+            raise RuntimeError(f"{done} of {self._events} events were delivered")
+        return runs
+
+    async def _take_in(self, key: str) -> Measured:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        endpoint = Endpoint(*listener.getsockname()[:2])
+        async with (
+            working(take_in, self._broker, key, listener) as ingress,
+            working(produce, endpoint, key, self._events) as producer,
+        ):
+            await ingress.hear()
+            await producer.hear()
+            ingress.tell()
+            producer.tell()
+            await ingress.hear()
+            run = await producer.hear()
+            ingress.tell()
+            cpu_seconds = await ingress.hear()
+        listener.close()
+        await self._in_process(empty, self._broker, key)
+        return Measured(run.events / (run.ended - run.began), cpu_seconds / run.events * 1e6)
+
+    async def _in_process(self, work: Any, *arguments: object) -> Any:
+        async with working(work, *arguments) as worker:
+            return await worker.hear()
+
+    def _compared(
+        self,
+        what: str,
+        beside: str,
+        theirs: Measured,
+        ours: Measured,
+        goal: float | None = None,
+        parts: dict[str, float] | None = None,
+        rss: list[int] | None = None,
+    ) -> Compared:
+        mib = [round(size / 1024**2, 1) for size in rss or ()]
+        found = Compared(self._name, what, beside, theirs, ours, goal, parts or {}, mib)
+        _show(found)
+        return found
 
 
-def _record(number: int) -> Record:
-    attributes = {"specversion": "1.0", "id": str(number), "source": "/bench", "type": "bench"}
-    return Record(
-        "bench", uuid.uuid4().hex, WireEvent({**attributes, "datacontenttype": "application/json"}, DATA)
+def _measured(runs: list[Run]) -> Measured:
+    per_second, cpu_seconds = together(runs)
+    return Measured(per_second, cpu_seconds * 1e6)
+
+
+def _best(runs: Any) -> Measured:
+    found: Measured = max(runs, key=lambda run: run.per_second)
+    return found
+
+
+def _show(one: Compared) -> None:
+    print(
+        f"{one.broker:<10}{one.what:<40}{one.ours.per_second:>8.0f}/s {one.ours.cpu_micros:>5.0f} µs"
+        f"   {one.beside:<18}{one.theirs.per_second:>8.0f}/s {one.theirs.cpu_micros:>5.0f} µs   "
+        f"{one.share:.2f}{'' if one.goal is None else f' of {one.goal}'}{'' if one.holds else ', missed'}",
+        flush=True,
     )
-
-
-async def through_log(log: EventLog, count: int) -> tuple[Measured, Measured]:
-    """Append and deliver by a log."""
-    stream = f"broker.bench.{uuid.uuid4().hex[:8]}"
-    await log.ensure_stream(StreamSpec(stream))
-    consumer = await log.consumer(ConsumerSpec(stream, "trigger.bench", max_in_flight=10_000))
-    numbers = iter(range(count))
-
-    async def append() -> None:
-        for number in numbers:
-            await log.append(stream, [_record(number)])
-
-    async def deliver() -> None:
-        taken = 0
-        while taken < count:
-            for delivery in await consumer.fetch(UNDER_WAY):
-                taken += 1
-                await delivery.ack()
-
-    appended = await measured(count, lambda: _all(append() for _ in range(UNDER_WAY)))
-    delivered = await measured(count, deliver)
-    await log.remove_stream(stream)
-    return appended, delivered
-
-
-async def _all(works: Any) -> None:
-    await asyncio.gather(*works)
-
-
-async def through_nats(server: NatsServer, count: int) -> tuple[Measured, Measured]:
-    """The same by nats-py."""
-    client = Client()
-    await client.connect(server.url, token=server.token)
-    jetstream = client.jetstream()
-    name = uuid.uuid4().hex[:8]
-    await jetstream.add_stream(name=name, subjects=[f"{name}.>"])
-    subscription = await jetstream.pull_subscribe(f"{name}.>", durable="bench")
-    numbers = iter(range(count))
-
-    async def publish() -> None:
-        for _ in numbers:
-            await jetstream.publish(f"{name}.bench", DATA)
-
-    async def take() -> None:
-        taken = 0
-        while taken < count:
-            for message in await subscription.fetch(UNDER_WAY, timeout=5):
-                taken += 1
-                await message.ack()
-
-    appended = await measured(count, lambda: _all(publish() for _ in range(UNDER_WAY)))
-    delivered = await measured(count, take)
-    await jetstream.delete_stream(name)
-    await client.close()
-    return appended, delivered
-
-
-async def through_kafka(server: KafkaServer, count: int) -> tuple[Measured, Measured]:
-    """The same by confluent-kafka."""
-    common: dict[str, Any] = {"bootstrap.servers": server.servers, **server.options}
-    name = uuid.uuid4().hex[:8]
-    admin = AdminClient(common)
-    admin.create_topics([NewTopic(name, 1, 1)])[name].result()
-    producer = Producer({**common, "enable.idempotence": True, "linger.ms": 1})
-    consumer = Consumer({**common, "group.id": name, "auto.offset.reset": "earliest"})
-    consumer.assign([TopicPartition(name, 0, 0)])
-
-    def publish() -> None:
-        under_way = 0
-
-        def reported(*_: object) -> None:
-            nonlocal under_way
-            under_way -= 1
-
-        for _ in range(count):
-            while under_way >= UNDER_WAY:
-                producer.poll(0.1)
-            under_way += 1
-            producer.produce(name, DATA, on_delivery=reported)
-        producer.flush()
-
-    def take() -> None:
-        taken = 0
-        while taken < count:
-            messages = [one for one in consumer.consume(UNDER_WAY, 0.5) if one.error() is None]
-            taken += len(messages)
-            if messages:
-                consumer.commit(asynchronous=True)
-
-    appended = await measured(count, lambda: asyncio.to_thread(publish))
-    delivered = await measured(count, lambda: asyncio.to_thread(take))
-    consumer.close()
-    return appended, delivered
+    if one.parts_micros:
+        parts = sorted(one.parts_micros.items(), key=lambda item: -item[1])
+        print("  µs: " + ", ".join(f"{part} {micros:.1f}" for part, micros in parts if micros >= 0.05))
+    if one.rss_mib:
+        print(f"  MiB over the run: {' '.join(f'{mib:.0f}' for mib in one.rss_mib)}", flush=True)
 
 
 @asynccontextmanager
-async def _servers(folder: Path) -> AsyncIterator[tuple[NatsServer, KafkaServer]]:
-    nats = NatsServer(folder / "nats", sync="interval")
-    libraries = await install(PlatformSettings.from_environment().cache_dir)
-    kafka = KafkaServer(folder / "kafka", libraries, sync="interval")
-    await nats.start()
-    try:
-        await kafka.start()
+async def _broker(name: str, folder: Path, sync: Any) -> AsyncIterator[Broker]:
+    if name == "jetstream":
+        nats = NatsServer(folder / "nats", sync=sync)
+        await nats.start()
         try:
-            yield nats, kafka
+            yield Broker(nats.url, nats.token)
         finally:
-            await kafka.close()
+            await nats.close()
+        return
+    libraries = await install(PlatformSettings.from_environment().cache_dir)
+    kafka = KafkaServer(folder / "kafka", libraries, sync=sync)
+    await kafka.start()
+    try:
+        yield Broker(f"kafka://{kafka.servers}", options=kafka.options)
     finally:
-        await nats.close()
+        await kafka.close()
 
 
-def _best(runs: list[tuple[Measured, Measured]]) -> tuple[Measured, Measured]:
-    appended, delivered = zip(*runs, strict=True)
-    return (
-        max(appended, key=lambda run: run.per_second),
-        max(delivered, key=lambda run: run.per_second),
-    )
-
-
-def _show(name: str, own: tuple[Measured, Measured], log: tuple[Measured, Measured]) -> None:
-    for what, theirs, ours in zip(("append", "deliver"), own, log, strict=True):
-        share = ours.per_second / theirs.per_second
-        print(
-            f"{name:<10}{what:<9}{theirs.per_second:>10.0f}/s {theirs.cpu_micros:>6.0f} µs"
-            f"{ours.per_second:>10.0f}/s {ours.cpu_micros:>6.0f} µs   {share:.2f}"
-        )
-
-
-async def _main(count: int, rounds: int) -> None:
-    clock = SystemClock()
+async def _measure(chosen: argparse.Namespace) -> list[Compared]:
+    found: list[Compared] = []
     with tempfile.TemporaryDirectory() as folder:
-        async with _servers(Path(folder)) as (nats, kafka):
-            places = (
-                ("JetStream", nats, through_nats, Broker(nats.url, nats.token)),
-                ("Kafka", kafka, through_kafka, Broker(f"kafka://{kafka.servers}", options=kafka.options)),
-            )
-            print(f"{'':<19}{'own client':>22}{'Torpor':>22}   share")
-            for name, server, own, broker in places:
-                log = await connect(broker, clock)
-                theirs, ours = [], []
-                for _ in range(rounds):
-                    theirs.append(await own(server, count))  # type: ignore[arg-type]
-                    ours.append(await through_log(log, count))
-                await log.close()
-                _show(name, _best(theirs), _best(ours))
+        for name in chosen.brokers:
+            async with _broker(name, Path(folder), chosen.sync) as broker:
+                bench = Bench(name, broker, chosen.rounds, chosen.events)
+                if "delivery" in chosen.parts:
+                    found += await bench.delivery(answers=False)
+                    found += await bench.delivery(answers=True)
+                if "ingress" in chosen.parts:
+                    found += await bench.ingress()
+                if "log" in chosen.parts:
+                    found += await bench.log()
+    return found
+
+
+def main() -> int:
+    """Run it; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--events", type=int, default=20_000, help="events of each run")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--brokers", nargs="+", choices=_BROKERS, default=_BROKERS)
+    parser.add_argument(
+        "--parts", nargs="+", choices=("delivery", "ingress", "log"), default=("delivery", "ingress", "log")
+    )
+    parser.add_argument(
+        "--sync", choices=("always", "interval"), default="always", help="when the broker forces to the disk"
+    )
+    chosen = parser.parse_args()
+    found = asyncio.run(_measure(chosen))
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    document = {
+        "cores": os.cpu_count(),
+        "events": chosen.events,
+        "sync": chosen.sync,
+        "compared": [{**asdict(each), "share": each.share, "holds": each.holds} for each in found],
+    }
+    RESULT.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    if (os.cpu_count() or 1) < CORES_FOR_TWO:
+        print(f"of two dispatchers nothing is asked with {os.cpu_count()} cores, {CORES_FOR_TWO} are needed")
+    return 0 if all(each.holds for each in found) else 1
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Event logs beside their brokers' own clients.")
-    parser.add_argument("--count", type=int, default=10_000, help="records of each run")
-    parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
-    asyncio.run(_main(given.count, given.rounds))
+    sys.exit(main())

@@ -13,9 +13,8 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 import orjson
@@ -53,11 +52,11 @@ _KEYS = {
         )
     },
 }
+_HEADERS = {name: header for header, name in _KEYS.items()}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
-class WireEvent:
+class WireEvent(NamedTuple):
     """An event as it travels: textual attributes (``datacontenttype`` among them) and the data's bytes.
 
     ``data`` is ``None`` where there is none; the empty bytes are data of no length.
@@ -310,18 +309,32 @@ def _json_data(document: dict[str, Any], attributes: dict[str, str]) -> bytes | 
 
 def encode_binary(event: WireEvent) -> tuple[Headers, bytes]:
     """Headers and body of ``event`` in binary mode."""
-    headers: Headers = []
-    for name, value in event.attributes.items():
-        if name == "datacontenttype":
-            headers.append((b"content-type", value.encode("latin-1", "replace")))
-        else:
-            headers.append((b"ce-" + name.encode(), encode_value(value)))
+    attributes = event.attributes
+    if is_plain("".join(attributes.values())):
+        headers = [(_header_of(name), value.encode()) for name, value in attributes.items()]
+    else:
+        headers = [
+            (
+                _header_of(name),
+                value.encode("latin-1", "replace") if name == "datacontenttype" else encode_value(value),
+            )
+            for name, value in attributes.items()
+        ]
     return headers, event.data or b""
+
+
+def _header_of(name: str) -> bytes:
+    return _HEADERS.get(name) or b"ce-" + name.encode()
+
+
+def is_plain(value: str) -> bool:
+    """Whether a header has an attribute's value as it is."""
+    return _PLAIN_VALUE.match(value) is not None
 
 
 def encode_value(value: str) -> bytes:
     """An attribute's value as a header's (HTTP binding, section 3.1.3.2)."""
-    if _PLAIN_VALUE.match(value):
+    if is_plain(value):
         return value.encode()
     return quote(value, safe=_PLAIN).encode()
 

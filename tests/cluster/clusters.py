@@ -208,6 +208,7 @@ class Cluster:
         self._settings = settings
         self._kubectl = str(source.kubectl())
         self._imported: set[str] = set()
+        self._built: dict[Path, dict[str, str]] = {}
 
     @property
     def kubeconfig(self) -> Path:
@@ -249,6 +250,11 @@ class Cluster:
 
     def build(self, path: Path) -> dict[str, str]:
         """The images, by function's name, of what ``path`` declares: by ``torpor build``, on the nodes."""
+        if path not in self._built:
+            self._built[path] = self._build(path)
+        return self._built[path]
+
+    def _build(self, path: Path) -> dict[str, str]:
         options, environment = self.source.build_options()
         command = (sys.executable, "-m", "torpor.cli", "build", str(path), "--output=json", *options)
         built = json.loads(shell.run(*command, environment=environment, timeout_seconds=900))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,10 +18,18 @@ from tests.cluster.settings import ROOT, ClusterError, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+HERE = Path(__file__).parent
 
 # What a shell starts in the background ignores Ctrl-C, and so does all that is started from here: undo that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that need the platform come last: so it is installed once, and nobody has to put it aside."""
+    here = [item for item in items if item.path.parent == HERE]  # others may have fixtures of that name
+    need = {item.path for item in here if "platform" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path in need)
 
 
 def _say(text: str) -> None:
@@ -54,15 +64,28 @@ def import_image(cluster: Cluster) -> Callable[[str], None]:
     return cluster.import_image
 
 
-@pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
-    """A new namespace in which pods must keep the restricted Pod Security profile."""
+@contextlib.contextmanager
+def _namespace(cluster: Cluster) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
     cluster.kubectl("create", "--filename=-", text=json.dumps(document))
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A new namespace in which pods must keep the restricted Pod Security profile."""
+    with _namespace(cluster) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def module_namespace(cluster: Cluster) -> Iterator[str]:
+    """The same for all tests of a module."""
+    with _namespace(cluster) as name:
+        yield name
 
 
 @pytest.fixture(scope="module")

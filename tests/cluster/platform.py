@@ -89,6 +89,15 @@ class Platform:
             NAMESPACE, f"app.kubernetes.io/part-of=torpor,app.kubernetes.io/component={component}"
         )
 
+    def address(self, service: str) -> str:
+        """The address of one of the platform's services, within the cluster."""
+        return str(self.cluster.get("service", service, "--namespace", NAMESPACE)["spec"]["clusterIP"])
+
+    def leader(self, component: str) -> str:
+        """The pod that leads those of a part; empty while none does."""
+        lease = self.cluster.get("lease", f"torpor-{component}", "--namespace", NAMESPACE)
+        return str(lease["spec"].get("holderIdentity") or "")
+
     def condition(self, namespace: str, name: str, kind: str = "Ready") -> tuple[str, str, str]:
         """Status, reason and message of a function's condition."""
         function = self.cluster.get("function", name, "--namespace", namespace)
@@ -127,6 +136,19 @@ class Platform:
                 lambda: self.answers(f"{proxy}/function/{name}.{namespace}/{path}"),  # noqa: B023
                 f"an answer by {gateway}",
             )
+
+    def kill_pod(self, name: str) -> None:
+        """As when its node is gone: nothing is ended in order, and the API server forgets the pod."""
+        self.cluster.kubectl("delete", "pod", name, "-n", NAMESPACE, "--force", "--grace-period=0")
+
+    def kill_leader(self, component: str) -> None:
+        """Kill the pod that leads a part."""
+        self.kill_pod(self.leader(component))
+
+    def delete(self, pod: dict[str, Any]) -> None:
+        """Have a pod end in order; returns at once."""
+        metadata = pod["metadata"]
+        self.cluster.kubectl("delete", "pod", metadata["name"], "-n", metadata["namespace"], "--wait=false")
 
     def evict(self, pod: dict[str, Any]) -> None:
         """What ``kubectl drain`` does to each pod of a node: ask until a disruption budget allows it."""

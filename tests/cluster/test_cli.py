@@ -99,16 +99,26 @@ def test_what_the_cluster_refuses_is_said_before_anything_is_changed(
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-def test_a_function_is_described_with_its_pods_and_requests(torpor: Commands, greeter: str) -> None:
+def test_a_function_is_described_with_its_pods_and_requests(
+    torpor: Commands, cluster: Cluster, greeter: str
+) -> None:
+    awake = {"spec": {"scaling": {"minScale": 1}}}  # it may rest again before anybody looks
+    patch = ("patch", "function", "greeter", "--type=merge", f"--patch={json.dumps(awake)}", "-n", greeter)
+    cluster.kubectl(*patch)
     invoke(torpor, greeter)
-    until(lambda: shown(torpor, greeter)["requests"] >= 1, "a request that was counted")
+
+    def counted() -> bool:
+        function = shown(torpor, greeter)
+        return bool(function["requests"] >= 1 and function["instances"])
+
+    until(counted, "a request that was counted, and an instance")
     function = shown(torpor, greeter)
     [instance] = function["instances"]
     assert instance["revision"] == function["revision"] == "greeter-00001"
     assert instance["state"] in ("ready", "draining")
     text = torpor.good("describe", "greeter", "-n", greeter).out
     assert instance["id"] in text
-    assert "0 to 4 for 12 concurrency each" in text
+    assert "1 to 4 for 12 concurrency each" in text
 
 
 def test_logs_are_followed_over_pods_that_come_and_go(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import io
 import json
 import time
@@ -16,11 +15,13 @@ import pytest
 from PIL import Image, ImageChops
 from ruamel.yaml import YAML
 
+from tests.cluster.brokers import on_nats
 from tests.cluster.killer import kill
 from tests.cluster.platform import NAMESPACE, Platform, is_ready, names, until
 from tests.cluster.settings import ROOT
+from torpor.api.client import Client
+from torpor.api.places import find as find_place
 from torpor.events.jetstream import JetStreamLog
-from torpor.events.names import broker_stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -80,16 +81,10 @@ class _Example:
 
         until(taken, f"202 for {name}")
 
-    def address(self, service: str) -> str:
-        found = self.cluster.get("service", service, "--namespace", NAMESPACE)
-        return str(found["spec"]["clusterIP"])
-
     @asynccontextmanager
     async def log(self) -> AsyncIterator[JetStreamLog]:
-        secret = self.cluster.get("secret", "torpor-nats", "--namespace", NAMESPACE)
-        token = base64.b64decode(next(iter(secret["data"].values()))).decode()
-        url = f"nats://{self.address('torpor-nats')}:4222"
-        log = await JetStreamLog.connect(url, token=token, patience_seconds=60)
+        broker = on_nats(self.platform)
+        log = await JetStreamLog.connect(broker.url, token=broker.token, patience_seconds=60)
         try:
             yield log
         finally:
@@ -110,28 +105,27 @@ class _Example:
             [each.attributes["torporerror"] for each in dead],
         )
 
+    def is_idle(self) -> bool:
+        """Whether nothing waits, or is under way."""
+        place = find_place("kube:", str(self.cluster.kubeconfig))
+        with Client(place) as client:
+            triggers = [one for one in client.triggers() if one.namespace == self.namespace]
+        return all(one.ready and not one.pending for one in triggers)
+
     def picture(self, reference: str) -> Image.Image:
         """The picture in a blob, by the service of blobs."""
         path = reference.partition("/blobs/")[2]
-        url = f"http://{self.address('torpor-api')}:8082/blobs/{path}"
+        url = f"http://{self.platform.address('torpor-api')}:8082/blobs/{path}"
         with urllib.request.urlopen(url, timeout=30) as response:
             return Image.open(io.BytesIO(response.read())).convert("RGB")
 
     # --- disturbing -----------------------------------------------------------------------------------------
 
-    def leader(self) -> str:
-        lease = self.cluster.get("lease", "torpor-events", "--namespace", NAMESPACE)
-        return str(lease["spec"]["holderIdentity"])
-
-    def kill_pod(self, name: str) -> None:
-        """As when its node is gone: nothing is ended in order, and the API server forgets the pod."""
-        self.cluster.kubectl("delete", "pod", name, "-n", NAMESPACE, "--force", "--grace-period=0")
-
     def kill_leader(self) -> None:
-        self.kill_pod(self.leader())
+        self.platform.kill_leader("events")
 
     def kill_another(self) -> None:
-        self.kill_pod(min(names(self.platform.parts("events")) - {self.leader()}))
+        self.platform.kill_pod(min(names(self.platform.parts("events")) - {self.platform.leader("events")}))
 
     def kill_nats(self) -> None:
         """Its process alone: what it has stored is in a volume that lives as long as its pod."""
@@ -158,37 +152,6 @@ def test_every_tile_once_while_events_pods_and_nats_are_killed(platform: Platfor
     asyncio.run(_disturbed(platform, example))
 
 
-def test_a_schedule_fires_once_each_second_and_says_so(platform: Platform, namespace: str) -> None:
-    whole_parts(platform, "events", 2)
-    schedule = {
-        "apiVersion": "torpor.dev/v1alpha1",
-        "kind": "Schedule",
-        "metadata": {"name": "ticks"},
-        "spec": {"cron": "* * * * * *", "event": {"type": "tick"}},
-    }
-    platform.cluster.apply([schedule], namespace)
-    where = ("-n", namespace, "schedule/ticks")
-
-    def status() -> dict[str, Any]:
-        item = json.loads(platform.cluster.kubectl("get", *where, "-o", "json"))
-        found: dict[str, Any] = item.get("status", {})
-        return found
-
-    until(lambda: bool(status().get("nextFiringTime")), "the next firing in the status")
-    until(lambda: bool(status().get("lastFiringTime")), "the last firing in the status")
-    assert [one["status"] for one in status()["conditions"]] == ["True"]
-    platform.cluster.kubectl("delete", *where)
-    times = asyncio.run(_ticks(platform, namespace))
-    assert times == sorted(set(times))
-    assert len(times) > 10
-
-
-async def _ticks(platform: Platform, namespace: str) -> list[str]:
-    async with _Example(platform, namespace).log() as log:
-        stream = broker_stream(f"{namespace}/default")
-        return [stored.event.attributes["time"] async for stored in log.read(stream, ">")]
-
-
 async def _disturbed(platform: Platform, example: _Example) -> None:
     began = time.monotonic()
     disturbances = {0.1: example.kill_leader, 0.4: example.kill_nats, 0.7: example.kill_another}
@@ -204,7 +167,7 @@ async def _disturbed(platform: Platform, example: _Example) -> None:
                     await asyncio.to_thread(disturbances[left.pop(0)])
                 await asyncio.sleep(0.5)
         whole_parts(platform, "events", 2)
-        await asyncio.sleep(12)  # longer than what was under way in a killed pod waits to come again
+        await asyncio.to_thread(until, example.is_idle, "that what was under way in killed pods came again")
         found = await example.outcome(log)
     print(f"{PICTURES} pictures of {TILES} tiles in {time.monotonic() - began:.0f} s")
     assert found.dead == []
@@ -221,15 +184,15 @@ async def _disturbed(platform: Platform, example: _Example) -> None:
 
 def test_the_lead_moves_within_seconds_when_a_pod_ends(platform: Platform, example: _Example) -> None:
     whole_parts(platform, "events", 2)
-    until(lambda: example.leader() != "", "a leader")
-    before = example.leader()
+    until(lambda: platform.leader("events") != "", "a leader")
+    before = platform.leader("events")
     began = time.monotonic()
     example.cluster.kubectl("delete", "pod", before, "-n", NAMESPACE, "--wait=false")
-    until(lambda: example.leader() not in ("", before), "another leader", 30)
+    until(lambda: platform.leader("events") not in ("", before), "another leader", 30)
     print(f"\nanother pod led {time.monotonic() - began:.1f} s after the deletion")
     whole_parts(platform, "events", 2)
     state = example.cluster.kubectl(
-        "get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{example.leader()}:8081/proxy/state"
+        "get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{platform.leader('events')}:8081/proxy/state"
     )
     assert json.loads(state)["triggers"][f"{example.namespace}/stitch-tiles"]["problem"] == ""
 

@@ -177,12 +177,20 @@ def test_two_commands_from_nothing_to_an_answer_and_two_back(
     assert set(said.values()) == {'{"greeting":"Hello, Ada!","language":"en"}'}
     status = empty.platform.status(namespace, "greeter")
     assert status["url"].startswith(f"http://{traefik.BY_INGRESS}/function/greeter")
+    claims_are_kept(empty)
 
     empty.platform.helm("uninstall", "my-functions", "--namespace", namespace, "--wait")
     empty.platform.helm("uninstall", "torpor", "--namespace", NAMESPACE, "--wait")
     kept = {f"CustomResourceDefinition <none> {name}" for name in DEFINITIONS}
     clean(empty, before | kept | {"APIService <none> v1alpha1.torpor.dev"})
     assert kept <= empty.objects()
+
+
+def claims_are_kept(empty: Empty) -> None:
+    """They can't be changed, which is refused in words; an upgrade that leaves them as they are goes well."""
+    with pytest.raises(ClusterError, match=r"nats\.storage: is .*a StatefulSet's claims can't be changed"):
+        empty.install(**ENTRIES, nats={"storage": {"size": "2Gi"}})
+    empty.install("--reuse-values")
 
 
 def test_definitions_are_taken_over_and_go_where_that_is_wanted(
@@ -238,13 +246,6 @@ def pods(empty: Empty) -> set[str]:
 def secret(empty: Empty) -> str:
     found: str = empty.cluster.get("secret", "torpor-nats", "--namespace", NAMESPACE)["data"]["token"]
     return found
-
-
-def test_claims_that_can_not_be_changed_are_refused_in_words(empty: Empty) -> None:
-    empty.install(nats={"storage": {"size": "1Gi"}})
-    with pytest.raises(ClusterError, match=r"nats\.storage: is .*a StatefulSet's claims can't be changed"):
-        empty.install(nats={"storage": {"size": "2Gi"}})
-    empty.install("--reuse-values")
 
 
 def test_three_nats_servers_bear_the_loss_of_any_one(empty: Empty) -> None:

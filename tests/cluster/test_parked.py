@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
 
     from tests.cluster.traffic import Traffic
 
-CYCLES = 50
+CYCLES = 20
 CONNECTIONS = 4
-BURST_SECONDS = 0.5
+MORE = 10 * CONNECTIONS
 PARKED = {"window": "1s", "scaleToZeroGracePeriod": "0s", "idle": "parked", "parkedFor": "10m"}
 CPU = "200m"
 
@@ -58,13 +57,14 @@ def test_cycles_from_active_to_parked_and_back(
     resources = {"requests": {"cpu": CPU}}
     platform.serve(namespace, "greeter", greeter_image, scaling=PARKED, resources=resources)
     load.go()
-    time.sleep(BURST_SECONDS)
+    load.more(MORE)
     load.check()
     until(lambda: parked(platform, namespace), "a parked pod")
     [first] = platform.instances(namespace, "greeter")
     for _ in range(CYCLES):
         load.go()
         until(lambda: sizes(platform, namespace) == [0.2], "its size at work")
+        load.more(MORE)
         load.check()
         until(lambda: parked(platform, namespace), "a parked pod")
     outcome = load.check()
@@ -98,7 +98,7 @@ def test_the_scheduler_gives_its_room_away_and_it_waits_to_grow(
     resources = {"requests": {"cpu": amount}}
     platform.serve(namespace, "greeter", greeter_image, scaling=PARKED, resources=resources)
     load.go()
-    time.sleep(BURST_SECONDS)
+    load.more(MORE)
     load.check()
     filler = waiting_pod(greeter_image, name, amount)
     platform.cluster.apply([filler], namespace)

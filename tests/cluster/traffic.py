@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tests.cluster import manifests
+from tests.cluster.platform import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from tests.cluster.clusters import Cluster
 
 CONCURRENCY = 32
-POD = "traffic"
 _SCRIPT = Path(__file__).with_name("traffic_pod.py")
 
 
@@ -46,6 +46,11 @@ class Traffic:
         """Begin no more, and return once nothing is under way."""
         return self._tell("pause")
 
+    def more(self, requests: int) -> None:
+        """Let it go on until so many more have been answered."""
+        enough = self._tell("look").answered + requests
+        until(lambda: self._tell("look").answered >= enough, f"{requests} more answers")
+
     def _tell(self, command: str) -> Outcome:
         sending, saying = _pipes(self._process)
         sending.write(f"{command}\n")
@@ -73,13 +78,14 @@ def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
 def traffic(
     cluster: Cluster, namespace: str, image: str, path: str, *, host: str, connections: int = CONCURRENCY
 ) -> Iterator[Traffic]:
-    """Load on ``http://host:80/path`` from a pod of ``image``, which has to have Python."""
+    """Load on ``http://host:80/path`` from a pod of ``image``, which has to have Python; one a host."""
+    name = f"traffic.{host}"
     waits = ["python3", "-c", "import signal; signal.sigwait([signal.SIGTERM])"]
     spec = manifests.pod_spec(image, command=waits)
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": POD}, "spec": spec}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
     cluster.apply([pod], namespace)
-    cluster.kubectl("wait", f"pod/{POD}", "--for=condition=Ready", "--timeout=120s", "-n", namespace)
-    command = cluster.command("exec", "-i", POD, "-n", namespace, "--", "python3", "-c", _SCRIPT.read_text())
+    cluster.kubectl("wait", f"pod/{name}", "--for=condition=Ready", "--timeout=120s", "-n", namespace)
+    command = cluster.command("exec", "-i", name, "-n", namespace, "--", "python3", "-c", _SCRIPT.read_text())
     pipe = subprocess.PIPE
     process = subprocess.Popen(
         [*command, host, "80", path, str(connections)], stdin=pipe, stdout=pipe, stderr=pipe, text=True
@@ -89,4 +95,4 @@ def traffic(
     finally:
         process.kill()
         process.communicate()  # closes the pipes too
-        cluster.kubectl("delete", "pod", POD, "-n", namespace, "--wait=false", "--grace-period=1")
+        cluster.kubectl("delete", "pod", name, "-n", namespace, "--wait=false", "--grace-period=1")

@@ -2,9 +2,10 @@
 
 Runs inside a pod, so it is one file that needs the standard library alone. Each connection sends one request
 after the other, and is opened anew when an answer says ``connection: close``. A request that gets no whole
-answer with status 200 is lost, and so is one that can't connect: nothing is tried again. Arguments: host,
-port, path, connections. Commands: ``go``, ``pause`` (returns when nothing is under way), ``end``; each is
-answered by a line of JSON with what was counted since the start.
+answer with status 200 is lost, and so is one that can't connect: nothing is tried again. The address of the
+host is looked up once, so that a busy name server loses none. Arguments: host, port, path, connections.
+Commands: ``go``, ``look``, ``pause`` (returns when nothing is under way) and ``end``; each is answered by a
+line of JSON with what was counted since the start.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import sys
 
 LIMIT_SECONDS = 90.0
@@ -42,8 +44,8 @@ class Counts:
 class Sender:
     """One connection at a time."""
 
-    def __init__(self, host: str, port: int, path: str, counts: Counts) -> None:
-        self._host = host
+    def __init__(self, address: str, host: str, port: int, path: str, counts: Counts) -> None:
+        self._address = address
         self._port = port
         self._request = f"GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()
         self._counts = counts
@@ -79,7 +81,7 @@ class Sender:
     async def _exchange(self) -> tuple[bytes, bytes]:
         if self._writer is None or self._reader.at_eof():
             self._close()
-            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+            self._reader, self._writer = await asyncio.open_connection(self._address, self._port)
         self._writer.write(self._request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         if b"content-length:" not in head:
@@ -93,11 +95,21 @@ class Sender:
             self._writer = None
 
 
+async def address_of(host: str) -> str:
+    """The address of a service, which stays; asked for until a name server says it."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while True:
+            with contextlib.suppress(OSError):
+                found = await asyncio.get_running_loop().getaddrinfo(host, None, family=socket.AF_INET)
+                return str(found[0][4][0])
+
+
 async def main(host: str, port: str, path: str, connections: str) -> None:
     """Do what the lines say."""
     counts, going, number = Counts(), asyncio.Event(), int(connections)
     idle = asyncio.Semaphore(number)
-    senders = [Sender(host, int(port), path, counts) for _ in range(number)]
+    address = await address_of(host)
+    senders = [Sender(address, host, int(port), path, counts) for _ in range(number)]
     tasks = [asyncio.create_task(sender.run(going, idle)) for sender in senders]
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
@@ -105,7 +117,7 @@ async def main(host: str, port: str, path: str, connections: str) -> None:
     while command := (await lines.readline()).decode().strip():
         if command == "go":
             going.set()
-        else:
+        elif command != "look":
             going.clear()
             for _ in range(number):
                 await idle.acquire()

@@ -149,7 +149,7 @@ def _typed(content_type: str | None) -> Headers:
     return [(b"content-type", content_type.encode("latin-1", "replace"))] if content_type else []
 
 
-def _checked(what: str, head: Head, body: bytes) -> None:
+def _checked(what: str, head: Head | Response, body: bytes) -> None:
     if 200 <= head.status < 300:
         return
     said = body.decode("utf-8", "replace")

@@ -23,7 +23,7 @@ from torpor.events.brokers import Broker, read_options
 from torpor.events.callback_urls import REFUSED
 from torpor.events.claims import BlobOptions
 from torpor.events.control_app import ControlApp
-from torpor.events.service import Service, connect
+from torpor.events.service import Service, collect_seldom, connect
 from torpor.problems import ProblemType
 from torpor.providers.kubernetes import resources
 from torpor.providers.kubernetes.leader import Leader
@@ -106,6 +106,7 @@ class EventsPod:
             if log is None:
                 return
             log.on_reconnect(self._doubt)
+            collect_seldom()
             service = Service(
                 log,
                 self._clock,

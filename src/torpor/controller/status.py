@@ -68,9 +68,11 @@ def trouble(
 ) -> Trouble | None:
     """What keeps the pods of one revision from becoming ready, the worst first; ``None`` while nothing does.
 
-    ``logs`` has the last lines of pods that crashed, by the pod's name.
+    Pods that were told to end say nothing of that, however they end. ``logs`` has the last lines of pods that
+    crashed, by the pod's name.
     """
-    found = [one for pod in pods if not is_ready(pod) and (one := _of_pod(pod, logs)) is not None]
+    stay = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and not is_ready(pod)]
+    found = [one for pod in stay if (one := _of_pod(pod, logs)) is not None]
     if found:
         return min(found, key=lambda one: _ORDER.index(one.reason))
     for condition in (deployment or {}).get("status", {}).get("conditions", ()):

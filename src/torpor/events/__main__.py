@@ -22,7 +22,7 @@ from torpor.events.brokers import Broker
 from torpor.events.claims import BlobOptions
 from torpor.events.declaration import ServiceConfig
 from torpor.events.process import run
-from torpor.events.service import Service, connect
+from torpor.events.service import Service, collect_seldom, connect
 from torpor.logs import log_to_stderr
 
 
@@ -54,6 +54,7 @@ async def _run(config: ServiceConfig, ingress: socket.socket, control: socket.so
     log = await connect(broker, clock, ending)
     if log is None:
         return
+    collect_seldom()
     blobs = None
     if config.blobs_url:
         keeper = blob_keeper(config.blobs_url, clock)

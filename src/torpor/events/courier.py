@@ -11,7 +11,7 @@ import copy
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.errors import (
     EventLogError,
@@ -94,8 +94,7 @@ def direct_slot(broker_key: str) -> str:
     return f"{broker_key} direct"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What is sent, and the events that it stands for: they become the dead letters, if it comes to that.
 
     ``group`` is the name of a joined group.
@@ -267,6 +266,8 @@ class Courier:
             )
         except TransportError as error:
             return None, NoAnswer(f"the function did not answer: {error}")
+        if 200 <= response.status < 300:
+            return response, Answer(response.status)
         asked = response.header(b"retry-after")
         wait = parse_retry_after(asked, self._clock.now()) if asked is not None else None
         detail = detail_of(response.header(b"content-type"), response.body)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torpor.spec.models import Delivery
@@ -21,8 +21,7 @@ MAX_DELAY_SECONDS = 3600.0
 _AGAIN = frozenset({404, 408, 409, 429})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A receiver's HTTP answer; ``detail`` is what it said of what was wrong."""
 
     status: int

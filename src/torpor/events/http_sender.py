@@ -61,48 +61,31 @@ class GatewaySender:
 
         To wait for a place is none of the delivery's time.
         """
+        headers = [*headers, (b"torpor-function", function_key.encode())]
         async with self._places.place(function_key):
-            return await self._call(function_key, method, target, headers, body, timeout_seconds)
+            return await self._call(method, target, headers, body, timeout_seconds)
 
     async def _call(
-        self,
-        function_key: str,
-        method: bytes,
-        target: bytes,
-        headers: Headers,
-        body: bytes,
-        timeout_seconds: float,
+        self, method: bytes, target: bytes, headers: Headers, body: bytes, timeout_seconds: float
     ) -> Response:
         deadline = self._clock.monotonic() + timeout_seconds
+        left_seconds = timeout_seconds
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
-            left_seconds = deadline - self._clock.monotonic()
             try:
-                return await self._send(function_key, method, target, headers, body, left_seconds)
+                answer = await self._client.request(
+                    self._known(), method, target, headers, body, timeout_seconds=left_seconds
+                )
+                return Response(*answer)
             except (ConnectError, BrokenError) as error:
-                if pause_seconds >= left_seconds:
+                if pause_seconds >= deadline - self._clock.monotonic():
                     raise
                 _LOG.debug("the gateway is called again", extra={"error": str(error)})
             await self._clock.sleep(pause_seconds)
+            left_seconds = deadline - self._clock.monotonic()
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
-    async def _send(
-        self,
-        function_key: str,
-        method: bytes,
-        target: bytes,
-        headers: Headers,
-        body: bytes,
-        timeout_seconds: float,
-    ) -> Response:
+    def _known(self) -> Endpoint:
         if self.gateway is None:
             raise ConnectError("the gateway is not known yet")
-        answer = await self._client.request(
-            self.gateway,
-            method,
-            target,
-            [*headers, (b"torpor-function", function_key.encode())],
-            body,
-            timeout_seconds=timeout_seconds,
-        )
-        return Response(answer.status, answer.headers, answer.body)
+        return self.gateway

@@ -159,10 +159,9 @@ class Ingress:
         take: Callable[[int], None],
         limit: int,
     ) -> bytes:
-        too_large = RefusedError(ProblemType.TOO_LARGE, f"the body has more than {limit} bytes")
         announced = next((value for name, value in headers if name == b"content-length"), b"")
         if announced.isdigit() and int(announced[:18]) > limit:
-            raise too_large
+            raise _too_large(limit)
         chunks: list[bytes] = []
         size = 0
         try:
@@ -174,7 +173,7 @@ class Ingress:
                     chunk = message.get("body", b"")
                     size += len(chunk)
                     if size > limit:
-                        raise too_large
+                        raise _too_large(limit)
                     take(len(chunk))
                     chunks.append(chunk)
                     if not message.get("more_body", False):
@@ -204,7 +203,7 @@ class Ingress:
         return events
 
     def _check_size(self, event: WireEvent) -> None:
-        size = sum(len(name) + len(value.encode()) for name, value in event.attributes.items())
+        size = len("".join([*event.attributes, *event.attributes.values()]).encode())
         if len(event.attributes) > self._limits.attributes or size > self._limits.attribute_bytes:
             raise RefusedError(
                 ProblemType.TOO_LARGE,
@@ -237,6 +236,10 @@ class Ingress:
 
     def _admitted(self, broker: str, events: list[WireEvent]) -> AbstractAsyncContextManager[None]:
         return nullcontext() if self._admission is None else self._admission.admitted(broker, events)
+
+
+def _too_large(limit: int) -> RefusedError:
+    return RefusedError(ProblemType.TOO_LARGE, f"the body has more than {limit} bytes")
 
 
 class _DisconnectedError(Exception):

@@ -4,9 +4,7 @@ How the contract is kept:
 
 - A record's identity is its ``Nats-Msg-Id``; ``once_per_key`` is ``discard_new_per_subject`` with one message
   a subject.
-- An append of several records is an atomic batch (ADR-50) of up to 1,000; more make several batches. A batch
-  that holds a duplicate is refused whole by the server: its records are then written each for itself, which
-  is not atomic, but that happens only where an append is repeated, and a further repetition writes the rest.
+- How it is written is told in :mod:`torpor.events.jetstream_appender`.
 - A guard is the last sequence that is expected on another subject of the stream, or below it.
 - A copy of a stream may be behind the others, and any of them answers reads. So a reader that finds no more
   asks the one that leads what the newest record under the key is, and goes on until it has that one.
@@ -18,15 +16,13 @@ How the contract is kept:
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import math
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError
+from torpor.errors import EventLogError
 from torpor.events import jetstream_codec as codec
 from torpor.events.jetstream_api import (
     CONSUMER_NOT_FOUND,
@@ -34,11 +30,10 @@ from torpor.events.jetstream_api import (
     STREAM_NOT_FOUND,
     Api,
     ApiRefusedError,
-    NobodyThereError,
     UnansweredError,
-    answer_of,
     status_of,
 )
+from torpor.events.jetstream_appender import Appender
 from torpor.events.jetstream_codec import quoted, unquoted
 from torpor.events.jetstream_consumer import (
     REVISION,
@@ -47,29 +42,17 @@ from torpor.events.jetstream_consumer import (
     Puller,
     delivery_of,
 )
-from torpor.events.log import MAX_APPEND, ConsumerSpec, Guard, Record, Stored, StreamSpec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
-    from nats.aio.msg import Msg
-
     from torpor.clock import Clock
+    from torpor.events.log import ConsumerSpec, Guard, Record, Stored, StreamSpec
 
-_BATCH = 1000
-_BATCHES_AT_ONCE = 16  # the server takes 50 a stream
-_POSTS_AT_ONCE = 500
 _READ_AT_ONCE = 256
 _TAIL_AT_ONCE = 256
 _TAIL_IDLE_SECONDS = 60.0
 _NO_MESSAGE = 10037
-_STORE_FAILED = 10077
-_WRONG_LAST_SEQUENCE = 10071
-_GUARD_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
-_GUARD_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
-_DUPLICATES = frozenset({10201, 10158})
-_SAME_KEY = "per subject"
-_FULL = ("maximum bytes", "maximum messages", "insufficient", "resources exceeded")
 
 
 class JetStreamLog:
@@ -78,7 +61,7 @@ class JetStreamLog:
     def __init__(self, api: Api, copies: int = 1) -> None:
         self._api = api
         self._copies = copies
-        self._batches = asyncio.Semaphore(_BATCHES_AT_ONCE)
+        self._appender = Appender(api)
 
     @classmethod
     async def connect(
@@ -180,100 +163,7 @@ class JetStreamLog:
         self, stream: str, records: Sequence[Record], *, guard: Guard | None = None
     ) -> list[bool]:
         """Write all of ``records`` or none; per record whether it was new."""
-        if len(records) > MAX_APPEND:
-            raise EventLogError(f"{len(records)} records in one append, at most {MAX_APPEND} were expected")
-        if guard is not None and len(records) != 1:
-            raise EventLogError(f"{len(records)} records in a guarded append, 1 was expected")
-        messages = [self._message(stream, record, guard) for record in records]
-        new: list[bool] = []
-        for start in range(0, len(messages), _BATCH):
-            new.extend(await self._write(stream, messages[start : start + _BATCH]))
-        return new
-
-    def _message(self, stream: str, record: Record, guard: Guard | None) -> _Message:
-        headers = codec.headers_of(record.event)
-        headers[codec.MESSAGE_ID] = record.identity
-        if guard is not None:
-            headers[_GUARD_SEQUENCE] = str(guard.sequence)
-            headers[_GUARD_SUBJECT] = codec.subject(stream, guard.key)
-        payload = record.event.data or b""
-        size, most = codec.size_bytes(headers, payload), self._api.max_payload_bytes - _RESERVED_BYTES
-        if size > most:
-            raise RecordTooLargeError(f"event {record.event.id!r} has {size} bytes, at most {most}")
-        if size - len(payload) > _MAX_HEADER_BYTES:
-            raise RecordTooLargeError(
-                f"event {record.event.id!r} has attributes of {size - len(payload)} bytes, "
-                f"at most {_MAX_HEADER_BYTES}"
-            )
-        return codec.subject(stream, record.key), payload, headers
-
-    async def _write(self, stream: str, messages: list[_Message]) -> list[bool]:
-        deadline = self._api.deadline()
-        while True:
-            try:
-                if len(messages) == 1:
-                    return await self._each(messages)
-                async with self._turn(deadline):
-                    whole = await self._batch(messages)
-                return [True] * len(messages) if whole else await self._each(messages)
-            except UnansweredError as error:
-                if isinstance(error, NobodyThereError):
-                    await self._require(stream)
-                await self._api.pause(deadline, error)
-
-    @contextlib.asynccontextmanager
-    async def _turn(self, deadline: float) -> AsyncGenerator[None, None]:
-        """One of the batches that may be under way at once, when there is one in time."""
-        try:
-            async with asyncio.timeout(self._api.left_seconds(deadline)):
-                await self._batches.acquire()
-        except TimeoutError:
-            raise EventLogError("NATS is too slow: other writes wait for it already") from None
-        try:
-            yield
-        finally:
-            self._batches.release()
-
-    async def _batch(self, messages: list[_Message]) -> bool:
-        """Write ``messages`` as one atomic batch; false when one of them is there already."""
-        batch_id = uuid.uuid4().hex
-        last = len(messages)
-        for number, (subject, payload, headers) in enumerate(messages, start=1):
-            marked = {**headers, "Nats-Batch-Id": batch_id, "Nats-Batch-Sequence": str(number)}
-            if number == 1:
-                first = await self._api.post(subject, payload, marked)
-            elif number == last:
-                commit = await self._api.post(subject, payload, {**marked, "Nats-Batch-Commit": "1"})
-            else:
-                await self._api.publish(subject, payload, headers=marked)
-        try:
-            opened = await self._api.answer(first)
-            if opened.data:
-                answer_of(opened)
-            answer_of(await self._api.answer(commit))
-        except ApiRefusedError as refused:
-            if refused.code in _DUPLICATES or _is_same_key(refused):
-                return False
-            raise _mapped(refused) from refused
-        finally:
-            first.cancel()
-            commit.cancel()
-        return True
-
-    async def _each(self, messages: list[_Message]) -> list[bool]:
-        """Write ``messages`` each for itself."""
-        new: list[bool] = []
-        for start in range(0, len(messages), _POSTS_AT_ONCE):
-            posts: list[asyncio.Future[Msg]] = []
-            try:
-                for subject, payload, headers in messages[start : start + _POSTS_AT_ONCE]:
-                    posts.append(await self._api.post(subject, payload, headers))
-                for post in posts:
-                    new.append(_is_new(await self._api.answer(post)))  # noqa: PERF401
-            finally:
-                for post in posts:
-                    post.cancel()
-        return new
+        return await self._appender.append(stream, records, guard)
 
     async def read(self, stream: str, key: str, *, since: float = 0.0) -> AsyncIterator[Stored]:
         """The records now under ``key``, stored at ``since`` or later, oldest first."""
@@ -439,9 +329,6 @@ class JetStreamLog:
                 raise
 
 
-_Message = tuple[str, bytes, dict[str, str]]
-_RESERVED_BYTES = 1024  # for the headers of a batch
-_MAX_HEADER_BYTES = 60_000  # the server stores their length in 16 bits
 _READ_BYTES = 8 * 1024 * 1024
 _START_FIELDS = ("deliver_policy", "opt_start_seq", "opt_start_time")
 
@@ -480,26 +367,3 @@ def _consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
         "metadata": {REVISION: spec.revision} if spec.revision else {},
         "num_replicas": 0,
     }
-
-
-def _is_new(message: Msg) -> bool:
-    try:
-        return not answer_of(message).get("duplicate", False)
-    except ApiRefusedError as refused:
-        if _is_same_key(refused) or refused.code in _DUPLICATES:
-            return False
-        raise _mapped(refused) from refused
-
-
-def _is_same_key(refused: ApiRefusedError) -> bool:
-    return refused.code == _STORE_FAILED and _SAME_KEY in refused.description
-
-
-def _mapped(refused: ApiRefusedError) -> EventLogError:
-    if refused.code == _WRONG_LAST_SEQUENCE:
-        return SupersededError(f"another has taken over: {refused.description}")
-    if any(word in refused.description for word in _FULL):
-        return StreamFullError(f"the stream is full: {refused.description}")
-    if "exceeds maximum" in refused.description or "message size" in refused.description:
-        return RecordTooLargeError(refused.description)
-    return refused

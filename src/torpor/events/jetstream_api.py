@@ -13,7 +13,6 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from nats.aio.client import Client
 from nats.errors import (
     ConnectionClosedError,
     ConnectionDrainingError,
@@ -25,6 +24,7 @@ from nats.errors import (
 
 from torpor.clock import SystemClock
 from torpor.errors import EventLogError, RecordTooLargeError
+from torpor.events.nats_client import Client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -101,6 +101,7 @@ class Api:
                     ping_interval=10,
                     max_outstanding_pings=2,
                     pending_size=_PENDING_BYTES,
+                    skip_subject_validation=True,  # all are made of tokens here
                     error_cb=_on_error,
                     disconnected_cb=api._on_disconnected,
                     reconnected_cb=api._on_reconnected,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from torpor.binding import WireEvent, encode_value, says_data
+from torpor.binding import WireEvent, encode_value, is_plain, says_data
 from torpor.errors import EventLogError
 from torpor.events.log import Stored
 
@@ -23,6 +23,7 @@ _SUBJECTS = "torpor"
 MESSAGE_ID = "Nats-Msg-Id"
 _PREFIX = "ce-"
 _CONTENT_TYPE = "content-type"
+_OWN_TYPE = _PREFIX + "datacontenttype"
 _PLAIN_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?\Z")
 
 
@@ -48,17 +49,23 @@ def is_stream(nats_name: str, subjects: list[str]) -> bool:
 
 def headers_of(event: WireEvent) -> dict[str, str]:
     """The headers that carry the attributes."""
+    attributes = event.attributes
+    if is_plain("".join(attributes.values())):
+        headers = {_PREFIX + name: value for name, value in attributes.items()}
+        if (content_type := headers.pop(_OWN_TYPE, None)) is not None:
+            headers[_CONTENT_TYPE] = content_type
+        return headers
     headers = {
         _PREFIX + name: encode_value(value).decode("ascii")
-        for name, value in event.attributes.items()
+        for name, value in attributes.items()
         if name != "datacontenttype"
     }
-    content_type = event.attributes.get("datacontenttype")
+    content_type = attributes.get("datacontenttype")
     if content_type is not None:
         if _PLAIN_TYPE.match(content_type):
             headers[_CONTENT_TYPE] = content_type
         else:  # a header can't carry it as it is
-            headers[_PREFIX + "datacontenttype"] = encode_value(content_type).decode("ascii")
+            headers[_OWN_TYPE] = encode_value(content_type).decode("ascii")
     return headers
 
 
@@ -76,7 +83,7 @@ def event_of(headers: Mapping[str, str], payload: bytes) -> WireEvent:
 
 def size_bytes(headers: Mapping[str, str], payload: bytes | None) -> int:
     """What a message counts against the server's ``max_payload``."""
-    lines = sum(len(name) + len(value) + 4 for name, value in headers.items())
+    lines = sum(map(len, headers)) + sum(map(len, headers.values())) + 4 * len(headers)
     return len("NATS/1.0\r\n") + lines + 2 + len(payload or b"")
 
 

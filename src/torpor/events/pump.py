@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,15 +20,22 @@ _LOG = logging.getLogger("torpor.events")
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
+_QUICK_SECONDS = 0.05
+"""What is handled in less than this is quick: who asks for it when there is room has waited in vain."""
+_SMALL_BYTES = 64 * 1024
+"""Data of what is held ready beside what is handled; all of it is in memory."""
+_AHEAD = 4
+"""How many times as many are held ready as are handled at once."""
 
 Handle = Callable[[Delivery], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class _Held:
-    """A delivery that is being handled; nobody else gets its record before ``until`` (monotonic)."""
+    """A delivery that is here since ``began``; nobody else gets its record before ``until`` (monotonic)."""
 
     delivery: Delivery
+    began: float
     until: float
 
 
@@ -37,6 +45,9 @@ class Pump:
     ``handle`` settles the delivery. When it raises a :class:`~torpor.errors.TorporError` (the log or the
     blobs can't be reached), the record is delivered again. Where it is given, ``room`` says how many more to
     ask for, from how many are being handled; :meth:`look` has it asked again.
+
+    With ``ahead``, some more are asked for while all are small and are handled quickly, so that none waits
+    for the broker; who halts gives them back. One that takes long ends that: others may be free for them.
     """
 
     def __init__(
@@ -47,15 +58,21 @@ class Pump:
         handle: Handle,
         parallelism: int,
         room: Callable[[int], int] | None = None,
+        *,
+        ahead: bool = False,
     ) -> None:
         self._log = log
         self._clock = clock
         self._spec = spec
         self._handle = handle
-        self._room = room or (lambda held: parallelism - held)
-        self._confirms = room is not None
+        self._room = room
+        self._parallelism = parallelism
+        self._looks_ahead = ahead
         self._consumer: Consumer | None = None
-        self._held: dict[asyncio.Task[None], _Held] = {}
+        self._held: dict[asyncio.Task[None], _Held] = {}  # by who handles it, in the order of their begin
+        self._ready: deque[_Held] = deque()
+        self._unfilled = 0
+        self._quick = 0  # so many in a row
         self.received = 0
         """How many deliveries have come so far."""
         self._freed = asyncio.Event()
@@ -134,6 +151,8 @@ class Pump:
         self._halted = True
         if self._tasks:
             await cancel(self._tasks[0])
+        while self._ready:
+            await self._give_back(self._ready.popleft().delivery, 0.0)
         if self._consumer is not None:
             await self._consumer.close()
 
@@ -156,7 +175,7 @@ class Pump:
     async def _read(self) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
-            free = self._room(len(self._held))
+            free = self._free()
             if free <= 0:
                 self._freed.clear()
                 await self._freed.wait()
@@ -173,31 +192,77 @@ class Pump:
                 pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
                 continue
             pause_seconds = _FIRST_PAUSE_SECONDS
+            self._unfilled = free - len(deliveries)
             self.received += len(deliveries)
+            now = self._clock.monotonic()
             for delivery in deliveries:
-                task = asyncio.create_task(self._run(delivery))
-                self._held[task] = _Held(delivery, self._clock.monotonic() + self._spec.ack_wait_seconds)
-                task.add_done_callback(self._done)
+                self._ready.append(_Held(delivery, now, now + self._spec.ack_wait_seconds))
+            self._begin()
             self._taken.set()
+
+    def _free(self) -> int:
+        """How many to ask for; what was asked for and has not come may come at any time."""
+        if self._room is not None:
+            return self._room(len(self._held))
+        here = len(self._held) + len(self._ready)
+        return max(self._parallelism + self._ahead() - here, self._unfilled)
+
+    def _ahead(self) -> int:
+        if not self._looks_ahead or self._quick < self._parallelism:
+            return 0
+        oldest = next(iter(self._held.values()), None)
+        if oldest is not None and self._clock.monotonic() - oldest.began >= _QUICK_SECONDS:
+            return 0
+        return _AHEAD * self._parallelism
 
     async def _reopen(self) -> None:
         consumer, self._consumer = self._consumer, None
+        self._unfilled = 0
         if consumer is not None:
             await consumer.close()
 
-    async def _run(self, delivery: Delivery) -> None:
+    def _begin(self) -> None:
+        """Handle what is ready, as far as there is room."""
+        while self._ready and (self._room is not None or len(self._held) < self._parallelism):
+            task = asyncio.create_task(self._run())
+            self._held[task] = self._ready.popleft()
+            task.add_done_callback(self._done)
+
+    async def _run(self) -> None:
+        """Handle one delivery after the other while any is ready: a task for each would cost as much."""
+        me = asyncio.current_task()
+        if me is None:
+            return
+        while True:
+            held = self._held[me]
+            held.began = self._clock.monotonic()
+            await self._handle_one(held.delivery)
+            quick = self._clock.monotonic() - held.began < _QUICK_SECONDS
+            small = len(held.delivery.record.event.data or b"") <= _SMALL_BYTES
+            self._quick = self._quick + 1 if quick and small else 0
+            del self._held[me]
+            if not self._ready:
+                return
+            self._held[me] = self._ready.popleft()
+            self._freed.set()
+
+    async def _handle_one(self, delivery: Delivery) -> None:
         try:
             await self._handle(delivery)
         except TorporError as error:
             _LOG.warning("an event could not be handled and comes again", extra=self._about(error))
-            try:
-                await delivery.retry(_RETRY_SECONDS)
-            except TorporError as again:
-                _LOG.debug("it comes again when its time is up", extra=self._about(again))
+            await self._give_back(delivery, _RETRY_SECONDS)
+
+    async def _give_back(self, delivery: Delivery, delay_seconds: float) -> None:
+        try:
+            await delivery.retry(delay_seconds)
+        except TorporError as error:
+            _LOG.debug("it comes again when its time is up", extra=self._about(error))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._held.pop(task, None)
         self._freed.set()
+        self._begin()
         if not task.cancelled() and (error := task.exception()) is not None:
             # A fault in Torpor itself: the record stays unacknowledged and so comes again.
             _LOG.error("handling an event failed unexpectedly", exc_info=error, extra=self._about(error))
@@ -209,12 +274,12 @@ class Pump:
     async def _keep(self) -> None:
         """Keep the log from delivering again what is still being handled."""
         while True:
-            while not self._held:
+            while not (self._held or self._ready):
                 self._taken.clear()
                 await self._taken.wait()
             await self._clock.sleep(self._spec.ack_wait_seconds / 3)
             try:
-                await self._extend(list(self._held.values()))
+                await self._extend([*self._held.values(), *self._ready])
             except TorporError as error:
                 _LOG.debug("deliveries could not be extended", extra=self._about(error))
 
@@ -223,7 +288,7 @@ class Pump:
         renewed = [each for each in held if now < each.until]  # a lease that has run out stays so
         for each in held:
             await each.delivery.extend()
-        if self._confirms and self._consumer is not None:
+        if self._room is not None and self._consumer is not None:
             await self._consumer.outstanding()  # that it is answered says that the log heard what was before
         for each in renewed:
             each.until = now + self._spec.ack_wait_seconds

@@ -24,8 +24,7 @@ Lines are searched as text before they are read, so that a day of them can be lo
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -43,8 +42,7 @@ _MAX_WHY = 300
 _MAX_INSTANCE = 253
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line, and the one id that it can be found by, if there is but one."""
 
     text: bytes
@@ -73,8 +71,7 @@ def taken_in(
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One delivery, as it went; ``delay_seconds`` is the wait before the next one."""
 
     trigger: str

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torpor.binding import Headers
 
-
 _INSTANCE = b"torpor-instance"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A function's answer; header names are in lower case."""
 
     status: int
@@ -33,7 +30,7 @@ class Response:
         """The same, as a part of ``whole``: given by the instance that gave that."""
         named = whole.header(_INSTANCE)
         rest = [header for header in self.headers if header[0] != _INSTANCE]
-        return replace(self, headers=rest if named is None else [*rest, (_INSTANCE, named)])
+        return self._replace(headers=rest if named is None else [*rest, (_INSTANCE, named)])
 
 
 class Sender(Protocol):

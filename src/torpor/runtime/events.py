@@ -55,8 +55,11 @@ class Events:
         if result is None:
             return _NOTHING
         if self._many:
-            _, positions = partial.split(result if self.plan.yields else [result])
+            values, positions = partial.split(result if self.plan.yields else [result])
             partial.header(positions, [event], understood=False)
+            if not values:
+                return _NOTHING
+            result = values if self.plan.yields else values[0]
         return self._reply(result, replies.cause_of(event, self.maker, call.trace.attributes()))
 
     async def _serve_batch(self, call: Call, receive: Any, body: bytes) -> Answer:

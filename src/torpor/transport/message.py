@@ -5,7 +5,7 @@ Pure. Sources: RFC 9110 (semantics), RFC 9112 (HTTP/1.1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -26,8 +26,7 @@ HOP_BY_HOP = frozenset(
 _WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """Status and headers of an answer; header names are in lower case."""
 
     status: int
@@ -35,14 +34,23 @@ class Head:
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that (lower-case) name."""
-        return next((value for key, value in self.headers if key == name), None)
+        return _first(self.headers, name)
 
 
-@dataclass(frozen=True, slots=True)
-class Response(Head):
-    """A whole answer."""
+class Response(NamedTuple):
+    """A whole answer; header names are in lower case."""
 
+    status: int
+    headers: Headers
     body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that (lower-case) name."""
+        return _first(self.headers, name)
+
+
+def _first(headers: Headers, name: bytes) -> bytes | None:
+    return next((value for key, value in headers if key == name), None)
 
 
 def encode_head(method: bytes, target: bytes, headers: Headers, host: bytes) -> bytes:

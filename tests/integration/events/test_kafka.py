@@ -209,6 +209,20 @@ def test_who_does_not_know_the_password_is_told_so(kafka: KafkaServer) -> None:
     asyncio.run(go())
 
 
+def test_who_asks_while_a_topic_is_made_is_told(kafka: KafkaServer) -> None:
+    """The client remembers that there was no leader when it asked."""
+
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        for number in range(3):
+            topic = f"torpor.made.{number}"
+            asking = asyncio.create_task(one._wire.first(topic, 0))
+            await other._wire.create(topic, 2, 1, {})
+            assert await asking == 0
+            await other._wire.delete(topic)
+
+    run(kafka, case)
+
+
 def test_a_stream_that_another_process_removed_is_gone_here(kafka: KafkaServer) -> None:
     async def case(one: KafkaLog, other: KafkaLog) -> None:
         consumer = await other.consumer(SPEC)

@@ -260,6 +260,12 @@ def test_a_broken_module_is_told_with_its_line(start: Any) -> None:
     assert process.errors == ["Error: main.py:2: LookupError: gone\n"]
 
 
+def test_a_module_that_is_being_imported_is_not_blamed_for_the_end(start: Any) -> None:
+    process = start("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n", ready=False)
+    assert process.wait() == 0
+    assert process.errors == []
+
+
 def test_an_app_that_fails_to_start_is_told(start: Any) -> None:
     code = (
         "from contextlib import asynccontextmanager\nfrom fastapi import FastAPI\n"

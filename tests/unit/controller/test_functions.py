@@ -19,6 +19,8 @@ from tests.unit.controller.bench import (
     run,
     waiting,
 )
+from torpor.controller import names
+from torpor.controller.status import Trouble, trouble
 from torpor.errors import ClusterConflictError, ClusterError
 from torpor.providers.kubernetes import resources
 
@@ -287,6 +289,14 @@ def test_what_keeps_it_from_running_is_told(status: dict[str, Any], reason: str,
         assert ready["message"] == message
 
     run(case)
+
+
+def test_how_a_pod_ends_that_was_told_to_says_nothing() -> None:
+    ended = {"name": names.CONTAINER, "state": {"terminated": {"exitCode": 1}}, "restartCount": 0}
+    pod: dict[str, Any] = {"metadata": {"name": "p"}, "status": {"containerStatuses": [ended]}}
+    assert trouble([pod], None, {}) == Trouble("CrashLoop", "the container ended with exit code 1")
+    pod["metadata"]["deletionTimestamp"] = "2026-01-31T12:00:00Z"
+    assert trouble([pod], None, {}) is None
 
 
 def test_a_quota_is_told() -> None:

@@ -112,6 +112,26 @@ def test_an_event_that_came_alone_fails_alone(serve: Any, handler: Any) -> None:
     asyncio.run(run())
 
 
+@function
+async def returns_none_of_them(numbers: list[int]) -> Failed:
+    return Failed([])
+
+
+@function
+def yields_none_of_them(numbers: list[int]) -> Iterator[Any]:
+    yield sum(numbers)
+    yield Failed([])
+
+
+def test_an_event_that_came_alone_may_be_said_not_to_have_failed(serve: Any) -> None:
+    async def run() -> None:
+        assert (await serve(returns_none_of_them).event(1)).status == 204
+        answer = await serve(yields_none_of_them).event(1)
+        assert [event.data for event in answer.events] == [b"1"]
+
+    asyncio.run(run())
+
+
 def test_positions_outside_the_list_are_the_authors_fault(serve: Any) -> None:
     async def run() -> None:
         assert (await send(serve(out_of_range), 1)).status == 500

@@ -300,6 +300,18 @@ async def one_record_appended_at_once_is_there_once(rig: Rig) -> None:
 
 
 @_case
+async def many_appended_at_once_have_each_its_answer(rig: Rig) -> None:
+    """Though they may be written together: new ones, one that is there already, and ones that come twice."""
+    await rig.make()
+    await rig.append("0")
+    wanted = [str(number % 150) for number in range(300)]
+    answers = await asyncio.gather(*(rig.append(each) for each in wanted))
+    ids = {str(number) for number in range(150)}
+    assert sorted(each for each, [new] in zip(wanted, answers, strict=True) if new) == sorted(ids - {"0"})
+    assert sorted(await rig.ids()) == sorted(ids)
+
+
+@_case
 async def events_come_back_as_they_were(rig: Rig) -> None:
     """Attributes and data of all kinds."""
     await rig.make()

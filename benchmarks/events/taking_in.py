@@ -1,0 +1,69 @@
+"""The ingress, with a producer that keeps a number of requests under way, each in its process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.events.clients import UNDER_WAY, event
+from benchmarks.events.dispatching import Run
+from torpor.binding import encode_binary
+from torpor.clock import SystemClock
+from torpor.events import names
+from torpor.events.brokers import Broker, connect
+from torpor.events.ingress import Ingress
+from torpor.events.log import StreamSpec
+from torpor.events.recorder import Recorder, stream_spec
+from torpor.events.service import collect_seldom
+from torpor.events.stats import Stats
+from torpor.serving import serving
+from torpor.transport import Client
+
+if TYPE_CHECKING:
+    import socket
+
+    from benchmarks.events.processes import Gate
+    from torpor.endpoint import Endpoint
+
+
+async def take_in(gate: Gate, broker: Broker, broker_key: str, listener: socket.socket) -> float:
+    """Serve the ingress; processor time in seconds between two gates."""
+    clock, stats = SystemClock(), Stats()
+    log = await connect(broker, clock)
+    await log.ensure_stream(StreamSpec(names.broker_stream(broker_key)))
+    await log.ensure_stream(stream_spec(broker_key))
+    recorder = Recorder(log, clock, stats, "bench")
+    ingress = Ingress(log, stats=stats, recorder=recorder)
+    ingress.set_brokers([broker_key])
+    collect_seldom()  # as the process does that this stands for
+    async with serving(ingress, listener, grace_seconds=5):
+        await gate.wait()
+        cpu = time.process_time()
+        await gate.wait()
+        cpu = time.process_time() - cpu
+    await recorder.drain(5.0)
+    await log.close()
+    return cpu
+
+
+async def produce(gate: Gate, endpoint: Endpoint, broker_key: str, count: int) -> Run:
+    """Send that many events, each in a request."""
+    client = Client()
+    target = f"/events/{broker_key}".encode()
+    numbers = itertools.count(1)
+
+    async def send() -> None:
+        while (number := next(numbers)) <= count:
+            headers, body = encode_binary(event(number))
+            answer = await client.request(endpoint, b"POST", target, headers, body, timeout_seconds=60)
+            if answer.status != 202:
+                raise RuntimeError(f"the ingress answered {answer.status}: {answer.body!r}")
+
+    await gate.wait()
+    began, cpu = time.monotonic(), time.process_time()
+    await asyncio.gather(*(send() for _ in range(UNDER_WAY)))
+    run = Run(count, began, time.monotonic(), time.process_time() - cpu)
+    await client.close()
+    return run

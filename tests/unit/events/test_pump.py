@@ -1,0 +1,135 @@
+"""How a pump holds deliveries ready: while all goes quickly, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from tests.unit.events.world import event
+from torpor.events.log import ConsumerSpec, Record, StreamSpec
+from torpor.events.memory import MemoryLog
+from torpor.events.pump import Pump
+from torpor.testing.clock import MovableClock
+
+if TYPE_CHECKING:
+    from torpor.events.log import Delivery
+
+SPEC = ConsumerSpec("s", "c")
+AT_ONCE = 2
+MOST = AT_ONCE + 4 * AT_ONCE
+
+
+class _Work:
+    """A pump that handles two at once, each at once until it is told to wait."""
+
+    def __init__(self) -> None:
+        self.clock = MovableClock()
+        self.log = MemoryLog(self.clock)
+        self.pump = Pump(self.log, self.clock, SPEC, self._handle, AT_ONCE, ahead=True)
+        self.go = asyncio.Event()
+        self.go.set()
+        self.handled: list[str] = []
+        self.most = 0
+
+    async def start(self) -> None:
+        await self.log.ensure_stream(StreamSpec("s"))
+        await self.pump.start()
+
+    async def append(self, start: int, count: int, data: bytes = b"") -> None:
+        ids = [str(number) for number in range(start, start + count)]
+        await self.log.append("s", [Record("k", each, event(each, data=data)) for each in ids])
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(300):
+            await asyncio.sleep(0)
+
+    async def outstanding(self) -> int:
+        return await (await self.log.consumer(SPEC)).outstanding()
+
+    async def _handle(self, delivery: Delivery) -> None:
+        self.most = max(self.most, self.pump.busy)
+        await self.go.wait()
+        self.handled.append(delivery.record.event.id)
+        await delivery.ack()
+
+
+def test_at_first_no_more_are_taken_than_are_handled() -> None:
+    async def run() -> None:
+        it = _Work()
+        await it.start()
+        it.go.clear()
+        await it.append(0, 50)
+        assert await it.outstanding() == it.pump.busy == AT_ONCE
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
+
+
+def test_while_all_goes_quickly_some_are_held_ready_and_given_back() -> None:
+    async def run() -> None:
+        it = _Work()
+        await it.start()
+        await it.append(0, 10)
+        it.go.clear()
+        await it.append(10, 50)
+        assert await it.outstanding() == MOST
+        assert it.pump.busy == AT_ONCE
+        await it.pump.halt()
+        others = await (await it.log.consumer(SPEC)).fetch(MOST - AT_ONCE)
+        assert [each.record.event.id for each in others] == [str(number) for number in range(12, 20)]
+        it.go.set()
+        await it.pump.stop(1.0)
+        assert sorted(it.handled, key=int) == [str(number) for number in range(12)]
+        assert it.most == AT_ONCE
+
+    asyncio.run(run())
+
+
+def test_one_that_takes_long_ends_it() -> None:
+    async def run() -> None:
+        it = _Work()
+        await it.start()
+        await it.append(0, 10)
+        it.go.clear()
+        await it.append(10, 2)
+        await it.clock.advance(1.0, it.settle)
+        await it.append(12, 50)
+        # What was asked for before comes, and no more than that.
+        assert await it.outstanding() <= MOST
+        it.go.set()
+        await it.settle()
+        assert len(it.handled) == 62
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
+
+
+def test_large_ones_are_not_held_ready() -> None:
+    async def run() -> None:
+        it = _Work()
+        await it.start()
+        await it.append(0, 10, b"x" * 100_000)
+        it.go.clear()
+        await it.append(10, 50, b"x" * 100_000)
+        assert await it.outstanding() == AT_ONCE
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
+
+
+def test_what_is_held_ready_is_extended() -> None:
+    async def run() -> None:
+        it = _Work()
+        await it.start()
+        await it.append(0, 10)
+        it.go.clear()
+        await it.append(10, 50)
+        for _ in range(5):
+            await it.clock.advance(SPEC.ack_wait_seconds / 2, it.settle)
+        it.go.set()
+        await it.settle()
+        assert sorted(it.handled, key=int) == [str(number) for number in range(60)]  # each once
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
