@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from torpor.binding import Headers, WireEvent, encode_binary
@@ -115,7 +114,7 @@ class Sieve:
         """
         record = delivery.record
         if self.has_to_fetch(record):
-            record = replace(record, event=await self._courier.claims.looked_into(record.event))
+            record = record._replace(event=await self._courier.claims.looked_into(record.event))
         if is_for(self._route, record):
             return False
         await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
