@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.cluster.traffic import Traffic
 
-CYCLES = 20
+CYCLES = 50
 CONNECTIONS = 4
 MORE = 10 * CONNECTIONS
 PARKED = {"window": "1s", "scaleToZeroGracePeriod": "0s", "idle": "parked", "parkedFor": "10m"}
