@@ -283,7 +283,7 @@ RIGHT_TRIGGERS = [
     "{subscriber: {function: f}, join: {timeout: 168h, onTimeout: partial}, delivery: {retry: 0, timeout: 1ms, backoffPolicy: linear}}",
     "{subscriber: {function: f}, ordering: none, join: {}}",
     "{subscriber: {function: f}, backlog: {limit: 32, onLimit: deadLetterOldest}, batch: {}, ordering: none}",
-    "{subscriber: {function: f}, backlog: {limit: 8.0}, parallelism: 8, ordering: key}",
+    "{subscriber: {function: f}, backlog: {limit: 8}, parallelism: 8, ordering: key}",
     "{subscriber: {function: f}, ordering: none, batch: {size: 1000, wait: 1ms}, rateLimit: {events: 1}}",
     "{subscriber: {function: f}, ordering: key, rateLimit: {events: 100000}, delivery: {retryAfterMax: 0s, deadLetterSink: {function: f}}}",
     "{subscriber: {function: f}, broker: b, delivery: {deadLetterSink: {broker: default}}, rateLimit: {events: 1, per: 24h}}",

@@ -1,29 +1,28 @@
-"""The brokers that events are kept in: the NATS that the chart brings, and a Kafka beside the cluster."""
+"""The brokers that events are kept in: the NATS that the chart brings, and a Kafka beside the cluster, with a
+store for blobs that speaks S3.
+"""
 
 from __future__ import annotations
 
 import base64
 import socket
-from contextlib import AsyncExitStack, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from tests.cluster.platform import NAMESPACE
+from tests.integration.blobs.servers import S3Server
 from tests.integration.conftest import running
-from torpor.blobs import BlobStore
-from torpor.cluster import blobs
 from torpor.events.brokers import Broker
 from torpor.events.kafka_server import KafkaServer
-from torpor.serving import listen, serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from tests.cluster.clusters import Cluster
     from tests.cluster.platform import Platform
 
-_SECRET = "torpor-kafka"
-_GRACE_SECONDS = 1
+_KAFKA, _BLOBS = "torpor-kafka", "torpor-objects"
 
 
 def on_nats(platform: Platform) -> Broker:
@@ -41,45 +40,28 @@ def on_kafka(platform: Platform, image: str, folder: Path, libraries: Path) -> I
     cluster = platform.cluster
     host = this_machine(cluster)
     kafka = KafkaServer(folder / "kafka", libraries, sync="interval", host=host)
-    store = _Blobs(folder / "blobs", host)
+    store = S3Server(folder / "objects", host)
     with running(kafka), running(store):
         options = "".join(f"{name}={value}\n" for name, value in kafka.options.items())
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": _SECRET},
-            "stringData": {"kafka.properties": options},
-        }
-        cluster.apply([secret], NAMESPACE)
+        secrets = {_KAFKA: {"kafka.properties": options}, _BLOBS: store.variables}
+        cluster.apply([_secret(name, data) for name, data in secrets.items()], NAMESPACE)
         try:
             platform.install(
                 image,
                 "nats.enabled=false",
                 f"kafka.bootstrapServers={kafka.servers}",
-                f"kafka.optionsSecret.name={_SECRET}",
-                f"blobs.url={store.url}",
+                f"kafka.optionsSecret.name={_KAFKA}",
+                f"blobs.url={store.url}/torpor",
+                f"blobs.secret.name={_BLOBS}",
             )
             yield Broker(f"kafka://{kafka.servers}/torpor", options=kafka.options)
         finally:
             platform.install(image)
-            cluster.kubectl("delete", "secret", _SECRET, "--namespace", NAMESPACE)
+            cluster.kubectl("delete", "secret", *secrets, "--namespace", NAMESPACE)
 
 
-class _Blobs:
-    """Blobs in a folder, served as the platform serves those that it keeps in NATS."""
-
-    def __init__(self, folder: Path, host: str) -> None:
-        self._store = BlobStore(folder.as_uri())
-        self._listener = listen(host, 0)
-        self.url = f"http://{host}:{self._listener.getsockname()[1]}/blobs"
-        self._serving = AsyncExitStack()
-
-    async def start(self) -> None:
-        app = blobs.app(self._store)
-        await self._serving.enter_async_context(serving(app, self._listener, grace_seconds=_GRACE_SECONDS))
-
-    async def close(self) -> None:
-        await self._serving.aclose()
+def _secret(name: str, data: Mapping[str, str]) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(data)}
 
 
 def this_machine(cluster: Cluster) -> str:

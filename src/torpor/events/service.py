@@ -244,7 +244,7 @@ def _time(seconds: int | None) -> datetime | None:
 def collect_seldom() -> None:
     """Look for garbage in cycles less often, for the whole process, and never among what is there already.
 
-    An event leaves none, but makes so many objects that a busy dispatcher spent up to a tenth on looking.
+    An event leaves none, but makes so many objects that a busy dispatcher spent some 5 % on looking.
     """
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

@@ -76,15 +76,16 @@ class ObjectServer:
 
 
 class S3Server(ObjectServer):
-    """The Versity S3 Gateway on a folder."""
+    """The Versity S3 Gateway on a folder; ``host`` is the address at which clients reach this machine."""
 
     url = f"s3://{BUCKET}"
     secret: str | None = "AWS_SECRET_ACCESS_KEY"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         super().__init__(folder)
+        self._host = host
         self.variables = {
-            "AWS_ENDPOINT": f"http://127.0.0.1:{self.port}",
+            "AWS_ENDPOINT": f"http://{host}:{self.port}",
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "torpor",
@@ -97,7 +98,7 @@ class S3Server(ObjectServer):
         keys = ["--access", "torpor", "--secret", self.variables["AWS_SECRET_ACCESS_KEY"]]
         folders = ["--sidecar", str(self._folder / "attributes"), str(self._folder / "buckets")]
         program = str(tool(Settings.from_environment(), "versitygw"))
-        return [program, "--quiet", "--port", f"127.0.0.1:{self.port}", *keys, "posix", *folders]
+        return [program, "--quiet", "--port", f"{self._host}:{self.port}", *keys, "posix", *folders]
 
     async def _make_bucket(self, client: httpx.AsyncClient) -> bool:
         try:
