@@ -83,7 +83,7 @@ class Reloader:
         self._declared = Declared()
         self._prints: dict[str, str] = {}
         self._numbers: dict[str, int] = {}
-        self._starting: dict[str, asyncio.Task[str | None]] = {}
+        self._starting: dict[str, asyncio.Task[Report]] = {}
         self._missing: dict[tuple[str, str], float] = {}  # kind and key, and since when
         self._lock = asyncio.Lock()
         self._limit = asyncio.Semaphore(_AT_ONCE)
@@ -183,15 +183,14 @@ class Reloader:
                 self._spawn(self._follow(key, task))
 
     async def _settle(self) -> None:
-        """Have the data path lead to what runs, as far as that is known."""
+        """Have the data path lead to what runs, as far as that is known, and then tell of it."""
         declared, now = self._declared, self.current
         outcomes = {key: task.result() for key, task in self._starting.items() if task.done()}
         for key in outcomes:
             del self._starting[key]
-        known = {**now.problems, **outcomes}
-        problems = {
-            key: text for key, text in known.items() if text is not None and key in declared.functions
-        }
+        known = {key: text for key, text in now.problems.items() if key not in outcomes}
+        known |= {key: outcome.text for key, outcome in outcomes.items() if outcome.news is News.BROKEN}
+        problems = {key: text for key, text in known.items() if key in declared.functions}
         running = {
             key: now.functions.get(key, function) if key in problems or key in self._starting else function
             for key, function in declared.functions.items()
@@ -203,21 +202,21 @@ class Reloader:
         now.functions, now.triggers, now.problems = running, dict(declared.triggers), problems
         now.schedules = dict(declared.schedules)
         now.origins = {identity: str(origin) for identity, origin in declared.origins.items()}
+        for outcome in outcomes.values():
+            self._tell(outcome)
 
-    async def _apply(self, function: Function) -> str | None:
-        """Have the provider take over ``function``; returns what keeps it from that."""
+    async def _apply(self, function: Function) -> Report:
+        """Have the provider take over ``function``; what came of it."""
         key = function.key
         async with self._limit:
             number = self._numbers[key] = self._numbers.get(key, 0) + 1
             try:
                 await self._provider.apply(Revision(f"{function.metadata.name}-{number:05d}", function))
             except (HandlerError, EnvironmentBuildError) as error:
-                self._tell(Report(News.BROKEN, key, str(error)))
-                return str(error)
-        self._tell(Report(News.APPLIED, key, f"revision {function.metadata.name}-{number:05d}"))
-        return None
+                return Report(News.BROKEN, key, str(error))
+        return Report(News.APPLIED, key, f"revision {function.metadata.name}-{number:05d}")
 
-    async def _wait_for(self, starting: Sequence[asyncio.Task[str | None]]) -> None:
+    async def _wait_for(self, starting: Sequence[asyncio.Task[Report]]) -> None:
         if not starting:
             return
         patience = asyncio.create_task(self._patience())
@@ -230,7 +229,7 @@ class Reloader:
     async def _patience(self) -> None:
         await self._clock.sleep(PATIENCE_SECONDS)
 
-    async def _follow(self, key: str, task: asyncio.Task[str | None]) -> None:
+    async def _follow(self, key: str, task: asyncio.Task[Report]) -> None:
         """Take over a function that took long, once it has started or failed."""
         await asyncio.wait([task])
         async with self._lock:

@@ -426,13 +426,9 @@ def test_a_pod_that_ends_serves_on_and_finishes(tmp_path: Path) -> None:
             assert not ending.done()
             it.functions.gate.set()
             await ending
-            assert it.functions.seen == ["1"]
+            assert "1" in it.functions.seen
             await it.ready(it.start("b"))
-
-            async def both() -> bool:
-                return it.functions.seen == ["1", "2"]
-
-            await until(both)
+            await _joined(it, 2)  # the one that came late by whichever pod
 
     asyncio.run(run())
 

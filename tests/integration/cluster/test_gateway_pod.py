@@ -222,7 +222,7 @@ def test_with_a_controller_the_trace_has_what_a_pods_start_was_spent_on(
         controller = Controller(server.kube(), SystemClock(), platform, "controller-1", tracer)
         leading = asyncio.create_task(controller.run())
         async with serving(tmp_path / "gateway", server, environment) as (pod, instance):
-            await until(lambda: pod.ready)
+            await until(lambda: pod.ready and pod.agent_port)
             node.gateway(pod.agent_port)
             await until(lambda: (server.read(resources.FUNCTIONS, KEY) or {}).get("status"))
             await wake_and_call(pod, server, instance, node.start)
