@@ -10,7 +10,7 @@ from torpor.cli.logs import harmless
 from torpor.cli.output import output_option, plural, print_json, print_table
 from torpor.cli.target import connect, context_option, full_name, namespace_option, short_name
 from torpor.errors import TorporError
-from torpor.events.names import meant_by_name
+from torpor.events.names import CALLS, meant_by_name
 
 if TYPE_CHECKING:
     from torpor.cli import Globals
@@ -66,7 +66,7 @@ def _unknown(event_id: str, source: str | None, answer: Answer) -> str:
 
 
 def _show(item: Explanation) -> None:
-    kept = "" if item.kept else "; the broker does not have it any more"
+    kept = "" if item.kept or _is_call(item) else "; the broker does not have it any more"
     click.secho(harmless(f"{item.id} of {item.source} in {_short(item.broker)}"), bold=True)
     days = sorted({f"{step.at.astimezone():%Y-%m-%d}" for step in item.steps})
     on = f", {days[0]}" if len(days) == 1 else ""
@@ -74,6 +74,9 @@ def _show(item: Explanation) -> None:
     rows = (_row(step, with_day=len(days) > 1) for step in item.steps)
     print_table(("time", "what", "trigger", "instance", "status", "took", "happened"), rows, empty="")
     click.echo()
+    if _is_call(item):
+        click.echo(f"torpor calls show {item.id}")
+        return
     print_table(
         ("trigger", "function", "matches", "because", "state"),
         (
@@ -105,6 +108,11 @@ def _show(item: Explanation) -> None:
     click.echo()
 
 
+def _is_call(item: Explanation) -> bool:
+    """Whether it is a call that nobody waits for, which no trigger reads."""
+    return item.broker == CALLS
+
+
 def _show_forgotten(item: Explanation) -> None:
     """Name the triggers that had to do with it, and are there no more."""
     declared = {each.trigger for each in item.triggers}
@@ -131,4 +139,5 @@ def _row(step: Step, *, with_day: bool) -> tuple[object, ...]:
 
 def _short(key: str) -> str:
     key, space, way = key.partition(" ")  # the way to a trigger's sink has its key and a word
-    return short_name(*key.split("/", 1)) + space + way
+    namespace, slash, name = key.partition("/")
+    return (short_name(namespace, name) if slash else key) + space + way

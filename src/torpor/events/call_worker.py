@@ -180,7 +180,8 @@ class CallWorker:
         else:
             decision = decide(_CALLS, delivery.attempt, answer, call.id)
         status = response.status if response is not None else None
-        self._record(delivery, self._function_key, decision, at, took_seconds, status)
+        instance = response.instance if response is not None else ""
+        self._record(delivery, self._function_key, decision, at, took_seconds, status, instance)
         counts = self._office.stats.of_function(self._function_key)
         if isinstance(decision, Retry):
             counts.retried += 1
@@ -306,6 +307,7 @@ class CallWorker:
         at: float,
         took_seconds: float,
         status: int | None,
+        instance: str = "",
     ) -> None:
         attempt = Attempt(
             of,
@@ -315,6 +317,7 @@ class CallWorker:
             status=status,
             why="" if isinstance(decision, Delivered) else decision.reason,
             delay_seconds=decision.delay_seconds if isinstance(decision, Retry) else None,
+            instance=instance,
         )
         recorder = self._office.recorder
         recorder.add(names.CALLS, [tried([delivery.record.event], None, attempt, at=at, by=recorder.name)])

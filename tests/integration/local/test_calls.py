@@ -189,6 +189,7 @@ def test_a_call_wakes_the_function_and_its_answer_is_kept_and_called_back(calls:
         ("delivery", "callback"),
         ("delivery", "callback"),
     ]
+    assert str(steps[1].instance).startswith("echo-00001-")
 
 
 def _called_back(calls: _Calls, call_id: str) -> tuple[str, int] | None:

@@ -103,6 +103,24 @@ def test_a_trigger_that_is_there_no_more_is_named(platform: Any, capsys: pytest.
     assert "\ntrigger gone.shop is not declared any more, or reads another broker: " in shown
 
 
+def test_a_call_that_nobody_waits_for_is_told(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = (
+        Step(at=AT, what="accepted", text="sent by a caller that does not wait"),
+        Step(
+            at=AT, what="delivery", trigger="shop/ship", text="attempt 1 delivered", instance="ship-00001-x"
+        ),
+        Step(at=AT, what="delivery", trigger="callback", text="attempt 1 delivered"),
+    )
+    call = explanation(broker="calls", id="shop.ship.1", kept=False, steps=steps, triggers=())
+    platform.backend.explanations = [call]
+    assert platform.run("explain", "shop.ship.1") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("shop.ship.1 of /s in calls\ntype order.paid, 2026-01-31\n")
+    assert "ship.shop  ship-00001-x" in shown
+    assert "callback" in shown
+    assert shown.endswith("\ntorpor calls show shop.ship.1\n")
+
+
 def test_times_of_several_days_are_told_with_their_days(
     platform: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
