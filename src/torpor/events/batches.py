@@ -19,7 +19,7 @@ from torpor.events.courier import PREFER, Courier, Message, Route
 from torpor.events.overflow import Overflow
 from torpor.events.pump import Pump
 from torpor.events.sender import Response
-from torpor.events.subscription import MAX_WAITING, Sieve, consumer_spec, trace_headers
+from torpor.events.subscription import MAX_WAITING, Reading, Sieve, consumer_spec, trace_headers
 from torpor.events.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class _Share:
         return (await asyncio.shield(self.batch.answers))[self.event.id]
 
 
-class BatchSubscription:
+class BatchSubscription(Reading):
     """Keeps :class:`torpor.events.subscription.AtWork` for a trigger that has a batch."""
 
     def __init__(
@@ -107,29 +107,20 @@ class BatchSubscription:
 
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""
-        await self._pump.start()
+        await super().start()
         self._overflow.start()
-
-    async def pending(self) -> int:
-        """How many events wait, or are under way."""
-        return await self._pump.pending()
-
-    async def waiting_since(self) -> float | None:
-        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
-        return await self._pump.waiting_since()
 
     async def halt(self) -> None:
         """Begin nothing more; what waits for others to go with is for others."""
         await self._overflow.halt()
-        await self._pump.halt()
+        await super().halt()
         self._ended = True
         self._throttle.end()
         self._close()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop; what is not done after ``grace_seconds`` is delivered again later."""
-        await self.halt()
-        await self._pump.stop(grace_seconds)
+        await super().stop(grace_seconds)
         await cancel(*self._calls)
 
     async def _handle(self, delivery: Delivery) -> None:

@@ -13,7 +13,7 @@ from torpor.events import names
 from torpor.events.delivery import DeadLetter
 from torpor.events.log import ConsumerSpec, Delivery, EventLog
 from torpor.events.pump import Pump
-from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING, message_of
+from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING, Reading, message_of
 from torpor.spec.models import Metadata, Subscriber, Trigger, TriggerSpec
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def trigger_to(function: str, broker_key: str) -> Trigger:
     return trigger.model_copy(update={"metadata": trigger.metadata.model_copy(update={"name": name})})
 
 
-class DirectSubscription:
+class DirectSubscription(Reading):
     """Keeps :class:`torpor.events.subscription.AtWork` for a broker's events that go to functions by name.
 
     ``find`` tells the way to a function, by its name, and ``serving`` its revision, by its key.
@@ -65,31 +65,6 @@ class DirectSubscription:
             start="first" if fresh else "next",
         )
         self._pump = Pump(log, clock, spec, self._handle, parallelism)
-
-    @property
-    def busy(self) -> int:
-        """How many deliveries are under way."""
-        return self._pump.busy
-
-    async def start(self) -> None:
-        """Begin; when this returns, no event passes it by."""
-        await self._pump.start()
-
-    async def pending(self) -> int:
-        """How many events wait, or are under way."""
-        return await self._pump.pending()
-
-    async def waiting_since(self) -> float | None:
-        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
-        return await self._pump.waiting_since()
-
-    async def halt(self) -> None:
-        """Begin nothing more."""
-        await self._pump.halt()
-
-    async def stop(self, grace_seconds: float) -> None:
-        """Stop; what is not done after ``grace_seconds`` is delivered again later."""
-        await self._pump.stop(grace_seconds)
 
     async def _handle(self, delivery: Delivery) -> None:
         function, revision = names.direct_to(delivery.record.key)

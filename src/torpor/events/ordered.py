@@ -20,7 +20,7 @@ from torpor.clock import cancel
 from torpor.errors import TorporError
 from torpor.events.lanes import Lanes
 from torpor.events.pump import Pump
-from torpor.events.subscription import WINDOW, Sieve, consumer_spec, message_of
+from torpor.events.subscription import WINDOW, Reading, Sieve, consumer_spec, message_of
 from torpor.events.throttle import Throttle
 from torpor.events.waiting import sleep_or
 
@@ -46,7 +46,7 @@ def key_of(event: WireEvent, sequence: int) -> str:
     return f"key {key}" if key else f"sequence {sequence}"
 
 
-class OrderedSubscription:
+class OrderedSubscription(Reading):
     """Keeps :class:`torpor.events.subscription.AtWork` for a trigger that is ordered by key."""
 
     def __init__(
@@ -80,31 +80,18 @@ class OrderedSubscription:
 
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""
-        await self._pump.start()
+        await super().start()
         self._verifier = asyncio.create_task(self._verify())
-
-    async def pending(self) -> int:
-        """How many events wait, or are under way."""
-        return await self._pump.pending()
-
-    async def waiting_since(self) -> float | None:
-        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
-        return await self._pump.waiting_since()
 
     async def halt(self) -> None:
         """Begin nothing more; what was not begun is for others."""
-        await self._pump.halt()
+        await super().halt()
         self._ended.set()
         self._throttle.end()
         for word in self._words.values():
             _tell(word, "back")
         if self._verifier is not None:
             await cancel(self._verifier)
-
-    async def stop(self, grace_seconds: float) -> None:
-        """Stop; what is not done after ``grace_seconds`` is delivered again later."""
-        await self.halt()
-        await self._pump.stop(grace_seconds)
 
     # --- one event ------------------------------------------------------------------------------------------
 

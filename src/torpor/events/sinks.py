@@ -18,7 +18,7 @@ from torpor.events.dead_letters import keys_of, letter_id
 from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record
 from torpor.events.pump import Pump
 from torpor.events.records import Attempt, taken_in, tried
-from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING, message_of
+from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING, Reading, message_of
 
 if TYPE_CHECKING:
     from torpor.clock import Clock
@@ -41,7 +41,7 @@ def sink_spec(route: Route) -> ConsumerSpec:
     )
 
 
-class SinkSubscription:
+class SinkSubscription(Reading):
     """Keeps :class:`torpor.events.subscription.AtWork` for the way of dead letters to their sink."""
 
     def __init__(self, route: Route, log: EventLog, clock: Clock, courier: Courier, stats: Stats) -> None:
@@ -51,31 +51,6 @@ class SinkSubscription:
         self._courier = courier
         self._stats = stats
         self._pump = Pump(log, clock, sink_spec(route), self._handle, route.trigger.spec.parallelism)
-
-    @property
-    def busy(self) -> int:
-        """How many dead letters are under way."""
-        return self._pump.busy
-
-    async def start(self) -> None:
-        """Begin; when this returns, no dead letter passes the sink by."""
-        await self._pump.start()
-
-    async def pending(self) -> int:
-        """How many dead letters wait for the sink, or are under way to it."""
-        return await self._pump.pending()
-
-    async def waiting_since(self) -> float | None:
-        """When the oldest dead letter came that was not begun (seconds since the epoch), if one waits."""
-        return await self._pump.waiting_since()
-
-    async def halt(self) -> None:
-        """Begin nothing more."""
-        await self._pump.halt()
-
-    async def stop(self, grace_seconds: float) -> None:
-        """Stop; what is not done after ``grace_seconds`` is delivered again later."""
-        await self._pump.stop(grace_seconds)
 
     async def _handle(self, delivery: Delivery) -> None:
         event, broker = delivery.record.event, self.route.trigger.sink_broker_key

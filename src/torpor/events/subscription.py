@@ -60,6 +60,39 @@ class AtWork(Protocol):
         ...
 
 
+class Reading:
+    """What most of those at work (:class:`AtWork`) have in common: one pump reads for them, ``_pump``."""
+
+    route: Route
+    _pump: Pump
+
+    @property
+    def busy(self) -> int:
+        """How many deliveries are under way."""
+        return self._pump.busy
+
+    async def start(self) -> None:
+        """Begin; when this returns, nothing passes by."""
+        await self._pump.start()
+
+    async def pending(self) -> int:
+        """How many wait, or are under way."""
+        return await self._pump.pending()
+
+    async def waiting_since(self) -> float | None:
+        """When the oldest came that was not begun (seconds since the epoch), if one waits."""
+        return await self._pump.waiting_since()
+
+    async def halt(self) -> None:
+        """Begin nothing more."""
+        await self._pump.halt()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop; what is not done after ``grace_seconds`` is delivered again later."""
+        await self.halt()
+        await self._pump.stop(grace_seconds)
+
+
 def consumer_spec(route: Route, *, fresh: bool = False) -> ConsumerSpec:
     """The durable consumer of a trigger; where its filters name types, the log hands out no others.
 
@@ -121,7 +154,7 @@ class Sieve:
         return True
 
 
-class Subscription:
+class Subscription(Reading):
     """Delivers each event of a trigger for itself; ``shared`` if others may do so at the same time.
 
     Of those, the one that ``leads`` sees to what is too much for the trigger's backlog.
@@ -153,27 +186,14 @@ class Subscription:
 
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""
-        await self._pump.start()
+        await super().start()
         self._overflow.start()
-
-    async def pending(self) -> int:
-        """How many events wait, or are under way."""
-        return await self._pump.pending()
-
-    async def waiting_since(self) -> float | None:
-        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
-        return await self._pump.waiting_since()
 
     async def halt(self) -> None:
         """Begin nothing more; what waits for its turn is for others."""
         await self._overflow.halt()
-        await self._pump.halt()
+        await super().halt()
         self._throttle.end()
-
-    async def stop(self, grace_seconds: float) -> None:
-        """Stop; what is not done after ``grace_seconds`` is delivered again later."""
-        await self.halt()
-        await self._pump.stop(grace_seconds)
 
     async def _handle(self, delivery: Delivery) -> None:
         if await self._sieve.passes_by(delivery):
