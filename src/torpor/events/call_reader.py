@@ -10,6 +10,7 @@ from torpor.events import names
 from torpor.events.call_worker import CALLBACK
 from torpor.events.callback_urls import shown
 from torpor.events.calls import Call, Outcome, call_of, is_call_id, outcome_of
+from torpor.events.log import oldest
 from torpor.events.records import MANY, TRY, key_of_one, matching, needle
 from torpor.spec.calls import CallbackStatus, CallResult, CallStatus
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torpor.binding import WireEvent
-    from torpor.events.log import EventLog, Stored
+    from torpor.events.log import EventLog
     from torpor.events.timeline import Record
 
 _EARLIER_SECONDS = 5.0
@@ -36,16 +37,11 @@ class CallReader:
         if not is_call_id(call_id):
             return None
         # The outcome comes second: a call is there until long after its outcome is.
-        accepted = await self._one(names.CALLS, call_id)
-        done = await self._one(names.OUTCOMES, call_id)
+        accepted = await oldest(self._log, names.CALLS, call_id)
+        done = await oldest(self._log, names.OUTCOMES, call_id)
         if done is not None:
             return await self._finished(done.event)
         return await self._waiting(accepted.event) if accepted is not None else None
-
-    async def _one(self, stream: str, key: str) -> Stored | None:
-        async for stored in self._log.read(stream, key):
-            return stored
-        return None
 
     async def _waiting(self, event: WireEvent) -> CallStatus:
         call = call_of(event)

@@ -19,30 +19,22 @@ from torpor.errors import (
     TransportError,
 )
 from torpor.events import calls, names
+from torpor.events.attempts import answer_of, attempt_of
 from torpor.events.callback_urls import shown
 from torpor.events.calls import Call, Outcome, call_of, outcome_of
-from torpor.events.delivery import (
-    Answer,
-    DeadLetter,
-    Delivered,
-    NoAnswer,
-    Retry,
-    decide,
-    parse_retry_after,
-    schedule,
-)
-from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record
+from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, decide, schedule
+from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record, oldest
 from torpor.events.pump import Pump
 from torpor.events.recorder import keep
-from torpor.events.records import Attempt, tried
+from torpor.events.records import tried
 from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING
-from torpor.problems import detail_of
 from torpor.spec import models
 
 if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.events.claims import Claims
     from torpor.events.recorder import Recorder
+    from torpor.events.records import Attempt
     from torpor.events.sender import Forwarder, Poster, Response
     from torpor.events.stats import Stats
 
@@ -57,7 +49,6 @@ CALLBACK = "callback"
 _CALLS = schedule(models.Delivery())
 _CALLBACKS = schedule(models.Delivery(backoff_delay_seconds=1.0))
 _CALLBACK_SECONDS = 30.0
-_ENDS = {Delivered: "delivered", Retry: "retried", DeadLetter: "given up"}
 _LARGE_AT_ONCE = 8
 
 
@@ -181,7 +172,10 @@ class CallWorker:
             decision = decide(_CALLS, delivery.attempt, answer, call.id)
         status = response.status if response is not None else None
         instance = response.instance if response is not None else ""
-        self._record(delivery, self._function_key, decision, at, took_seconds, status, instance)
+        attempt = attempt_of(
+            self._function_key, delivery.attempt, decision, took_seconds, status=status, instance=instance
+        )
+        self._record(delivery, attempt, at)
         counts = self._office.stats.of_function(self._function_key)
         if isinstance(decision, Retry):
             counts.retried += 1
@@ -229,12 +223,10 @@ class CallWorker:
             return None, NoAnswer(f"the function did not answer: {error}")
         except ValueError as error:
             return None, DeadLetter(f"the call can't be sent: {error}")
-        return response, _answer(response, office.clock.now())
+        return response, answer_of(response, office.clock.now())
 
     async def _is_done(self, call: Call) -> bool:
-        async for _ in self._office.log.read(names.OUTCOMES, call.id):
-            return True
-        return False
+        return await oldest(self._office.log, names.OUTCOMES, call.id) is not None
 
     async def _keep(self, outcome: Outcome, body: bytes) -> None:
         """Have the outcome in the log; of a body that is too large and can't be a blob, its beginning."""
@@ -265,7 +257,10 @@ class CallWorker:
             decision: Delivered | Retry | DeadLetter = answer
         else:
             decision = decide(_CALLBACKS, delivery.attempt, answer, outcome.call.id)
-        self._record(delivery, CALLBACK, decision, at, office.clock.monotonic() - began, status)
+        took_seconds = office.clock.monotonic() - began
+        self._record(
+            delivery, attempt_of(CALLBACK, delivery.attempt, decision, took_seconds, status=status), at
+        )
         counts = office.stats.of_function(self._function_key)
         if isinstance(decision, Retry):
             counts.callbacks_retried += 1
@@ -295,30 +290,11 @@ class CallWorker:
             return None, DeadLetter(str(error))
         except TransportError as error:
             return None, NoAnswer(f"the receiver did not answer: {error}")
-        return response.status, _answer(response, office.clock.now())
+        return response.status, answer_of(response, office.clock.now())
 
     # --- both -----------------------------------------------------------------------------------------------
 
-    def _record(
-        self,
-        delivery: Delivery,
-        of: str,
-        decision: Delivered | Retry | DeadLetter,
-        at: float,
-        took_seconds: float,
-        status: int | None,
-        instance: str = "",
-    ) -> None:
-        attempt = Attempt(
-            of,
-            delivery.attempt,
-            took_seconds,
-            end=_ENDS[type(decision)],
-            status=status,
-            why="" if isinstance(decision, Delivered) else decision.reason,
-            delay_seconds=decision.delay_seconds if isinstance(decision, Retry) else None,
-            instance=instance,
-        )
+    def _record(self, delivery: Delivery, attempt: Attempt, at: float) -> None:
         recorder = self._office.recorder
         recorder.add(names.CALLS, [tried([delivery.record.event], None, attempt, at=at, by=recorder.name)])
 
@@ -336,9 +312,3 @@ class _Large:
     async def __aexit__(self, *_: object) -> None:
         if self._turns is not None:
             self._turns.release()
-
-
-def _answer(response: Response, now: float) -> Answer:
-    asked = response.header(b"retry-after")
-    wait = parse_retry_after(asked, now) if asked is not None else None
-    return Answer(response.status, wait, detail_of(response.header(b"content-type"), response.body))

@@ -21,21 +21,12 @@ from torpor.errors import (
     TransportError,
 )
 from torpor.events import names
+from torpor.events.attempts import answer_of, attempt_of
 from torpor.events.dead_letters import dead_letters
-from torpor.events.delivery import (
-    Answer,
-    DeadLetter,
-    Delivered,
-    NoAnswer,
-    Retry,
-    Schedule,
-    decide,
-    parse_retry_after,
-)
+from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, Schedule, decide
 from torpor.events.log import Delivery, EventLog, Record
-from torpor.events.records import Attempt, died, taken_in, tried
+from torpor.events.records import died, taken_in, tried
 from torpor.events.replies import hops, replies
-from torpor.problems import detail_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +43,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 PREFER = (b"prefer", b"reply")
 """Knative's data plane contract: that a reply is welcome."""
-_ENDS = {Delivered: "delivered", Retry: "retried", DeadLetter: "given up"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +179,14 @@ class Courier:
                 decision = result
             else:
                 written = result
-        attempt = Attempt(
+        attempt = attempt_of(
             route.slot,
             delivery.attempt,
+            decision,
             took_seconds,
-            end=_ENDS[type(decision)],
             status=response.status if response is not None else None,
-            why="" if isinstance(decision, Delivered) else decision.reason,
-            delay_seconds=decision.delay_seconds if isinstance(decision, Retry) else None,
-            replies=written,
             instance=response.instance if response is not None else "",
+            replies=written,
         )
         line = tried(message.events, message.group, attempt, at=at, by=self.recorder.name)
         self.recorder.add(route.trigger.broker_key, [line])
@@ -266,12 +254,7 @@ class Courier:
             )
         except TransportError as error:
             return None, NoAnswer(f"the function did not answer: {error}")
-        if 200 <= response.status < 300:
-            return response, Answer(response.status)
-        asked = response.header(b"retry-after")
-        wait = parse_retry_after(asked, self._clock.now()) if asked is not None else None
-        detail = detail_of(response.header(b"content-type"), response.body)
-        return response, Answer(response.status, wait, detail)
+        return response, answer_of(response, self._clock.now())
 
     async def _publish(self, route: Route, message: Message, response: Response) -> DeadLetter | int:
         """Append the replies, all or none, and say how many they are; or why they never can be appended."""

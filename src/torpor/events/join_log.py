@@ -28,7 +28,7 @@ from torpor.binding import WireEvent
 from torpor.errors import EventLogError
 from torpor.events import names
 from torpor.events.join import Part, part_of
-from torpor.events.log import ConsumerSpec, EventLog, Guard, Record, StreamSpec
+from torpor.events.log import ConsumerSpec, EventLog, Guard, Record, StreamSpec, oldest
 from torpor.events.subscription import ACK_WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -176,9 +176,8 @@ class JoinLog:
                 yield part, stored.stored_at
 
     async def _first(self, stream: str, key: str) -> WireEvent | None:
-        async for stored in self._log.read(stream, key):
-            return stored.event
-        return None
+        stored = await oldest(self._log, stream, key)
+        return None if stored is None else stored.event
 
     def _mark_key(self, group: str) -> str:
         return f"{names.token(self._key)}.{names.token(group)}"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torpor.events import names
 from torpor.events.courier import store
 from torpor.events.dead_letters import chooser, key_of, original, trigger_mark, view
-from torpor.events.log import Record
+from torpor.events.log import Record, oldest
 from torpor.events.records import dropped, taken_in
 from torpor.spec.letters import LetterOutcome
 
@@ -119,7 +119,7 @@ class DeadLetters:
 
     async def _deliver_again(self, route: Route, letter_id: str, stored: Stored) -> None:
         key = route.addressed(letter_id)
-        async for _ in self._log.read(names.broker_stream(route.trigger.broker_key), key):
+        if await oldest(self._log, names.broker_stream(route.trigger.broker_key), key) is not None:
             return
         event, recorder, broker = original(stored.event), self._recorder, route.trigger.broker_key
         at = recorder.now()
@@ -167,7 +167,8 @@ class DeadLetters:
 
     async def _find(self, letter_id: str, brokers: list[str]) -> tuple[str, Stored] | None:
         for broker in brokers:
-            async for stored in self._log.read(names.dead_stream(broker), key_of(letter_id)):
+            stored = await oldest(self._log, names.dead_stream(broker), key_of(letter_id))
+            if stored is not None:
                 return broker, stored
         return None
 

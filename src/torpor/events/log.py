@@ -249,3 +249,42 @@ class EventLog(Protocol):
     async def close(self) -> None:
         """Let go of the connection; what is stored stays."""
         ...
+
+
+async def oldest(log: EventLog, stream: str, key: str) -> Stored | None:
+    """The oldest record that the stream holds under ``key``, if any. Raises ``EventLogError``."""
+    async for stored in log.read(stream, key):
+        return stored
+    return None
+
+
+class Passed:
+    """A delivery as it is passed on: what a subclass does not change is done to the delivery itself.
+
+    Keeps :class:`Delivery`.
+    """
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    @property
+    def record(self) -> Stored:
+        """The record."""
+        return self._delivery.record
+
+    @property
+    def attempt(self) -> int:
+        """How often it was delivered."""
+        return self._delivery.attempt
+
+    async def ack(self) -> None:
+        """The record is done with."""
+        await self._delivery.ack()
+
+    async def retry(self, delay_seconds: float) -> None:
+        """Deliver it again."""
+        await self._delivery.retry(delay_seconds)
+
+    async def extend(self) -> None:
+        """Work is under way."""
+        await self._delivery.extend()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from torpor.clock import cancel
 from torpor.errors import TorporError
 from torpor.events.lanes import Lanes
+from torpor.events.log import Passed
 from torpor.events.pump import Pump
 from torpor.events.subscription import WINDOW, Reading, Sieve, consumer_spec, message_of
 from torpor.events.throttle import Throttle
@@ -219,34 +220,14 @@ class OrderedSubscription(Reading):
         return None
 
 
-class _Attempt:
-    """A delivery whose retry waits here: keeps :class:`torpor.events.log.Delivery`."""
+class _Attempt(Passed):
+    """A delivery whose retry waits here."""
 
-    def __init__(self, delivery: Delivery) -> None:
-        self._delivery = delivery
-        self.delay_seconds: float | None = None
-
-    @property
-    def record(self) -> Stored:
-        """The record."""
-        return self._delivery.record
-
-    @property
-    def attempt(self) -> int:
-        """How often it was delivered."""
-        return self._delivery.attempt
-
-    async def ack(self) -> None:
-        """The record is done with."""
-        await self._delivery.ack()
+    delay_seconds: float | None = None
 
     async def retry(self, delay_seconds: float) -> None:
         """Remember when to deliver again."""
         self.delay_seconds = delay_seconds
-
-    async def extend(self) -> None:
-        """Work is under way."""
-        await self._delivery.extend()
 
 
 def _tell(word: asyncio.Future[_Word], what: _Word) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torpor.clock import cancel, first_of
@@ -18,12 +17,13 @@ from torpor.errors import TorporError
 from torpor.events.backlog import limit_of, problem
 from torpor.events.courier import Courier, Message, Route
 from torpor.events.delivery import DeadLetter
+from torpor.events.log import Passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torpor.clock import Clock
-    from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog, Stored
+    from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog
     from torpor.events.pump import Pump
     from torpor.events.subscription import Sieve
 
@@ -146,34 +146,16 @@ class Overflow:
             await self.move(delivery, delivery.attempt - 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Limited:
-    """Keeps :class:`torpor.events.log.Delivery`."""
+class _Limited(Passed):
+    """A delivery that is not tried again while too many wait."""
 
-    overflow: Overflow
-    delivery: Delivery
-
-    @property
-    def record(self) -> Stored:
-        """The record."""
-        return self.delivery.record
-
-    @property
-    def attempt(self) -> int:
-        """How often it was delivered."""
-        return self.delivery.attempt
-
-    async def ack(self) -> None:
-        """The record is done with."""
-        await self.delivery.ack()
+    def __init__(self, overflow: Overflow, delivery: Delivery) -> None:
+        super().__init__(delivery)
+        self._overflow = overflow
 
     async def retry(self, delay_seconds: float) -> None:
         """Deliver it again, or move it."""
-        if self.overflow.takes():
-            await self.overflow.move(self.delivery, self.delivery.attempt)
+        if self._overflow.takes():
+            await self._overflow.move(self._delivery, self._delivery.attempt)
         else:
-            await self.delivery.retry(delay_seconds)
-
-    async def extend(self) -> None:
-        """Work is under way."""
-        await self.delivery.extend()
+            await super().retry(delay_seconds)
