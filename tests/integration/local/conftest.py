@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
+from torpor.events.kafka_server import install
+from torpor.settings import PlatformSettings
 from torpor.testing.running import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
@@ -44,6 +47,15 @@ def until(condition: Callable[[], object], what: str) -> None:
             return
         nothing.wait(0.05)
     pytest.fail(f"never happened: {what}")
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest) -> str:
+    """NATS, unless the test says otherwise."""
+    name = str(getattr(request, "param", "nats"))
+    if name == "kafka":
+        asyncio.run(install(PlatformSettings.from_environment().cache_dir))
+    return name
 
 
 @pytest.fixture

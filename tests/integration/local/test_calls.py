@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import threading
@@ -14,8 +13,6 @@ import httpx
 import pytest
 
 from tests.integration.local.conftest import until
-from torpor.events.kafka_server import install
-from torpor.settings import PlatformSettings
 from torpor.testing.running import PATIENCE_SECONDS, Running
 
 if TYPE_CHECKING:
@@ -134,15 +131,6 @@ class _Calls:
         [pid] = [one.pid for one in self.client.status().parts if one.name == part]
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture
-def broker(request: pytest.FixtureRequest) -> str:
-    """NATS, unless the test says otherwise."""
-    name = str(getattr(request, "param", "nats"))
-    if name == "kafka":
-        asyncio.run(install(PlatformSettings.from_environment().cache_dir))
-    return name
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -16,8 +15,6 @@ import pytest
 from tests.integration.local.conftest import until
 from torpor.binding import WireEvent
 from torpor.errors import TorporError
-from torpor.events.kafka_server import install
-from torpor.settings import PlatformSettings
 from torpor.spec.letters import LetterSelection
 from torpor.spec.replays import Replay
 from torpor.testing.running import Running
@@ -129,15 +126,6 @@ class _FanOut:
 
     def _idle(self) -> bool:
         return all(one.ready and not one.pending for one in self.client.triggers())
-
-
-@pytest.fixture
-def broker(request: pytest.FixtureRequest) -> str:
-    """NATS, unless the test says otherwise."""
-    name = str(getattr(request, "param", "nats"))
-    if name == "kafka":
-        asyncio.run(install(PlatformSettings.from_environment().cache_dir))
-    return name
 
 
 @pytest.fixture
