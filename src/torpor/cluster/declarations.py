@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torpor.cluster.reader import Reader
 from torpor.events import names
 from torpor.events.declaration import Callee, Declaration
-from torpor.events.dispatcher import Stray
+from torpor.events.strays import Stray
 from torpor.spec.objects import function_of, schedule_of, trigger_of
 
 if TYPE_CHECKING:

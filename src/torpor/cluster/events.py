@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from torpor.clock import Clock
     from torpor.events.declaration import Declaration
-    from torpor.events.dispatcher import Stray
+    from torpor.events.strays import Stray
     from torpor.providers.kubernetes.kube import Kube
     from torpor.serving import Receive, Scope, Send
     from torpor.settings import EventsSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from torpor.clock import cancel
 from torpor.errors import TorporError
@@ -18,11 +18,12 @@ from torpor.events.direct import DirectSubscription, trigger_to
 from torpor.events.filters import Matcher
 from torpor.events.join_log import endings_spec, streams
 from torpor.events.joins import JoinSubscription
-from torpor.events.log import ConsumerSpec, EventLog, StreamSpec
+from torpor.events.log import EventLog, StreamSpec
 from torpor.events.ordered import OrderedSubscription
 from torpor.events.recorder import Recorder, stream_spec
 from torpor.events.sinks import SinkSubscription
 from torpor.events.stats import Stats, TriggerCounts
+from torpor.events.strays import Stray, find_strays, forget_strays, source
 from torpor.events.subscription import AtWork, Subscription, Watched, consumer_spec
 from torpor.scaling.backlog import Backlog
 from torpor.spec.models import Subscriber
@@ -81,13 +82,6 @@ class TriggerState:
     counts: TriggerCounts
     pending: int
     problem: str = ""
-
-
-class Stray(NamedTuple):
-    """What a log keeps for a trigger: a consumer of a broker's stream, or a stream of groups."""
-
-    stream: str
-    consumer: str = ""
 
 
 class Dispatcher:
@@ -155,7 +149,9 @@ class Dispatcher:
             fresh = {key for key in sorted(brokers) if await self._ensure_broker(key)}
             self._brokers = brokers
             if not self._shared:
-                await self._remove(await self._strays())
+                await forget_strays(
+                    self._log, self.stats, await find_strays(self._log, self._wanted.values())
+                )
             await self._start_missing(fresh)
             if self._housekeeper is None:
                 self._housekeeper = asyncio.create_task(self._keep_house())
@@ -175,12 +171,12 @@ class Dispatcher:
     async def strays(self) -> set[Stray]:
         """What the log keeps for triggers that were not declared to this process."""
         async with self._applying:
-            return await self._strays()
+            return await find_strays(self._log, self._wanted.values())
 
     async def remove(self, strays: Iterable[Stray]) -> None:
         """Forget triggers, with the events that waited for them."""
         async with self._applying:
-            await self._remove(strays)
+            await forget_strays(self._log, self.stats, strays)
 
     async def halt(self) -> None:
         """Begin nothing more; what is under way goes on until :meth:`close`."""
@@ -303,7 +299,7 @@ class Dispatcher:
         wanted = self._wanted.get(route.slot)
         if wanted is None or not _same(route, wanted) or not self._is_mine(subscription):
             return True
-        needed = {_source(route)}
+        needed = {source(route)}
         if route.trigger.spec.join is not None:
             needed.add(names.groups_stream(route.key))
         return not needed <= streams
@@ -439,46 +435,6 @@ class Dispatcher:
         await self._log.ensure_stream(stream_spec(key))
         return await self._log.ensure_stream(events)
 
-    async def _strays(self) -> set[Stray]:
-        """What belongs to triggers that are not declared, or that read another broker now."""
-        readers = {(_source(each), _consumer(each)) for each in self._wanted.values()}
-        joining = (each for each in self._wanted.values() if each.trigger.spec.join is not None)
-        groups = {names.groups_stream(each.key) for each in joining}
-        found: set[Stray] = set()
-        for stream in await self._log.streams():
-            if stream.startswith(f"{names.GROUPS}."):
-                found |= {Stray(stream)} if stream not in groups else set()
-            elif stream.startswith(f"{names.BROKER}."):
-                found |= {Stray(stream, each) for each in await self._log.consumers(stream)} - readers
-            elif stream.startswith(f"{names.DEAD}."):
-                consumers = await self._log.consumers(stream)
-                found |= {Stray(stream, each) for each in consumers if each.startswith(names.SINK)} - readers
-        return found
-
-    async def _remove(self, strays: Iterable[Stray]) -> None:
-        for stream, consumer in sorted(strays):
-            if consumer:
-                await self._tell_forgotten(stream, consumer)
-                await self._log.remove_consumer(stream, consumer)
-            else:
-                _LOG.info("the groups of a trigger are forgotten", extra={"stream": stream})
-                await self._log.remove_stream(stream)
-
-    async def _tell_forgotten(self, stream: str, consumer: str) -> None:
-        """Say how many events wait for a trigger that is forgotten: for it alone, nobody else misses them."""
-        reader = await self._log.consumer(ConsumerSpec(stream, consumer), keep=True)
-        try:
-            waiting = await reader.pending()
-        finally:
-            await reader.close()
-        self.stats.forgotten += waiting
-        about = {"stream": stream, "consumer": consumer, "waiting": waiting}
-        if not waiting:
-            _LOG.info("a trigger is forgotten", extra=about)
-        else:
-            kept = "the broker keeps what waited for a day after it came; `torpor events replay` delivers it"
-            _LOG.warning("a trigger is forgotten while events wait for it", extra={**about, "kept": kept})
-
     async def _keep_house(self) -> None:
         while True:
             await self._clock.sleep(_HOUSEKEEPING_SECONDS)
@@ -491,19 +447,6 @@ class Dispatcher:
                 await self._log.trim(names.broker_stream(key), before)
             except TorporError as error:
                 _LOG.warning("old events could not be removed", extra={"broker": key, "error": str(error)})
-
-
-def _source(route: Route) -> str:
-    """The stream that a route's events come from."""
-    of = names.dead_stream if route.sink else names.broker_stream
-    return of(route.trigger.broker_key)
-
-
-def _consumer(route: Route) -> str:
-    """The name of the consumer of a route's events."""
-    if route.direct:
-        return names.DIRECT
-    return (names.sink_consumer if route.sink else names.trigger_consumer)(route.key)
 
 
 def _with_sink(state: TriggerState, sink: TriggerState | None) -> TriggerState:

@@ -6,8 +6,8 @@ from typing import Any
 
 from torpor.cluster.declarations import Declarations, kept
 from torpor.events.declaration import Callee
-from torpor.events.dispatcher import Stray
 from torpor.events.names import DEFAULT_BROKER
+from torpor.events.strays import Stray
 from torpor.providers.kubernetes.resources import FUNCTIONS, SCHEDULES, TRIGGERS
 
 GATEWAY = "torpor-gateway-internal.torpor.svc:8082"
