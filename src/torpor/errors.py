@@ -32,6 +32,7 @@
     │   ├── ClusterConflictError     the object has changed, or is there already
     │   ├── ClusterGoneError         a watch can't go on from there: list anew
     │   └── ClusterRefusedError      what was sent is wrong, or not allowed
+    │       └── ClusterEndingError       nothing is made in a namespace that is being deleted
     └── StartError              a part of the platform could not be started
 
 Errors of other libraries are mapped to one of these where they enter, and chained with ``from``.
@@ -199,6 +200,10 @@ class ClusterGoneError(ClusterError):
 
 class ClusterRefusedError(ClusterError):
     """What was sent is wrong, or this account may not do it; the text is the API server's."""
+
+
+class ClusterEndingError(ClusterRefusedError):
+    """The namespace is being deleted with all that is in it, and nothing more is made there."""
 
 
 class StartError(TorporError):

@@ -32,6 +32,7 @@ NEEDED = (
 )
 FUNCTIONS = ("greeter", "split", "resize", "stitch")
 BUILD_SECONDS = 900.0
+WATCHING = "Watching for changes"
 
 
 @pytest.fixture
@@ -110,6 +111,8 @@ def follow(platform: Platform, process: subprocess.Popen[bytes], log: Path, repo
         return word in greeting(platform)
 
     until(lambda: greets("Hello, Ada!"), "the first answer", BUILD_SECONDS)
+    # Skaffold reads the files anew when all that it deployed is well, blind to what changed until then.
+    until(lambda: WATCHING in log.read_text(errors="replace"), "Skaffold's watch of the files", BUILD_SECONDS)
     code = repository / "functions" / "greeter" / "main.py"
     before = code.read_text()
     assert "Hello" in before

@@ -17,6 +17,7 @@ from torpor.controller.rollout import Known, plan
 from torpor.controller.status import Facts, crashed, function_status, is_ready, refused_status, trouble
 from torpor.errors import (
     ClusterConflictError,
+    ClusterEndingError,
     ClusterError,
     ClusterMissingError,
     ClusterRefusedError,
@@ -94,6 +95,8 @@ class FunctionReconciler:
         steps = self._plan(function)
         try:
             await self._make(function, item, steps)
+        except ClusterEndingError:  # it will be deleted as well, which is no fault of anybody's
+            return None
         except ClusterError as error:
             if isinstance(error, ClusterRefusedError) or _TAKEN in str(error):
                 await self._complain(item, "Refused", [str(error)])

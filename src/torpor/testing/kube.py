@@ -25,7 +25,7 @@ from torpor.providers.kubernetes.kube import Kube
 from torpor.testing.applied import Owned, apply, changed, merge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from torpor.providers.kubernetes.kube import Call
     from torpor.providers.kubernetes.resources import Object, Resource
@@ -49,12 +49,12 @@ _KNOWN = {
 class _RefusalError(Exception):
     """An answer that is an error."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, causes: Sequence[Object] = ()) -> None:
         super().__init__(message)
         self.status = status
         self.document = {
             "kind": "Status", "apiVersion": "v1", "status": "Failure",
-            "code": status, "reason": reason, "message": message,
+            "code": status, "reason": reason, "message": message, "details": {"causes": causes},
         }  # fmt: skip
 
 
@@ -295,6 +295,7 @@ class ApiServer:
             metadata["name"] = metadata["generateName"] + uuid.uuid4().hex[:5]
         if namespace:
             metadata["namespace"] = namespace
+            self._check_namespace(namespace)
         key = resources.key(item)
         if key in collection.objects:
             raise _RefusalError(
@@ -307,6 +308,15 @@ class ApiServer:
         collection.objects[key] = stored
         self._record(collection, "ADDED", stored, None)
         return copy.deepcopy(item)
+
+    def _check_namespace(self, name: str) -> None:
+        """Refuse to make anything in a namespace that is being deleted."""
+        there = self._collection(resources.NAMESPACES).objects.get(name)
+        if there is not None and "deletionTimestamp" in there.item["metadata"]:
+            text = f"namespace {name} is being terminated"
+            cause = {"reason": "NamespaceTerminating", "message": text, "field": "metadata.namespace"}
+            refusal = f"unable to create new content in namespace {name} because it is being terminated"
+            raise _RefusalError(403, "Forbidden", refusal, [cause])
 
     def _scale(self, collection: _Collection, stored: _Stored, call: Call) -> None:
         body: Any = _body(call)["spec"]["replicas"]

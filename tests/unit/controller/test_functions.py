@@ -250,6 +250,18 @@ def test_what_belongs_to_others_is_not_taken_over() -> None:
     run(case)
 
 
+def test_a_function_in_a_namespace_that_is_being_deleted_has_no_fault() -> None:
+    async def case(bench: Bench) -> None:
+        metadata = {"name": "default", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+        bench.server.put(resources.NAMESPACES, {"metadata": metadata})
+        bench.declare(function())
+        await bench.step()
+        assert bench.server.all(resources.SERVICE_ACCOUNTS) == []
+        assert "status" not in bench.server.all(resources.FUNCTIONS)[0]
+
+    run(case)
+
+
 def test_scaling_and_routes_make_no_revision() -> None:
     async def case(bench: Bench) -> None:
         bench.declare(function())

@@ -14,6 +14,7 @@ import orjson
 
 from torpor.errors import (
     ClusterConflictError,
+    ClusterEndingError,
     ClusterError,
     ClusterGoneError,
     ClusterMissingError,
@@ -33,6 +34,8 @@ PAGE = 500
 # What the server says, with status 500, of a field in an apply that is not in the schema.
 _UNTYPED = "failed to create typed patch object"
 _REFUSED = frozenset((400, 401, 403, 405, 406, 413, 415, 422))
+# metav1.CauseType of what an API server's NamespaceLifecycle plugin refuses.
+_ENDING = "NamespaceTerminating"
 
 Change = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 Propagation = Literal["Background", "Foreground", "Orphan"]
@@ -344,16 +347,16 @@ def _error(status: int, body: bytes) -> ClusterError:
     """The error that an answer is; its text is the server's own, which names the fields at fault."""
     message, reason = body.decode("utf-8", "replace").strip()[:2000], ""
     causes: tuple[tuple[str, str], ...] = ()
+    ending = False
     try:
         document: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
         document = None
     if isinstance(document, dict):
         message, reason = document.get("message") or message, document.get("reason") or ""
-        causes = tuple(
-            (cause.get("field", ""), cause.get("message", ""))
-            for cause in (document.get("details") or {}).get("causes") or ()
-        )
+        listed = (document.get("details") or {}).get("causes") or ()
+        causes = tuple((cause.get("field", ""), cause.get("message", "")) for cause in listed)
+        ending = any(cause.get("reason") == _ENDING for cause in listed)
     kind = ClusterError
     if status == 404:
         kind = ClusterMissingError
@@ -361,6 +364,8 @@ def _error(status: int, body: bytes) -> ClusterError:
         kind = ClusterConflictError
     elif status == 410:
         kind = ClusterGoneError
+    elif ending:
+        kind = ClusterEndingError
     elif status in _REFUSED or message.startswith(_UNTYPED):
         kind = ClusterRefusedError
     return kind(message or f"the API server answered {status}", status=status, reason=reason, causes=causes)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torpor.clock import SystemClock
-from torpor.errors import ClusterConflictError, ClusterMissingError
+from torpor.errors import ClusterConflictError, ClusterEndingError, ClusterMissingError
 from torpor.providers.kubernetes.resources import (
     CONFIG_MAPS,
     CORE_EVENTS,
     DEPLOYMENTS,
     FUNCTIONS,
     LEASES,
+    NAMESPACES,
     PODS,
     key,
 )
@@ -132,6 +133,24 @@ async def an_object_is_made_read_listed_and_deleted(rig: KubeRig) -> None:
     assert await rig.kube.delete(CONFIG_MAPS, _NAMESPACE, rig.name("a"))
     assert not await rig.kube.delete(CONFIG_MAPS, _NAMESPACE, rig.name("a"))
     assert await rig.kube.get(CONFIG_MAPS, _NAMESPACE, rig.name("a")) is None
+
+
+@_case
+async def nothing_is_made_in_a_namespace_that_is_being_deleted(rig: KubeRig) -> None:
+    """That is told apart from what is wrong or not allowed."""
+    name = rig.name("n")
+    held = {"name": name, "labels": {"contract": rig.prefix}, "finalizers": ["torpor.dev/held"]}
+    await rig.kube.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": held})
+    try:
+        assert await rig.kube.delete(NAMESPACES, None, name)
+        config = rig.config(a="1")
+        config["metadata"]["namespace"] = name
+        with pytest.raises(ClusterEndingError, match="being terminated"):
+            await rig.kube.create(CONFIG_MAPS, config)
+        with pytest.raises(ClusterEndingError, match="being terminated"):
+            await rig.kube.apply(CONFIG_MAPS, config)
+    finally:
+        await rig.kube.patch(NAMESPACES, None, name, {"metadata": {"finalizers": None}})
 
 
 @_case
