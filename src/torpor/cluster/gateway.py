@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from torpor.clock import alongside, cancel
 from torpor.cluster import names
 from torpor.cluster.addresses import addresses, ready
+from torpor.cluster.leaving import until_quiet
 from torpor.cluster.prober import Prober
 from torpor.cluster.reader import Reader
 from torpor.cluster.telemetry import GatewayMetrics
@@ -46,7 +47,6 @@ _LOG = logging.getLogger("torpor.gateway")
 _SERVICE = "kubernetes.io/service-name"
 # Changes that come together are taken in together.
 _GATHER_SECONDS = 0.02
-_DRAINED_SECONDS = 0.5
 
 
 class GatewayPod:
@@ -146,8 +146,7 @@ class GatewayPod:
         except TransportError as error:
             _LOG.warning("callers can't be asked to leave: %s", error)
         await self._clock.sleep(self._settings.leave_seconds)
-        while any(load.concurrency for load in (await self._gateway.observe()).values()):
-            await self._clock.sleep(_DRAINED_SECONDS)
+        await until_quiet(self._gateway.traffic, self._clock)
 
     # --- what the cluster has -----------------------------------------------------------------------------
 

@@ -240,6 +240,16 @@ class Gateway:
         """A phase of a cold start has ended that is not the gateway's own."""
         self._starts.reached(key, phase, self._clock.monotonic())
 
+    async def traffic(self) -> stats.Traffic:
+        """The requests of all callers; none while Envoy does not run.
+
+        Raises :class:`~torpor.errors.TransportError` when Envoy does not tell.
+        """
+        if self._envoy is None or not self._envoy.ready:
+            return stats.Traffic()
+        listeners = (names.PUBLIC_LISTENER, names.INTERNAL_LISTENER)
+        return stats.parse_traffic(await self._envoy.ask(stats.traffic_path(listeners)))
+
     async def active(self, key: str) -> Mapping[Endpoint, int]:
         """Requests under way by instance of one function, those through the activator included."""
         found = dict(self._activator.targets.loads(key))

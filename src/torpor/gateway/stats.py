@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
 
 from torpor.endpoint import Endpoint
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _PREFIX = "cluster."
 _ACTIVE = ".upstream_rq_active"
 _TOTAL = ".upstream_rq_total"
 _HOST_ACTIVE = "rq_active"
+_LISTENER_PREFIX = "http."
+_LISTENER_ACTIVE = ".downstream_rq_active"
+_LISTENER_TOTAL = ".downstream_rq_total"
 
 
 @dataclass(slots=True)
@@ -23,6 +29,32 @@ class ClusterStats:
 
     active: int = 0
     total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Requests of all callers: under way now, and since Envoy was started."""
+
+    active: int = 0
+    total: int = 0
+
+
+def traffic_path(listeners: Iterable[str]) -> str:
+    """Where Envoy's admin interface tells of the requests that came to ``listeners``."""
+    pattern = rf"^http\.({'|'.join(map(re.escape, listeners))})\.downstream_rq_(active|total)$"
+    return f"/stats?format=json&filter={quote(pattern, safe='')}"
+
+
+def parse_traffic(document: bytes) -> Traffic:
+    """The requests of all listeners together, in such an answer."""
+    active = total = 0
+    for stat in orjson.loads(document)["stats"]:
+        name = stat.get("name", "")
+        if name.startswith(_LISTENER_PREFIX) and name.endswith(_LISTENER_ACTIVE):
+            active += stat["value"]
+        elif name.startswith(_LISTENER_PREFIX) and name.endswith(_LISTENER_TOTAL):
+            total += stat["value"]
+    return Traffic(active, total)
 
 
 def hosts_path(key: str) -> str:

@@ -158,6 +158,17 @@ def test_the_phases_of_a_cold_start_are_counted_and_in_the_callers_trace(
     assert warm == f"00-{TRACE}-{CALLER}-01".encode()
 
 
+def test_envoy_tells_how_many_came_for_who_is_about_to_leave(tmp_path: Path) -> None:
+    async def case() -> None:
+        server = cluster()
+        async with serving(tmp_path, server, {}) as (pod, instance):
+            before = await pod._gateway.traffic()
+            await wake_and_call(pod, server, instance, nothing)
+            assert (before.total, (await pod._gateway.traffic()).total) == (0, 2)
+
+    asyncio.run(case())
+
+
 def test_without_a_collector_the_callers_place_goes_on_as_it_came(tmp_path: Path) -> None:
     counts, places = run(tmp_path / "gateway", {})
     assert counts["total"] == 1
