@@ -23,7 +23,7 @@ _MAX_HEADERS_KIB = 60
 _STREAM_IDLE = "365s"
 _MAX_CONNECTIONS = 20_000
 _SHOWN = 300  # characters of what a caller asked for, in the answer to it
-_STATS = ("upstream_rq_active", "upstream_rq_total")
+_STATS = ("upstream_rq_active", "upstream_rq_total", "downstream_rq_active", "downstream_rq_total")
 
 
 @dataclass(frozen=True, slots=True)
