@@ -173,7 +173,8 @@ class KafkaServer:
         if (self._dir / "data" / "meta.properties").exists():
             return
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ("kafka.tools.StorageTool", "format", "-t", cluster, "-c")
+        # In one word with its option, since it may begin with a dash.
+        tool = ("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config")
         process = await self._spawn(*_HEAP, "-cp", f"{self._libraries}/*", *tool)
         try:
             code = await process.wait()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,15 @@ import pytest
 from torpor.errors import EventLogError, SupersededError
 from torpor.events.kafka import KafkaLog
 from torpor.events.kafka_codec import offset_of
+from torpor.events.kafka_server import KafkaServer, install
 from torpor.events.log import ConsumerSpec, Guard, Record, StreamSpec
+from torpor.settings import PlatformSettings
 from torpor.testing.contracts.rig import event, record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
-    from torpor.events.kafka_server import KafkaServer
     from torpor.events.log import Consumer
 
 STREAM = "broker.kafka.test"
@@ -295,3 +298,15 @@ def test_a_broker_that_is_killed_loses_nothing(kafka: KafkaServer) -> None:
 
 async def _fetch(consumer: Consumer) -> int:
     return len(await consumer.fetch(1))
+
+
+def test_the_id_of_a_cluster_may_begin_with_a_dash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> None:
+        libraries = await install(PlatformSettings.from_environment().cache_dir)
+        monkeypatch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=b"\xf8" + bytes(15)))
+        server = KafkaServer(tmp_path, libraries, sync="interval")
+        await server.start()
+        await server.close()
+
+    asyncio.run(go())
+    assert "cluster.id=-AAAA" in (tmp_path / "data" / "meta.properties").read_text()
