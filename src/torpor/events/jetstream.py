@@ -131,8 +131,24 @@ class JetStreamLog:
         await self._unless_missing(f"STREAM.DELETE.{quoted(name)}")
 
     async def purge(self, stream: str, key: str) -> None:
-        """Remove the records under ``key``."""
-        await self._api.call(f"STREAM.PURGE.{quoted(stream)}", {"filter": codec.subject(stream, key)})
+        """Remove the records under ``key``.
+
+        Those of an exact key go by their sequences. If the server purges a subject, a consumer of more than
+        that may lose others: what is purged while it is delivered moves the consumer's floor of what is
+        acknowledged past earlier records that are not (nats-server issue 5727).
+        """
+        if key.endswith(">"):
+            await self._api.call(f"STREAM.PURGE.{quoted(stream)}", {"filter": codec.subject(stream, key)})
+            return
+        tried = 0
+        while sequence := await self._last(stream, key):
+            try:
+                request = {"seq": sequence, "no_erase": True}
+                await self._api.call(f"STREAM.MSG.DELETE.{quoted(stream)}", request)
+            except ApiRefusedError:
+                if sequence == tried:  # else another may have removed it just now
+                    raise
+            tried = sequence
 
     async def trim(self, stream: str, before: float) -> None:
         """Remove records stored before that time that no consumer waits for."""
@@ -192,8 +208,10 @@ class JetStreamLog:
 
     async def _newest(self, stream: str, key: str) -> int:
         """The sequence of the newest record under ``key``, where a reader can't take its own word for it."""
-        if self._copies == 1:
-            return 0
+        return 0 if self._copies == 1 else await self._last(stream, key)
+
+    async def _last(self, stream: str, key: str) -> int:
+        """The sequence of the newest record under ``key`` as the one that leads has it; 0 for none."""
         request = {"last_by_subj": codec.subject(stream, key)}
         try:
             found = await self._api.call(f"STREAM.MSG.GET.{quoted(stream)}", request)

@@ -243,7 +243,11 @@ class EventLog(Protocol):
         ...
 
     async def purge(self, stream: str, key: str) -> None:
-        """Remove the records under ``key`` (exact, or ending in ``.>``)."""
+        """Remove the records under ``key`` (exact, or ending in ``.>``).
+
+        What a consumer is working on may be among them only if the key is exact, or all that the consumer
+        reads is under it.
+        """
         ...
 
     async def close(self) -> None:

@@ -921,6 +921,24 @@ async def what_is_purged_is_not_delivered(rig: Rig) -> None:
 
 
 @_case
+async def what_is_purged_while_it_is_worked_on_takes_no_other_with_it(rig: Rig) -> None:
+    """Of three that are worked on, the second is purged and the third acknowledged: the first comes again."""
+    await rig.make()
+    consumer = await rig.open(ack_wait_seconds=rig.step_seconds)
+    for name in ("1", "2", "3"):
+        await rig.append(name, key=f"a.{name}")
+    since = rig.time.now()
+    _, purged, last = await rig.take(consumer, 3)
+    await rig.log.purge(rig.stream, "a.2")
+    await last.ack()
+    await purged.ack()
+    again = await rig.take_after(consumer, rig.step_seconds, since)
+    assert (again.record.event.id, again.attempt) == ("1", 2)
+    await again.ack()
+    await rig.until_pending(consumer, 0)
+
+
+@_case
 async def trim_removes_what_is_old_and_delivered(rig: Rig) -> None:
     """Without a consumer, all that is old."""
     await rig.make()
