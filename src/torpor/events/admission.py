@@ -64,7 +64,7 @@ class Admission:
             if limit is not None:
                 level = before.get(route.key) or Level(limit)
                 level.limit = limit
-                self._gates.setdefault(route.trigger.broker_key, []).append(_Gate(route, level))
+                self._gates.setdefault(route.broker_key, []).append(_Gate(route, level))
 
     @asynccontextmanager
     async def admitted(self, broker_key: str, events: Sequence[WireEvent]) -> AsyncGenerator[None, None]:

@@ -184,7 +184,7 @@ class BatchSubscription(Reading):
         """What the function says of each event, by id, once its replies are written."""
         headers, body = contents.request()
         response = await self._sender.send(
-            self.route.trigger.function_key,
+            self.route.function_key,
             [*headers, PREFER, *trace_headers(contents.events[0])],
             body,
             self.route.timeout_seconds,

@@ -11,6 +11,7 @@ import copy
 import logging
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.errors import (
@@ -45,7 +46,7 @@ PREFER = (b"prefer", b"reply")
 """Knative's data plane contract: that a reply is welcome."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Route:
     """A trigger, ready to be worked with. ``timeout_seconds`` bounds one delivery.
 
@@ -60,12 +61,22 @@ class Route:
     sink: bool = False
     direct: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The trigger's key."""
         return self.trigger.key
 
-    @property
+    @cached_property
+    def broker_key(self) -> str:
+        """The key of its broker."""
+        return self.trigger.broker_key
+
+    @cached_property
+    def function_key(self) -> str:
+        """The key of its function."""
+        return self.trigger.function_key
+
+    @cached_property
     def slot(self) -> str:
         """What tells it from all others, the way to the trigger's sink among them."""
         if self.direct:
@@ -140,7 +151,7 @@ class Courier:
                 "a delivery failed and is tried again",
                 extra={**about, "reason": decision.reason, "delay_seconds": decision.delay_seconds},
             )
-            await self.recorder.flush(route.trigger.broker_key)
+            await self.recorder.flush(route.broker_key)
             await delivery.retry(decision.delay_seconds)
             return False
         if route.sink:
@@ -156,7 +167,7 @@ class Courier:
 
         Where the next one must not be begun before, this waits for it.
         """
-        broker_key = route.trigger.broker_key
+        broker_key = route.broker_key
         if route.trigger.spec.one_worker:
             await self.recorder.flush(broker_key)
             await delivery.ack()
@@ -168,7 +179,16 @@ class Courier:
     ) -> tuple[Delivered | Retry | DeadLetter, Response | None]:
         """Call the function, write its replies, and have it noted."""
         at, began = self._clock.now(), self._clock.monotonic()
-        response, outcome = await self._attempt(route, message, delivery.attempt)
+        headers = [*message.headers, PREFER, (b"torpor-attempt", b"%d" % delivery.attempt)]
+        response: Response | None = None
+        outcome: Answer | NoAnswer
+        try:
+            response = await self._sender.send(
+                route.function_key, headers, message.body, route.timeout_seconds
+            )
+            outcome = answer_of(response, self._clock.now())
+        except TransportError as error:
+            outcome = NoAnswer(f"the function did not answer: {error}")
         took_seconds = self._clock.monotonic() - began
         first = message.events[0]
         decision = decide(route.schedule, delivery.attempt, outcome, f"{first.source} {first.id}")
@@ -189,7 +209,7 @@ class Courier:
             replies=written,
         )
         line = tried(message.events, message.group, attempt, at=at, by=self.recorder.name)
-        self.recorder.add(route.trigger.broker_key, [line])
+        self.recorder.add(route.broker_key, [line])
         return decision, response
 
     def through(self, sender: Sender) -> Courier:
@@ -222,14 +242,14 @@ class Courier:
         records = dead_letters(
             message.events,
             trigger_key=route.key,
-            function_key=route.trigger.function_key,
+            function_key=route.function_key,
             sequence=delivery.record.sequence,
             attempt=delivery.attempt if attempts is None else attempts,
             reason=why.reason,
             code=why.code,
             data=data,
         )
-        broker_key = route.trigger.broker_key
+        broker_key = route.broker_key
         new = await self._log.append(names.dead_stream(broker_key), records)
         self.stats.of(route.key).dead_lettered += sum(new)
         line = died(
@@ -244,18 +264,6 @@ class Courier:
         self.recorder.add(broker_key, [line])
         await self.recorder.flush(broker_key)
 
-    async def _attempt(
-        self, route: Route, message: Message, attempt: int
-    ) -> tuple[Response | None, Answer | NoAnswer]:
-        headers = [*message.headers, PREFER, (b"torpor-attempt", b"%d" % attempt)]
-        try:
-            response = await self._sender.send(
-                route.trigger.function_key, headers, message.body, route.timeout_seconds
-            )
-        except TransportError as error:
-            return None, NoAnswer(f"the function did not answer: {error}")
-        return response, answer_of(response, self._clock.now())
-
     async def _publish(self, route: Route, message: Message, response: Response) -> DeadLetter | int:
         """Append the replies, all or none, and say how many they are; or why they never can be appended."""
         try:
@@ -264,7 +272,7 @@ class Courier:
             return DeadLetter(str(error), response.status)
         if not events:
             return 0
-        broker_key = route.trigger.broker_key
+        broker_key = route.broker_key
         at = self._clock.now()
         try:
             checked = [await self.claims.check_in(e) for e in events]

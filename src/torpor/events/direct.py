@@ -57,7 +57,7 @@ class DirectSubscription(Reading):
         self._serving = serving
         parallelism = route.trigger.spec.parallelism
         spec = ConsumerSpec(
-            stream=names.broker_stream(route.trigger.broker_key),
+            stream=names.broker_stream(route.broker_key),
             name=names.DIRECT,
             keys=(names.DIRECT_KEYS,),
             ack_wait_seconds=ACK_WAIT_SECONDS,
@@ -70,10 +70,10 @@ class DirectSubscription(Reading):
         function, revision = names.direct_to(delivery.record.key)
         route = self._find(function)
         message = message_of(delivery.record.event)
-        serving = self._serving(route.trigger.function_key)
+        serving = self._serving(route.function_key)
         if revision and serving and revision != serving:
             reason = f"it is for revision {revision} of the function, and {serving} serves now"
-            about = {"function": route.trigger.function_key, "event": message.events[0].id}
+            about = {"function": route.function_key, "event": message.events[0].id}
             _LOG.warning("an event becomes a dead letter", extra={**about, "reason": reason})
             await self._courier.bury(route, message, delivery, DeadLetter(reason, None))
         elif not await self._courier.deliver(route, message, delivery):

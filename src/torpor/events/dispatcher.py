@@ -326,7 +326,7 @@ class Dispatcher:
             # Before its sink is there, a trigger would make dead letters that pass the sink by.
             if slot in self._subscriptions or route.key in failed:
                 continue
-            subscription = self._subscribe(route, fresh=route.trigger.broker_key in fresh)
+            subscription = self._subscribe(route, fresh=route.broker_key in fresh)
             try:
                 await subscription.start()
             except TorporError as error:
@@ -347,7 +347,7 @@ class Dispatcher:
         if route.sink:
             return SinkSubscription(route, self._log, self._clock, self._courier, self.stats)
         if route.direct:
-            broker_key = route.trigger.broker_key
+            broker_key = route.broker_key
             return DirectSubscription(
                 route,
                 self._log,

@@ -176,7 +176,7 @@ def _standing(route: Route, event: WireEvent | None, steps: Sequence[Step]) -> S
         matches, reason, attribute = verdict.matches, verdict.reason, verdict.attribute
     return Standing(
         trigger=route.key,
-        function=route.trigger.function_key,
+        function=route.function_key,
         matches=matches,
         reason=reason,
         attribute=attribute,

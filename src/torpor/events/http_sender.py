@@ -16,6 +16,9 @@ from torpor.events.places import Places
 from torpor.events.sender import Response
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
     from torpor.binding import Headers
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
@@ -42,11 +45,11 @@ class GatewaySender:
         self._clock = clock
         self.gateway = gateway
 
-    async def send(
+    def send(
         self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
-    ) -> Response:
+    ) -> Coroutine[Any, Any, Response]:
         """POST to the function of this key and return its whole answer."""
-        return await self.forward(function_key, _METHOD, _TARGET, headers, body, timeout_seconds)
+        return self.forward(function_key, _METHOD, _TARGET, headers, body, timeout_seconds)
 
     async def forward(
         self,
@@ -62,8 +65,12 @@ class GatewaySender:
         To wait for a place is none of the delivery's time.
         """
         headers = [*headers, (b"torpor-function", function_key.encode())]
-        async with self._places.place(function_key):
+        if not self._places.take(function_key):
+            await self._places.wait(function_key)
+        try:
             return await self._call(method, target, headers, body, timeout_seconds)
+        finally:
+            self._places.give(function_key)
 
     async def _call(
         self, method: bytes, target: bytes, headers: Headers, body: bytes, timeout_seconds: float

@@ -106,7 +106,7 @@ class Api:
                     disconnected_cb=api._on_disconnected,
                     reconnected_cb=api._on_reconnected,
                 )
-                await client.subscribe(f"{api._inbox}.*", cb=api._on_answer)
+                await client.hear(f"{api._inbox}.*", api._on_answer)
         except (Error, OSError, TimeoutError) as error:
             with contextlib.suppress(Error, OSError, AssertionError):  # the last one if it never began
                 await client.close()
@@ -242,7 +242,7 @@ class Api:
 
     # --- what the connection says ---------------------------------------------------------------------------
 
-    async def _on_answer(self, message: Msg) -> None:
+    def _on_answer(self, message: Msg) -> None:
         future = self._waiting.get(message.subject.rpartition(".")[2])
         if future is not None and not future.done():
             future.set_result(message)

@@ -98,6 +98,7 @@ class Puller:
 
     async def _look(self) -> None:
         """Is the consumer there? Nobody answered for it: it is gone, or JetStream is starting up."""
+        await self._api.pause(float("inf"), UnansweredError())
         try:
             await self._api.call(f"CONSUMER.INFO.{self._place}")
         except ApiRefusedError as refused:
@@ -123,7 +124,7 @@ class Puller:
         await self._unsubscribe()
         inbox = self._api.client.new_inbox()
         try:
-            self._subscription = await self._api.client.subscribe(inbox, cb=self._take)
+            self._subscription = await self._api.client.hear(inbox, self._take)
         except Error as error:
             raise EventLogError(f"{self._what} can't be read: {error}") from error
         self._inbox = inbox
@@ -149,7 +150,7 @@ class Puller:
         self._stale = True
         self._news.set()
 
-    async def _take(self, message: Msg) -> None:
+    def _take(self, message: Msg) -> None:
         status = status_of(message)
         if status is None:
             if message.subject == self._inbox or not message.reply:
@@ -159,7 +160,6 @@ class Puller:
         elif status == "100":
             pass  # a heartbeat
         elif status == "503":
-            await self._api.pause(float("inf"), UnansweredError())
             self._doubtful = self._stale = True
         else:
             self.ended += 1
@@ -186,22 +186,21 @@ class JetStreamDelivery:
 
     async def ack(self) -> None:
         """The record is done with."""
-        await self._settle(b"+ACK")
+        if not self.settled:  # the server would take a second word too
+            self.settled = True
+            await self._say(b"+ACK")
 
     async def retry(self, delay_seconds: float) -> None:
         """Deliver the record again later."""
-        nanoseconds = max(1, int(delay_seconds * 1e9))
-        await self._settle(b"-NAK " + orjson.dumps({"delay": nanoseconds}))
+        if not self.settled:
+            self.settled = True
+            nanoseconds = max(1, int(delay_seconds * 1e9))
+            await self._say(b"-NAK " + orjson.dumps({"delay": nanoseconds}))
 
     async def extend(self) -> None:
         """Work is under way."""
         if not self.settled:
             await self._say(b"+WPI")
-
-    async def _settle(self, word: bytes) -> None:
-        if not self.settled:  # the server would take a second word too
-            self.settled = True
-            await self._say(word)
 
     async def _say(self, word: bytes) -> None:
         try:

@@ -177,7 +177,7 @@ class JoinSubscription:
 
     async def _done(self, delivery: Delivery) -> None:
         """Acknowledge a part, once what became of it is written down."""
-        await self._courier.recorder.flush(self.route.trigger.broker_key)
+        await self._courier.recorder.flush(self.route.broker_key)
         await delivery.ack()
 
     def _note(self, event: WireEvent, part: Part, end: str, why: str = "") -> None:
@@ -194,7 +194,7 @@ class JoinSubscription:
             index=part.index,
             size=part.size,
         )
-        recorder.add(self.route.trigger.broker_key, [line])
+        recorder.add(self.route.broker_key, [line])
 
     async def _late(self, event: WireEvent, part: Part, delivery: Delivery, ending: str) -> None:
         """A part of an ended group: of a whole one it is a duplicate, of another it must not vanish."""
@@ -247,7 +247,7 @@ class JoinSubscription:
         if not new:
             how = await self._ending(group) or how
         else:
-            recorder, broker_key = self._courier.recorder, self.route.trigger.broker_key
+            recorder, broker_key = self._courier.recorder, self.route.broker_key
             line = group_ended(
                 group, at=recorder.now(), by=recorder.name, trigger=self.route.key, end=how, why=reason
             )

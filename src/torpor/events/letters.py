@@ -119,9 +119,9 @@ class DeadLetters:
 
     async def _deliver_again(self, route: Route, letter_id: str, stored: Stored) -> None:
         key = route.addressed(letter_id)
-        if await oldest(self._log, names.broker_stream(route.trigger.broker_key), key) is not None:
+        if await oldest(self._log, names.broker_stream(route.broker_key), key) is not None:
             return
-        event, recorder, broker = original(stored.event), self._recorder, route.trigger.broker_key
+        event, recorder, broker = original(stored.event), self._recorder, route.broker_key
         at = recorder.now()
         new = await store(self._log, broker, [Record(key, f"to:{letter_id}", event)])
         lines = taken_in([event], new, at=at, by=recorder.name, how="replay", trigger=route.key)
@@ -192,5 +192,5 @@ def _what(trigger_key: str) -> str:
 
 
 def _whom(route: Route) -> str:
-    what, function = _what(route.key), f"function {route.trigger.function_key}"
+    what, function = _what(route.key), f"function {route.function_key}"
     return what if what == function else f"{what}, {function}"

@@ -9,11 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
 
 
 class Places:
@@ -24,33 +19,15 @@ class Places:
         self._used: dict[str, int] = {}
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
-    @asynccontextmanager
-    async def place(self, key: str) -> AsyncGenerator[None, None]:
-        """Hold a place for a call of ``key`` within the block, once there is one."""
+    def take(self, key: str) -> bool:
+        """Take a place for a call of ``key``, if there is one at once; it is to be given back."""
         if key in self._waiting or not self._has_room(key):
-            await self._wait(key)
-        else:
-            self._take(key)
-        try:
-            yield
-        finally:
-            self._give(key)
+            return False
+        self._take(key)
+        return True
 
-    def _has_room(self, key: str) -> bool:
-        return self._used.get(key, 0) < self._free
-
-    def _take(self, key: str) -> None:
-        self._free -= 1
-        self._used[key] = self._used.get(key, 0) + 1
-
-    def _give(self, key: str) -> None:
-        self._free += 1
-        self._used[key] -= 1
-        if not self._used[key]:
-            del self._used[key]
-        self._grant()
-
-    async def _wait(self, key: str) -> None:
+    async def wait(self, key: str) -> None:
+        """Take a place once there is one; it is to be given back."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, deque()).append(waiter)
         try:
@@ -59,8 +36,26 @@ class Places:
             if waiter.cancelled():
                 self._forget(key, waiter)
             else:  # it had just been given a place
-                self._give(key)
+                self.give(key)
             raise
+
+    def give(self, key: str) -> None:
+        """Give a place back."""
+        self._free += 1
+        left = self._used[key] - 1
+        if left:
+            self._used[key] = left
+        else:
+            del self._used[key]
+        if self._waiting:
+            self._grant()
+
+    def _has_room(self, key: str) -> bool:
+        return self._used.get(key, 0) < self._free
+
+    def _take(self, key: str) -> None:
+        self._free -= 1
+        self._used[key] = self._used.get(key, 0) + 1
 
     def _forget(self, key: str, waiter: asyncio.Future[None]) -> None:
         waiting = self._waiting[key]

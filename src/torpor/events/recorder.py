@@ -151,7 +151,10 @@ class Recorder:
                     lane.current.set()
                     lane.current = None
                 for action in then:
-                    await _do(action)
+                    try:
+                        await action()
+                    except EventLogError as error:
+                        _LOG.debug("what is written down is not acknowledged", extra={"error": str(error)})
         except BaseException:  # whoever waits for the next write would wait for ever
             lane.upcoming.set()
             lane.upcoming = asyncio.Event()
@@ -196,10 +199,3 @@ async def keep(log: EventLog, stream: str, record: Record, now: float) -> None:
 def _fell(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _LOG.error("writing down what happened ended unexpectedly", exc_info=error)
-
-
-async def _do(action: Callable[[], Awaitable[None]]) -> None:
-    try:
-        await action()
-    except EventLogError as error:
-        _LOG.debug("what was written down could not be acknowledged", extra={"error": str(error)})

@@ -32,7 +32,7 @@ _SUNK = "torporsink"
 def sink_spec(route: Route) -> ConsumerSpec:
     """The durable consumer of a trigger's dead letters from now on."""
     return ConsumerSpec(
-        stream=names.dead_stream(route.trigger.broker_key),
+        stream=names.dead_stream(route.broker_key),
         name=names.sink_consumer(route.key),
         keys=(keys_of(route.key),),
         ack_wait_seconds=ACK_WAIT_SECONDS,
@@ -83,7 +83,7 @@ class SinkSubscription(Reading):
             end = f"put into broker {broker}"
             put = Attempt(self.route.slot, attempt, self._clock.monotonic() - began, end=end)
             line = tried([event], None, put, at=at, by=recorder.name)
-            recorder.add(self.route.trigger.broker_key, [line])
+            recorder.add(self.route.broker_key, [line])
 
     def _leave(self, event: WireEvent, reason: str) -> None:
         self._stats.of_sink(self.route.key).dead_lettered += 1

@@ -111,7 +111,10 @@ class Stats(Collector):
 
     def of(self, trigger_key: str) -> TriggerCounts:
         """The counters of a trigger, to count on."""
-        return self.triggers.setdefault(trigger_key, TriggerCounts())
+        counts = self.triggers.get(trigger_key)
+        if counts is None:
+            counts = self.triggers[trigger_key] = TriggerCounts()
+        return counts
 
     def of_sink(self, trigger_key: str) -> TriggerCounts:
         """The counters of the sink of a trigger's dead letters, to count on."""

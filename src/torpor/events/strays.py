@@ -28,7 +28,7 @@ class Stray(NamedTuple):
 def source(route: Route) -> str:
     """The stream that a route's events come from."""
     of = names.dead_stream if route.sink else names.broker_stream
-    return of(route.trigger.broker_key)
+    return of(route.broker_key)
 
 
 def _consumer(route: Route) -> str:

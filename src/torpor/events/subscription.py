@@ -102,7 +102,7 @@ def consumer_spec(route: Route, *, fresh: bool = False) -> ConsumerSpec:
     spec = route.trigger.spec
     most = WINDOW if spec.ordering == "key" else MAX_WAITING + spec.parallelism
     return ConsumerSpec(
-        stream=names.broker_stream(route.trigger.broker_key),
+        stream=names.broker_stream(route.broker_key),
         name=names.trigger_consumer(route.key),
         keys=(*sorted(names.token(each) for each in types), names.addressed_keys(route.key)) if types else (),
         ack_wait_seconds=ACK_WAIT_SECONDS,

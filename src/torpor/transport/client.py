@@ -9,7 +9,7 @@ from torpor.clock import SystemClock
 from torpor.errors import BrokenError, ConnectError
 from torpor.transport.deadlines import Deadlines
 from torpor.transport.exchange import Exchange, Whole
-from torpor.transport.message import Headers, Response, encode_head, framed
+from torpor.transport.message import WITH_BODY, Headers, Response, encode_head
 from torpor.transport.pool import Pool
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Client:
         ``ValueError`` for headers that would break the framing.
         """
         pool = self._pools.get(endpoint) or self._new_pool(endpoint)
-        head = encode_head(method, target, framed(method, headers, body), pool.authority)
+        length = len(body) if body or method in WITH_BODY else None
+        head = encode_head(method, target, headers, pool.authority, length)
         deadline = self._clock.monotonic() + timeout_seconds
         connection = pool.take() or await self._connection(endpoint, deadline)
         future: asyncio.Future[Response] = self._loop.create_future()

@@ -23,7 +23,8 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     )
 )
-_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
+WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
+"""Methods whose requests tell their length even where they have no body (RFC 9110, section 8.6)."""
 
 
 class Head(NamedTuple):
@@ -53,33 +54,25 @@ def _first(headers: Headers, name: bytes) -> bytes | None:
     return next((value for key, value in headers if key == name), None)
 
 
-def encode_head(method: bytes, target: bytes, headers: Headers, host: bytes) -> bytes:
+def encode_head(
+    method: bytes, target: bytes, headers: Headers, host: bytes, length: int | None = None
+) -> bytes:
     """Request line and headers; ``host`` is used when ``headers`` name none.
 
-    Raises ``ValueError`` for a part that would break the message's framing.
+    ``length`` is the body's in bytes, where the request has to tell it. Raises ``ValueError`` for a part that
+    would break the message's framing.
     """
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-    head = b"%b %b HTTP/1.1\r\n%b\r\n" % (method, target, lines)
-    count = len(headers) + 2
+    lines = [b"%b %b HTTP/1.1" % (method, target), *[b": ".join(header) for header in headers]]
+    if length is not None:
+        lines.append(b"content-length: %d" % length)
+    head = b"\r\n".join(lines)
     if b"\r\nhost: " not in head:
-        head = b"%b %b HTTP/1.1\r\nhost: %b\r\n%b\r\n" % (method, target, host, lines)
-        count += 1
-    if (
-        head.count(b"\n") != count
-        or head.count(b"\r") != count
-        or b"\0" in head
-        or b" " in target
-        or not target
-    ):
+        lines.insert(1, b"host: " + host)
+        head = b"\r\n".join(lines)
+    breaks = len(lines) - 1
+    if not head.count(b"\n") == head.count(b"\r") == breaks or b"\0" in head or b" " in target or not target:
         raise ValueError(f"a request's head has a line break or a blank where none may be: {head[:200]!r}")
-    return head
-
-
-def framed(method: bytes, headers: Headers, body: bytes) -> Headers:
-    """``headers`` with the ``content-length`` that ``body`` needs (RFC 9110, section 8.6)."""
-    if body or method in _WITH_BODY:
-        return [*headers, (b"content-length", b"%d" % len(body))]
-    return headers
+    return head + b"\r\n\r\n"
 
 
 def chunk(data: bytes) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from nats.aio import client
 
 from torpor.events.nats_client import Client
+
+if TYPE_CHECKING:
+    from nats.aio.msg import Msg
 
 BLOCKS = [
     b"",
@@ -43,7 +46,7 @@ class _Wire:
     """Keeps what a client writes."""
 
     def __init__(self, kind: type[client.Client]) -> None:
-        self.client = kind()
+        self.client: Any = kind()
         self.written: list[bytes] = []
         self.flushes = 0
         self.client._send_command = self._send  # type: ignore[method-assign]
@@ -55,6 +58,41 @@ class _Wire:
 
     async def _flush(self, force_flush: bool = False) -> None:
         self.flushes += 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"NATS/1.0\r\n\r\n",
+        b"NATS/1.0\r\nce-id: 1\r\nce-type: a.b\r\n\r\n",
+        b"NATS/1.0 404 No Messages\r\n\r\n",
+        b"NATS/1.0 100\r\nIdle Heartbeat\r\nNats-Last-Consumer: 1\r\n\r\n",
+        b"NATS/1.0 503\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("reply", [b"", b"_INBOX.1"])
+def test_who_hears_gets_messages_as_who_subscribes(head: bytes, reply: bytes) -> None:
+    async def run() -> None:
+        theirs, ours = _Wire(client.Client), _Wire(Client)
+        heard: list[Msg] = []
+        subscription = await theirs.client.subscribe("a.>")
+        hearing = await ours.client.hear("a.>", heard.append)
+        for wire in (theirs, ours):
+            await wire.client._process_msg(1, b"a.b", reply, b"data", head)
+        [got], expected = heard, await subscription.next_msg()
+        assert (got.subject, got.reply, got.data, got.headers) == (
+            expected.subject,
+            expected.reply,
+            expected.data,
+            expected.headers,
+        )
+        assert ours.client.stats == theirs.client.stats
+        await hearing.unsubscribe()
+        await ours.client._process_msg(1, b"a.b", reply, b"data", head)
+        assert len(heard) == 1
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("headers", HEADERS)

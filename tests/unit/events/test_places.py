@@ -23,11 +23,15 @@ class _World:
         number, end = len(self.calls), asyncio.Event()
 
         async def run() -> None:
-            async with self.places.place(key):
+            if not self.places.take(key):
+                await self.places.wait(key)
+            try:
                 self.under_way[key] += 1
                 self.order.append(number)
                 await end.wait()
                 self.under_way[key] -= 1
+            finally:
+                self.places.give(key)
 
         self.calls.append((key, end, asyncio.create_task(run())))
         await self.turns()
