@@ -16,7 +16,8 @@ from benchmarks.events.parts import Sampler
 from torpor.clock import SystemClock
 from torpor.events.brokers import Broker, connect
 from torpor.events.courier import PREFER, publish
-from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.declared import Declared
+from torpor.events.dispatcher import Dispatcher
 from torpor.events.http_sender import GatewaySender
 from torpor.events.recorder import Recorder
 from torpor.events.service import collect_seldom

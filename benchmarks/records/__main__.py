@@ -28,7 +28,8 @@ from torpor.clock import SystemClock
 from torpor.endpoint import Endpoint
 from torpor.events import names
 from torpor.events.courier import publish
-from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.declared import Declared
+from torpor.events.dispatcher import Dispatcher
 from torpor.events.http_sender import GatewaySender
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.nats_server import NatsServer

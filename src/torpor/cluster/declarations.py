@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from torpor.cluster.reader import Reader
 from torpor.events import names
-from torpor.events.declaration import Callee, Declaration
+from torpor.events.declaration import Declaration
+from torpor.events.declared import Callee
 from torpor.events.strays import Stray
 from torpor.spec.objects import function_of, schedule_of, trigger_of
 

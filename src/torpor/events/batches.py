@@ -86,7 +86,7 @@ class BatchSubscription(Reading):
         self._sender = sender
         self._size = route.trigger.spec.batch.size
         self._wait_seconds = route.trigger.spec.batch.wait_seconds
-        parallelism = route.trigger.spec.parallelism
+        parallelism = route.parallelism
         # One batch more than are called for can be in the making.
         most = min(self._size * (parallelism + 1), MAX_WAITING)
         spec = consumer_spec(route, fresh=fresh)

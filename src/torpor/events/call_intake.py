@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torpor.events.call_workers import CallWorkers
     from torpor.events.callback_urls import Networks
     from torpor.events.claims import Claims
-    from torpor.events.declaration import Callee
+    from torpor.events.declared import Callee
     from torpor.events.log import EventLog
     from torpor.events.recorder import Recorder
     from torpor.events.stats import Stats

@@ -92,16 +92,15 @@ def _spec(stream: str, consumer: str, function_key: str) -> ConsumerSpec:
 class CallWorker:
     """Works on the calls of one function; others may do so at the same time.
 
-    A call takes ``timeout_seconds`` at most; ``concurrency`` of them are served at once, 0 being any number.
+    A call takes ``timeout_seconds`` at most; ``parallelism`` of them are under way.
     """
 
-    def __init__(self, function_key: str, office: Office, timeout_seconds: float, concurrency: int) -> None:
+    def __init__(self, function_key: str, office: Office, timeout_seconds: float, parallelism: int) -> None:
         self._function_key = function_key
         self._office = office
         self._timeout_seconds = timeout_seconds
-        self.terms = (timeout_seconds, concurrency)
+        self.terms = (timeout_seconds, parallelism)
         """What it was made with."""
-        parallelism = min(concurrency or PARALLELISM, PARALLELISM)
         callback = _spec(names.OUTCOMES, names.callback_consumer(function_key), function_key)
         call = _spec(names.CALLS, names.call_consumer(function_key), function_key)
         self._specs = (callback, call)  # in this order: no outcome may pass the callbacks by

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from torpor.clock import cancel
 from torpor.errors import EventLogError
 from torpor.events import names
-from torpor.events.call_worker import CallWorker, Office
-from torpor.events.dispatcher import DEFAULT_TIMEOUT_SECONDS, HOLD_SECONDS
+from torpor.events.call_worker import PARALLELISM, CallWorker, Office
+from torpor.events.declared import UNKNOWN
+from torpor.events.dispatcher import HOLD_SECONDS
 from torpor.events.log import StreamSpec
 from torpor.events.recorder import stream_spec
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from torpor.clock import Clock
     from torpor.events.claims import Claims
-    from torpor.events.declaration import Callee
+    from torpor.events.declared import Callee
     from torpor.events.log import EventLog
     from torpor.events.recorder import Recorder
     from torpor.events.sender import Forwarder, Poster
@@ -142,10 +143,9 @@ class CallWorkers:
     # --- within ---------------------------------------------------------------------------------------------
 
     def _worker(self, function_key: str) -> CallWorker:
-        callee = self._callees.get(function_key)
-        own_seconds = DEFAULT_TIMEOUT_SECONDS if callee is None else callee.timeout_seconds
-        concurrency = 0 if callee is None else callee.concurrency
-        return CallWorker(function_key, self._office, own_seconds + HOLD_SECONDS, concurrency)
+        callee = self._callees.get(function_key, UNKNOWN)
+        timeout_seconds, parallelism = callee.timeout_seconds + HOLD_SECONDS, callee.at_once(PARALLELISM)
+        return CallWorker(function_key, self._office, timeout_seconds, parallelism)
 
     async def _start(self, function_key: str) -> None:
         if function_key in self._workers:

@@ -48,8 +48,9 @@ PREFER = (b"prefer", b"reply")
 
 @dataclass(frozen=True)
 class Route:
-    """A trigger, ready to be worked with. ``timeout_seconds`` bounds one delivery.
+    """A trigger, ready to be worked with.
 
+    ``timeout_seconds`` bounds one delivery, and ``parallelism`` how many are under way.
     With ``sink`` it is the way of the trigger's dead letters to their sink: who does not take one there
     leaves it where it is. With ``direct`` it stands for all ways of a broker's events to functions by name.
     """
@@ -58,6 +59,7 @@ class Route:
     matcher: Matcher
     schedule: Schedule
     timeout_seconds: float
+    parallelism: int
     sink: bool = False
     direct: bool = False
 

@@ -6,24 +6,17 @@ asks.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from torpor.endpoint import Endpoint
 from torpor.events.callback_urls import REFUSED_ON_A_LAPTOP
 from torpor.events.claims import DEFAULT_TTL_SECONDS, MAX_INLINE_BYTES
-from torpor.events.dispatcher import Declared
-from torpor.spec.models import Function, Schedule, Trigger
+from torpor.events.declared import Callee, Declared, Document
+from torpor.spec.models import Schedule, Trigger
 from torpor.spec.status import EventCounts, ScheduleCounts
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
-    )
-
-
-class ServiceConfig(_Document):
+class ServiceConfig(Document):
     """What the process is started with: one line of JSON on its standard input."""
 
     broker_url: str
@@ -40,34 +33,7 @@ class ServiceConfig(_Document):
     log_level: str = "INFO"
 
 
-class Callee(_Document):
-    """What is to be known of a function in order to call it, or to take in calls for it."""
-
-    timeout_seconds: float = 300.0
-    """The longest call."""
-    methods: tuple[str, ...] = ()
-    """Methods that it takes; all by default."""
-    max_body_bytes: int = 16 * 1024 * 1024
-    """The largest body."""
-    concurrency: int = 0
-    """How many calls all its instances serve at once, when there are as many as may be; 0: no limit."""
-    revision: str = ""
-    """The one that serves, if it is known."""
-
-    @classmethod
-    def of(cls, function: Function, revision: str = "") -> Callee:
-        """Of a declared function, of which ``revision`` serves."""
-        spec = function.spec
-        return cls(
-            timeout_seconds=spec.timeout_seconds,
-            methods=spec.http.methods,
-            max_body_bytes=spec.http.max_body_bytes,
-            concurrency=spec.container_concurrency * spec.scaling.max_scale,
-            revision=revision,
-        )
-
-
-class Declaration(_Document):
+class Declaration(Document):
     """Everything that is declared, whole, each time it changes."""
 
     triggers: tuple[Trigger, ...] = ()
@@ -82,10 +48,7 @@ class Declaration(_Document):
     def declared(self) -> Declared:
         """What the dispatcher takes."""
         brokers = dict.fromkeys((*self.brokers, *(one.broker_key for one in self.schedules)))
-        functions = self.functions.items()
-        timeouts = {key: function.timeout_seconds for key, function in functions}
-        revisions = {key: function.revision for key, function in functions if function.revision}
-        return Declared(self.triggers, tuple(brokers), timeouts, revisions)
+        return Declared(self.triggers, tuple(brokers), self.functions)
 
     def endpoint(self) -> Endpoint | None:
         """The gateway, if it is known."""
@@ -109,7 +72,7 @@ class ScheduleReport(ScheduleCounts):
     """What keeps it from firing, if anything does."""
 
 
-class EventsState(_Document):
+class EventsState(Document):
     """The counters of all brokers, triggers and schedules, by their keys."""
 
     published_by_broker: dict[str, int] = Field(default_factory=dict)
@@ -135,7 +98,7 @@ class EventsState(_Document):
         return self.published_by_broker.get(broker_key, 0)
 
 
-class EventsHealth(_Document):
+class EventsHealth(Document):
     """How the process is."""
 
     connected: bool

@@ -13,6 +13,7 @@ from torpor.events import names
 from torpor.events.batches import BatchSubscription
 from torpor.events.claims import Claims
 from torpor.events.courier import Courier, Route, direct_slot
+from torpor.events.declared import Declared
 from torpor.events.delivery import schedule
 from torpor.events.direct import DirectSubscription, trigger_to
 from torpor.events.filters import Matcher
@@ -29,17 +30,15 @@ from torpor.scaling.backlog import Backlog
 from torpor.spec.models import Subscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from torpor.clock import Clock
     from torpor.events.sender import Sender
-    from torpor.spec.models import Trigger
+    from torpor.spec.models import Trigger, TriggerSpec
 
 _LOG = logging.getLogger("torpor.events")
 HOLD_SECONDS = 60.0
 """What a delivery may take beyond the function's own time-out: while the gateway holds it for a start."""
-DEFAULT_TIMEOUT_SECONDS = 300.0
-"""Of a function that is not known."""
 _HOUSEKEEPING_SECONDS = 60.0
 STOP_GRACE_SECONDS = 5.0
 _DRAIN_SECONDS = 1.0
@@ -54,25 +53,6 @@ class Retention:
     """A broker that holds this much forgets what was delivered, however young; when that does not make room,
     it refuses events."""
     duplicate_window_seconds: float = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """What the dispatcher works from: whole, each time it changes.
-
-    ``timeouts_seconds`` are the functions' own, by key, and ``revisions`` those of them that serve. Brokers
-    are those named here, those that triggers read, and those that their dead letters are put into.
-    """
-
-    triggers: Sequence[Trigger] = ()
-    brokers: Sequence[str] = ()
-    timeouts_seconds: Mapping[str, float] | None = None
-    revisions: Mapping[str, str] | None = None
-
-    def all_brokers(self) -> set[str]:
-        """The keys of all brokers."""
-        sinks = (trigger.sink_broker_key for trigger in self.triggers)
-        return {*self.brokers, *(each.broker_key for each in self.triggers), *filter(None, sinks)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,14 +224,14 @@ class Dispatcher:
         function = names.meant_by_name(trigger_key)
         if function is not None:
             there = direct_slot(broker_key) in self._subscriptions
-            known = there and function in (self._declared.timeouts_seconds or {})
+            known = there and function in self._declared.functions
             return self._to(function.partition("/")[2], broker_key) if known else None
         subscription = self._subscriptions.get(trigger_key)
         return subscription.route if subscription is not None else None
 
     def _serving(self, function_key: str) -> str | None:
         """The revision of a function that serves, as far as this process knows."""
-        return (self._declared.revisions or {}).get(function_key)
+        return self._declared.callee(function_key).revision or None
 
     def _to(self, function: str, broker_key: str) -> Route:
         """The way from a broker to a function of its namespace by name."""
@@ -417,13 +397,14 @@ class Dispatcher:
         yield self._route(trigger)
 
     def _route(self, trigger: Trigger, *, sink: bool = False) -> Route:
-        own = (self._declared.timeouts_seconds or {}).get(trigger.function_key, DEFAULT_TIMEOUT_SECONDS)
+        callee = self._declared.callee(trigger.function_key)
         timeout = trigger.spec.delivery.timeout_seconds
         return Route(
             trigger=trigger,
             matcher=Matcher(trigger.spec.filters),
             schedule=schedule(trigger.spec.delivery),
-            timeout_seconds=own + HOLD_SECONDS if timeout is None else timeout,
+            timeout_seconds=callee.timeout_seconds + HOLD_SECONDS if timeout is None else timeout,
+            parallelism=callee.at_once(trigger.spec.parallelism),
             sink=sink,
         )
 
@@ -457,4 +438,8 @@ def _with_sink(state: TriggerState, sink: TriggerState | None) -> TriggerState:
 
 
 def _same(old: Route, new: Route) -> bool:
-    return (old.trigger.spec, old.timeout_seconds) == (new.trigger.spec, new.timeout_seconds)
+    return _terms(old) == _terms(new)
+
+
+def _terms(route: Route) -> tuple[TriggerSpec, float, int]:
+    return route.trigger.spec, route.timeout_seconds, route.parallelism

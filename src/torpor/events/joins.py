@@ -74,9 +74,7 @@ class JoinSubscription:
         self._news = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._parts = Pump(log, clock, consumer_spec(route, fresh=fresh), self._take, _AT_ONCE)
-        self._endings = Pump(
-            log, clock, endings_spec(route.key), self._deliver, route.trigger.spec.parallelism
-        )
+        self._endings = Pump(log, clock, endings_spec(route.key), self._deliver, route.parallelism)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._sieve = Sieve(route, self._parts, courier, shared=shared)
 

@@ -67,7 +67,7 @@ class OrderedSubscription(Reading):
         self._pump = Pump(log, clock, spec, self._handle, WINDOW, self._room)
         self._sieve = Sieve(route, self._pump, courier, shared=shared)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
-        self._lanes = Lanes(route.trigger.spec.parallelism)
+        self._lanes = Lanes(route.parallelism)
         self._words: dict[int, asyncio.Future[_Word]] = {}  # what those that wait are told, by sequence
         self._until = 0  # how many deliveries are to have come in all
         self._news = asyncio.Event()

@@ -50,7 +50,7 @@ class SinkSubscription(Reading):
         self._clock = clock
         self._courier = courier
         self._stats = stats
-        self._pump = Pump(log, clock, sink_spec(route), self._handle, route.trigger.spec.parallelism)
+        self._pump = Pump(log, clock, sink_spec(route), self._handle, route.parallelism)
 
     async def _handle(self, delivery: Delivery) -> None:
         event, broker = delivery.record.event, self.route.trigger.sink_broker_key

@@ -174,7 +174,7 @@ class Subscription(Reading):
         self.route = route
         self._courier = courier
         spec = consumer_spec(route, fresh=fresh)
-        self._pump = Pump(log, clock, spec, self._handle, route.trigger.spec.parallelism, ahead=True)
+        self._pump = Pump(log, clock, spec, self._handle, route.parallelism, ahead=True)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._sieve = Sieve(route, self._pump, courier, shared=shared)
         self._overflow = Overflow(route, log, clock, courier, spec, self._pump, self._sieve, leads)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from torpor.binding import WireEvent
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
-    from torpor.events.declaration import Callee, EventsState
+    from torpor.events.declaration import EventsState
+    from torpor.events.declared import Callee
     from torpor.local.reports import Tell
     from torpor.scaling.backlog import Backlog
     from torpor.spec.models import Schedule, Trigger

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from torpor.blobs import BlobStore
 from torpor.clock import cancel
 from torpor.errors import EventLogError, TorporError
-from torpor.events.declaration import Callee
+from torpor.events.declared import Callee
 from torpor.events.names import DEFAULT_BROKER
 from torpor.events.views import broker_statuses, schedule_status, trigger_status
 from torpor.gateway.gateway import Gateway

@@ -499,7 +499,9 @@ class TriggerSpec(_Model):
     delivery: Delivery = Delivery()
     """How delivery is tried again."""
     parallelism: Whole = Field(32, ge=1, le=1000)
-    """Most events under way to the function at once."""
+    """Most events under way to the function at once; never more than all its instances serve
+    (`containerConcurrency` times `maxScale`).
+    """
     rate_limit: RateLimit | None = None
     """How often the function is called at most; without it, as often as events come."""
     backlog: Backlog | None = None

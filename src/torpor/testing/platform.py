@@ -23,7 +23,8 @@ from torpor.errors import ConnectError, HandlerError
 from torpor.events import names
 from torpor.events.admission import Admission
 from torpor.events.claims import Claims
-from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.declared import Callee, Declared
+from torpor.events.dispatcher import Dispatcher
 from torpor.events.ingress import Ingress
 from torpor.events.memory import MemoryLog
 from torpor.events.names import DEFAULT_BROKER
@@ -162,9 +163,9 @@ class Platform:
 
     async def _start(self, blobs_url: str) -> None:
         await self._sender.start(blobs_url, self.failures)
-        timeouts = {key: function.spec.timeout_seconds for key, function in self._functions.items()}
+        functions = {key: Callee.of(function) for key, function in self._functions.items()}
         brokers = {self.broker, *(schedule.broker_key for schedule in self._schedules)}
-        declared = Declared(self._triggers, sorted(brokers), timeouts)
+        declared = Declared(self._triggers, sorted(brokers), functions)
         await self._dispatcher.apply(declared)
         await self._scheduler.apply(self._schedules)
         self._admission.set_routes(self._dispatcher.all_routes())

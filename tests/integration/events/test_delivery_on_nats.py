@@ -12,7 +12,8 @@ from torpor.binding import decode
 from torpor.clock import SystemClock
 from torpor.events import names
 from torpor.events.courier import publish
-from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.declared import Declared
+from torpor.events.dispatcher import Dispatcher
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.stats import Stats
 from torpor.spec.models import Batch, DeadLetterSink, RateLimit

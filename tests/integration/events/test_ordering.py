@@ -14,7 +14,8 @@ from tests.unit.events.world import BROKER, linear, trigger
 from torpor.clock import SystemClock
 from torpor.events import names
 from torpor.events.courier import publish
-from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.declared import Declared
+from torpor.events.dispatcher import Dispatcher
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.log import ConsumerSpec
 from torpor.events.stats import Stats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torpor.cluster.declarations import Declarations, kept
-from torpor.events.declaration import Callee
+from torpor.events.declared import Callee
 from torpor.events.names import DEFAULT_BROKER
 from torpor.events.strays import Stray
 from torpor.providers.kubernetes.resources import FUNCTIONS, SCHEDULES, TRIGGERS
@@ -38,7 +38,7 @@ def test_they_become_one_declaration() -> None:
     assert [schedule.key for schedule in found.schedules] == ["shop/s"]
     assert found.declared().all_brokers() == {DEFAULT_BROKER, "shop/default", "shop/orders", "shop/bills"}
     assert found.functions == {"shop/ship": Callee(timeout_seconds=7, concurrency=6)}
-    assert found.declared().timeouts_seconds == {"shop/ship": 7}
+    assert found.declared().callee("shop/ship").timeout_seconds == 7
     endpoint = found.endpoint()
     assert endpoint is not None
     assert tuple(endpoint) == ("torpor-gateway-internal.torpor.svc", 8082)

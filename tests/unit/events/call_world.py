@@ -12,7 +12,7 @@ from torpor.events.call_reader import CallReader
 from torpor.events.call_workers import CallWorkers
 from torpor.events.callback_urls import REFUSED, Networks
 from torpor.events.claims import Claims
-from torpor.events.declaration import Callee
+from torpor.events.declared import Callee
 from torpor.events.ingress import Ingress
 from torpor.events.memory import MemoryLog
 from torpor.events.recorder import Recorder

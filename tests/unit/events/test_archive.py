@@ -11,6 +11,7 @@ import pytest
 from tests.unit.events.world import BROKER, World, answer, event, part, trigger, world
 from torpor.errors import EventLogError
 from torpor.events.archive import Archive
+from torpor.events.declared import Callee
 from torpor.events.dispatcher import HOLD_SECONDS
 from torpor.events.explain import Explainer
 from torpor.events.letters import DeadLetters
@@ -222,13 +223,13 @@ def test_its_retries_and_dead_letters_are_those_of_a_trigger_with_nothing_but_it
 def test_another_revision_than_the_one_that_is_meant_gets_nothing() -> None:
     async def run() -> None:
         async with world() as it:
-            await it.declare(f=9.0, revisions={"default/f": "f-00001"})
+            await it.declare(functions={"default/f": Callee(timeout_seconds=9.0, revision="f-00001")})
             await publish_each(it, event("1"))
             await replay(it, function="default/f@f-00001")
             assert delivered(it) == [("default/f", "1")]
             await it.dispatcher.halt()
             await it.dispatcher.apply(it.declared)
-            await it.declare(f=9.0, revisions={"default/f": "f-00002"})
+            await it.declare(functions={"default/f": Callee(timeout_seconds=9.0, revision="f-00002")})
             await replay(it, function="default/f@f-00001", run="b" * 32)
             await it.advance(1.0)
             assert delivered(it) == [("default/f", "1")]

@@ -13,7 +13,7 @@ from tests.unit.events.world import CrashingLog
 from torpor.errors import AnswerTooLargeError, BlobError, ConnectError, EventLogError, ForbiddenAddressError
 from torpor.events import names
 from torpor.events.claims import Claims
-from torpor.events.declaration import Callee
+from torpor.events.declared import Callee
 from torpor.events.sender import Response
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.unit.events.world import BROKEN, CrashingLog, World, answer, event, linear, trigger, world
 from torpor.binding import decode
-from torpor.events.dispatcher import HOLD_SECONDS, Declared, Dispatcher, Retention
+from torpor.events.declared import Callee, Declared
+from torpor.events.dispatcher import HOLD_SECONDS, Dispatcher, Retention
 from torpor.events.log import Record, StreamSpec
 from torpor.spec.models import Delivery
 
@@ -171,6 +172,35 @@ def test_no_more_than_parallelism_is_under_way() -> None:
             assert await it.pending() == 0
 
     asyncio.run(run())
+
+
+def test_no_more_is_under_way_than_the_function_serves_at_once() -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger(), functions={"default/f": Callee(concurrency=2)})
+            it.functions.gate = asyncio.Event()
+            await it.publish(*(event(str(number)) for number in range(10)))
+            assert it.functions.under_way == 2
+            # it may have more instances now, and then any number
+            await it.declare(trigger(), functions={"default/f": Callee(concurrency=5)})
+            await it.settle()
+            assert it.functions.under_way == 5 + 2
+            await it.declare(trigger(), functions={"default/f": Callee()})
+            await it.settle()
+            assert it.functions.under_way == 10
+            it.functions.gate.set()
+            await it.settle()
+            assert await it.pending() == 0
+            assert len(it.functions.calls) == 10
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("concurrency", "most", "at_once"), [(0, 32, 32), (5, 32, 5), (100, 32, 32)])
+def test_a_function_is_called_as_often_at_once_as_it_serves(
+    concurrency: int, most: int, at_once: int
+) -> None:
+    assert Callee(concurrency=concurrency).at_once(most) == at_once
 
 
 def test_a_long_call_is_not_made_twice() -> None:

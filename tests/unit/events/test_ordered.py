@@ -15,7 +15,8 @@ from tests.unit.events.world import BROKER, answer, event, linear, trigger, worl
 from torpor.clock import cancel
 from torpor.errors import EventLogError
 from torpor.events.courier import publish
-from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.declared import Declared
+from torpor.events.dispatcher import Dispatcher
 from torpor.events.memory import MemoryDelivery, MemoryLog
 from torpor.events.sender import Response
 from torpor.events.stats import Stats

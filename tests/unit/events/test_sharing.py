@@ -11,7 +11,8 @@ import pytest
 from tests.unit.events.world import BROKER, Functions, answer, event, part, trigger
 from torpor.events import names
 from torpor.events.courier import publish
-from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.declared import Declared
+from torpor.events.dispatcher import Dispatcher
 from torpor.events.memory import MemoryLog
 from torpor.events.stats import Stats
 from torpor.events.strays import Stray

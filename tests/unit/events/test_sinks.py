@@ -11,7 +11,8 @@ from tests.unit.events.test_sharing import pair
 from tests.unit.events.world import BROKER, CrashingLog, World, answer, event, linear, trigger, world
 from torpor.errors import EventLogError
 from torpor.events import names
-from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.declared import Declared
+from torpor.events.dispatcher import Dispatcher
 from torpor.events.explain import Explainer
 from torpor.events.log import ConsumerSpec
 from torpor.events.strays import Stray

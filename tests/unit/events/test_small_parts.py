@@ -18,7 +18,8 @@ from torpor.errors import BlobNotFoundError, MalformedEventError, RecordTooLarge
 from torpor.events import jetstream_codec as codec
 from torpor.events.claims import Claims
 from torpor.events.dead_letters import dead_letters
-from torpor.events.declaration import Callee, Declaration, EventsState, TriggerReport
+from torpor.events.declaration import Declaration, EventsState, TriggerReport
+from torpor.events.declared import Callee
 from torpor.events.facts import MAX_DATA_BYTES
 from torpor.events.names import identity, key_matches, token
 from torpor.events.replies import MAX_HOPS, hops, replies
@@ -253,7 +254,7 @@ def test_a_declaration_survives_its_way() -> None:
     assert got == sent
     assert got.endpoint() == Endpoint("127.0.0.1", 4711)
     assert got.declared().all_brokers() == {"n/b", "default/default"}
-    assert got.declared().timeouts_seconds == {"n/f": 1.5}
+    assert got.declared().callee("n/f").timeout_seconds == 1.5
     assert Declaration().endpoint() is None
 
 

@@ -11,7 +11,8 @@ from torpor.binding import WireEvent, decode, encode_batch
 from torpor.errors import BrokenError, EventLogError
 from torpor.events import names
 from torpor.events.courier import publish
-from torpor.events.dispatcher import Declared, Dispatcher
+from torpor.events.declared import Callee, Declared
+from torpor.events.dispatcher import Dispatcher
 from torpor.events.memory import MemoryLog
 from torpor.events.sender import Response
 from torpor.spec.models import (
@@ -151,10 +152,10 @@ class World:
         return Dispatcher(self.log, self.functions, self.clock)
 
     async def declare(
-        self, *triggers: Trigger, revisions: dict[str, str] | None = None, **timeouts_seconds: float
+        self, *triggers: Trigger, functions: dict[str, Callee] | None = None, **timeouts_seconds: float
     ) -> None:
-        timeouts = {f"default/{name}": value for name, value in timeouts_seconds.items()}
-        self.declared = Declared(triggers, [BROKER], timeouts, revisions)
+        timed = {f"default/{name}": Callee(timeout_seconds=it) for name, it in timeouts_seconds.items()}
+        self.declared = Declared(triggers, [BROKER], {**timed, **(functions or {})})
         await self.dispatcher.apply(self.declared)
 
     async def crash(self) -> None:
