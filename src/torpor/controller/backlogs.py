@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.scaling.backlog import asked_of, backlogs
+from torpor.scaling.backlog import backlogs, queues
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,8 +35,10 @@ class Backlogs:
 
     async def ask(self, lagging: Mapping[str, bool]) -> Mapping[str, Backlog]:
         """What waits for each Function. Raises :class:`~torpor.errors.ClusterUnreachableError`."""
-        functions = {
+        triggers = {
             key: f"{item['metadata']['namespace']}/{item['spec']['subscriber']['function']}"
             for key, item in self._world.triggers.items.items()
         }
-        return backlogs(await self._pods.backlogs(asked_of(lagging, functions)), functions)
+        asked = queues(lagging, triggers)
+        told = await self._pods.backlogs({queue: lagging[function] for queue, function in asked.items()})
+        return backlogs(told, asked)

@@ -33,6 +33,7 @@ from torpor.spec import models
 if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.events.claims import Claims
+    from torpor.events.lag import Queue
     from torpor.events.recorder import Recorder
     from torpor.events.records import Attempt
     from torpor.events.sender import Forwarder, Poster, Response
@@ -111,6 +112,11 @@ class CallWorker:
     def busy(self) -> int:
         """How many calls and callbacks are under way."""
         return self._calls.busy + self._callbacks.busy
+
+    @property
+    def queue(self) -> Queue:
+        """The calls that wait, or are under way; callbacks are none of the function's work."""
+        return self._calls
 
     async def start(self) -> None:
         """Begin; when this returns, no call passes by."""

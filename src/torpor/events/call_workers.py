@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.events.claims import Claims
     from torpor.events.declared import Callee
+    from torpor.events.lag import Queue
     from torpor.events.log import EventLog
     from torpor.events.recorder import Recorder
     from torpor.events.sender import Forwarder, Poster
@@ -79,6 +80,11 @@ class CallWorkers:
     def is_running(self, call_id: str) -> bool:
         """Whether this process is making the call."""
         return call_id in self._office.running
+
+    def queue(self, function_key: str) -> Queue | None:
+        """The calls of a function that wait, if this process works on any."""
+        worker = self._workers.get(function_key)
+        return None if worker is None else worker.queue
 
     async def apply(self, callees: Mapping[str, Callee]) -> None:
         """Work on all calls that there are; ``callees`` are the functions. Raises ``EventLogError``."""

@@ -65,7 +65,10 @@ class ControlClient:
         return EventsState.model_validate_json(await self._call("GET", "/state"))
 
     async def backlogs(self, wanted: Mapping[str, bool]) -> dict[str, Backlog]:
-        """What waits at triggers, by their keys; ``wanted`` says of which, and whether by age too."""
+        """What waits at triggers and in functions' calls, by the keys of these queues.
+
+        ``wanted`` says of which, and whether by age too.
+        """
         body = await self._call("POST", "/backlogs", content=orjson.dumps(wanted).decode())
         try:
             return decode(body)

@@ -2,7 +2,8 @@
 ``GET /tail/<namespace>/<broker>`` (a line of JSON for each event, which says so where it was there before);
 and ``PUT /declared`` where somebody else knows what is declared.
 
-``POST /backlogs`` with triggers' keys, and of each whether the age of its oldest event is wanted: what waits.
+``POST /backlogs`` with the keys of triggers and of functions' calls, and of each whether the age of what
+waits longest is wanted: what waits (:mod:`torpor.scaling.backlog`).
 ``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
 ``GET /calls/<id>``: how far a call is that nobody waits for.
 ``POST /replay/<namespace>/<broker>`` with a :class:`~torpor.spec.replays.Replay`: events delivered again.
@@ -99,7 +100,7 @@ class ControlApp:
             await self._tail(path.removeprefix("/tail/"), receive, send)
         elif (method, path) == ("POST", "/backlogs"):
             wanted = _WANTED.validate_json(await _body(receive))
-            await answer(send, 200, _JSON, encode(await service.dispatcher.backlogs(wanted)))
+            await answer(send, 200, _JSON, encode(await service.backlogs(wanted)))
         elif (method, path) == ("POST", "/explain"):
             question = Question.model_validate_json(await _body(receive))
             told = await service.explainer.explain(question)

@@ -26,13 +26,13 @@ from torpor.events.sinks import SinkSubscription
 from torpor.events.stats import Stats, TriggerCounts
 from torpor.events.strays import Stray, find_strays, forget_strays, source
 from torpor.events.subscription import AtWork, Subscription, Watched, consumer_spec
-from torpor.scaling.backlog import Backlog
 from torpor.spec.models import Subscriber
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator
 
     from torpor.clock import Clock
+    from torpor.events.lag import Queue
     from torpor.events.sender import Sender
     from torpor.spec.models import Trigger, TriggerSpec
 
@@ -190,32 +190,9 @@ class Dispatcher:
         subscription = self._subscriptions.get(trigger_key)
         return None if subscription is None else await subscription.pending()
 
-    async def backlogs(self, wanted: Mapping[str, bool]) -> dict[str, Backlog]:
-        """What waits at triggers, by their keys, of those that are at work; ``wanted`` says whether by age.
-
-        One of which it can't be known is left out; raises :class:`~torpor.errors.EventLogError` if all are.
-        """
-        asked = [(key, it) for key in wanted if (it := self._subscriptions.get(key)) is not None]
-        told = await asyncio.gather(
-            *(self._backlog(each, by_age=wanted[key]) for key, each in asked), return_exceptions=True
-        )
-        found: dict[str, Backlog] = {}
-        failure: TorporError | None = None
-        for (key, _), backlog in zip(asked, told, strict=True):
-            if isinstance(backlog, Backlog):
-                found[key] = backlog
-            elif isinstance(backlog, TorporError):
-                failure = backlog
-            else:
-                raise backlog
-        if failure is not None and not found:
-            raise failure
-        return found
-
-    async def _backlog(self, subscription: AtWork, *, by_age: bool) -> Backlog:
-        since = await subscription.waiting_since() if by_age else None
-        age_seconds = 0.0 if since is None else max(0.0, self._clock.now() - since)
-        return Backlog(await subscription.pending(), age_seconds)
+    def queue(self, trigger_key: str) -> Queue | None:
+        """What waits for the trigger, if it is at work."""
+        return self._subscriptions.get(trigger_key)
 
     def route(self, trigger_key: str, broker_key: str) -> Route | None:
         """The trigger of this key, while events that are published reach it; or the way to a function by name

@@ -39,19 +39,23 @@ from torpor.events.dispatcher import STOP_GRACE_SECONDS, Dispatcher
 from torpor.events.explain import Explainer
 from torpor.events.http_sender import GatewaySender
 from torpor.events.ingress import Ingress
+from torpor.events.lag import backlogs
 from torpor.events.letters import DeadLetters
 from torpor.events.recorder import Recorder
 from torpor.events.scheduler import Scheduler
 from torpor.events.stats import Stats
+from torpor.scaling.backlog import called_by
 from torpor.transport import Client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Mapping
 
     from torpor.clock import Clock
     from torpor.events.brokers import Broker
     from torpor.events.claims import BlobOptions
+    from torpor.events.lag import Queue
     from torpor.events.log import EventLog, Stored
+    from torpor.scaling.backlog import Backlog
 
 _LOG = logging.getLogger("torpor.events")
 _MAX_CONNECTIONS = 4096
@@ -78,6 +82,7 @@ class Service:
         callbacks_refused: str = REFUSED,
     ) -> None:
         self._log = log
+        self._clock = clock
         self.stats = stats or Stats()
         claims = Claims(None)
         self._keeper = blobs.keeper if blobs is not None else None
@@ -179,6 +184,19 @@ class Service:
             },
             schedules=self._schedules(),
         )
+
+    async def backlogs(self, wanted: Mapping[str, bool]) -> dict[str, Backlog]:
+        """What waits in queues, by their keys, of those that are at work; ``wanted`` says whether by age.
+
+        Raises :class:`~torpor.errors.EventLogError`.
+        """
+        queues: dict[str, Queue] = {}
+        for key in wanted:
+            called = called_by(key)
+            queue = self.dispatcher.queue(key) if called is None else self.call_workers.queue(called)
+            if queue is not None:
+                queues[key] = queue
+        return await backlogs(self._clock, queues, wanted)
 
     def _schedules(self) -> dict[str, ScheduleReport]:
         at_work = self.scheduler.at_work()

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
 
 _LOG = logging.getLogger(__name__)
+_CALLS = " calls"
 REST_SECONDS = 2.0
 """How often is asked while nothing waits; else it is with every look at the traffic."""
 
 
 class Backlog(NamedTuple):
-    """What waits at one trigger, or for one function.
+    """What waits in one queue, at a trigger or of a function's calls, or for a function in all.
 
     ``events`` is how many wait or are under way, ``oldest_seconds`` for how long the oldest has waited that
     was not begun.
@@ -32,7 +33,7 @@ class Backlog(NamedTuple):
 
 
 def encode(backlogs: Mapping[str, Backlog]) -> bytes:
-    """``backlogs`` by trigger as JSON, the way an events process tells them at ``POST /backlogs``."""
+    """``backlogs`` by queue as JSON, the way an events process tells them at ``POST /backlogs``."""
     return orjson.dumps({key: each._asdict() for key, each in backlogs.items()})
 
 
@@ -45,32 +46,44 @@ def decode(body: bytes) -> dict[str, Backlog]:
             for key, each in document.items()
         }
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"no backlogs by trigger: {error!r}") from error
+        raise ValueError(f"no backlogs by queue: {error!r}") from error
 
 
-def asked_of(lagging: Mapping[str, bool], functions: Mapping[str, str]) -> dict[str, bool]:
-    """The triggers whose backlogs are to be asked for, and whether by age too.
+def calls_of(function_key: str) -> str:
+    """The key of the queue of a function's calls that nobody waits for; no trigger has such a one."""
+    return f"{function_key}{_CALLS}"
 
-    ``lagging`` are the functions that want it, ``functions`` says to which one a trigger delivers.
+
+def called_by(queue: str) -> str | None:
+    """The function whose calls wait in the queue of this key; ``None`` where it is a trigger's."""
+    return queue.removesuffix(_CALLS) if queue.endswith(_CALLS) else None
+
+
+def queues(functions: Iterable[str], triggers: Mapping[str, str]) -> dict[str, str]:
+    """The queues in which something may wait for ``functions``, and for which of them.
+
+    ``triggers`` says to which function each delivers.
     """
-    return {trigger: lagging[key] for trigger, key in functions.items() if key in lagging}
+    wanted = set(functions)
+    found = {trigger: function for trigger, function in triggers.items() if function in wanted}
+    return {**found, **{calls_of(function): function for function in sorted(wanted)}}
 
 
-def backlogs(told: Iterable[Mapping[str, Backlog]], functions: Mapping[str, str]) -> dict[str, Backlog]:
-    """What waits for each function, by its key: of its triggers, all events, and the oldest of them.
+def backlogs(told: Iterable[Mapping[str, Backlog]], queues: Mapping[str, str]) -> dict[str, Backlog]:
+    """What waits for each function, by its key: in its queues, all of it, and the oldest of that.
 
-    ``told`` is what each events process says of its triggers, by their keys: all look at the same log, so
-    that the largest number counts. ``functions`` says to which function a trigger delivers.
+    ``told`` is what each events process says of queues, by their keys: all look at the same log, so that the
+    largest number counts. ``queues`` says for which function something waits there.
     """
     largest: dict[str, Backlog] = {}
     for each in told:
-        for trigger, backlog in each.items():
-            known = largest.get(trigger, backlog)
+        for queue, backlog in each.items():
+            known = largest.get(queue, backlog)
             oldest_seconds = max(known.oldest_seconds, backlog.oldest_seconds)
-            largest[trigger] = Backlog(max(known.events, backlog.events), oldest_seconds)
+            largest[queue] = Backlog(max(known.events, backlog.events), oldest_seconds)
     found: dict[str, Backlog] = {}
-    for trigger, backlog in largest.items():
-        if (function := functions.get(trigger)) is not None:
+    for queue, backlog in largest.items():
+        if (function := queues.get(queue)) is not None:
             known = found.get(function, Backlog(0))
             oldest_seconds = max(known.oldest_seconds, backlog.oldest_seconds)
             found[function] = Backlog(known.events + backlog.events, oldest_seconds)

@@ -421,6 +421,22 @@ def test_what_waits_brings_instances_though_one_call_is_made_at_a_time(tmp_path:
         until(lambda: not client.function("slow").instances, "no instance at rest")
 
 
+def test_calls_that_wait_bring_instances_as_events_do(tmp_path: Path) -> None:
+    folder = tmp_path / "slow"
+    folder.mkdir()
+    (folder / "main.py").write_text(SLOW)
+    (folder / "function.yaml").write_text(LAGGING)
+    with Running([folder], tmp_path / "platform") as platform, platform.client() as client:
+        event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "work", "data": {}}
+        headers = {"content-type": "application/cloudevents+json"}
+        for _ in range(60):
+            url = f"{platform.url}/async-function/slow"
+            assert httpx.post(url, json=event, headers=headers).status_code == 202
+        until(lambda: "waiting events" in client.function("slow").scaling.reason, "the reason")
+        until(lambda: client.function("slow").desired > 1, "more than one instance")
+        until(lambda: not client.function("slow").instances, "no instance at rest")
+
+
 LIMITED = """\
 apiVersion: torpor.dev/v1alpha1
 kind: Function

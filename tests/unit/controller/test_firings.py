@@ -185,7 +185,7 @@ def test_what_waits_for_functions_that_are_scaled_by_it() -> None:
         with pytest.raises(ClusterUnreachableError, match="none of 0 events pods"):
             await backlogs.ask(lagging)
         for host, told in (
-            ("10.0.0.1", {"t": Backlog(3, 9.0), "u": Backlog(4), "gone": Backlog(9)}),
+            ("10.0.0.1", {"t": Backlog(3, 9.0), "u": Backlog(4), "gone": Backlog(9), "f calls": Backlog(2)}),
             ("10.0.0.2", {"t": Backlog(5, 8.0), "w": Backlog(0)}),
         ):
             pods.pod(host)
@@ -193,9 +193,16 @@ def test_what_waits_for_functions_that_are_scaled_by_it() -> None:
         pods.pod("10.0.0.3")  # it does not answer
         await turns()
         found = await backlogs.ask(lagging)
-        assert found == {"default/f": Backlog(9, 9.0), "default/h": Backlog(0)}
-        wanted = {"default/t": True, "default/u": True, "default/w": False}
-        assert pods.bodies == [orjson.dumps(wanted)] * 3
+        assert found == {"default/f": Backlog(11, 9.0), "default/h": Backlog(0)}
+        assert [orjson.loads(each) for each in pods.bodies] == [
+            {
+                "default/t": True,
+                "default/u": True,
+                "default/w": False,
+                "default/f calls": True,
+                "default/h calls": False,
+            }
+        ] * 3
 
     run(case)
 

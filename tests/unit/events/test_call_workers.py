@@ -14,7 +14,9 @@ from torpor.errors import AnswerTooLargeError, BlobError, ConnectError, EventLog
 from torpor.events import names
 from torpor.events.claims import Claims
 from torpor.events.declared import Callee
+from torpor.events.lag import backlogs
 from torpor.events.sender import Response
+from torpor.scaling.backlog import Backlog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,6 +53,27 @@ def test_the_function_gets_the_request_that_was_made() -> None:
         assert (status.result.status, status.result.body, status.result.size_bytes) == (200, "done", 4)
         assert (one.counts.accepted, one.counts.succeeded, one.counts.failed) == (1, 1, 0)
         assert not it.far.callbacks
+
+    run(test)
+
+
+def test_it_can_be_told_how_many_calls_wait_and_since_when() -> None:
+    async def test(it: CallWorld) -> None:
+        one = await it.process()
+        assert one.workers.queue("default/f") is None
+        it.far.gate = asyncio.Event()
+        for _ in range(40):
+            await it.call(one)
+        await it.settle()
+        await it.advance(3.0)
+        queue = one.workers.queue("default/f")
+        assert queue is not None
+        # 32 of them are under way, and the oldest of the others came three seconds ago
+        assert await backlogs(it.clock, {"calls": queue}, {"calls": True}) == {"calls": Backlog(40, 3.0)}
+        assert await backlogs(it.clock, {"calls": queue}, {"calls": False}) == {"calls": Backlog(40)}
+        it.far.gate.set()
+        await it.settle()
+        assert await backlogs(it.clock, {"calls": queue}, {"calls": True}) == {"calls": Backlog(0)}
 
     run(test)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torpor.errors import EventLogError, GatewayError
-from torpor.scaling.backlog import Backlog, BacklogLoads, asked_of, backlogs
+from torpor.scaling.backlog import Backlog, BacklogLoads, backlogs, called_by, calls_of, queues
 from torpor.scaling.backlog import decode as decode_backlogs
 from torpor.scaling.backlog import encode as encode_backlogs
 from torpor.scaling.kpa import Rules
@@ -67,9 +67,14 @@ def test_the_largest_number_counts_and_triggers_of_a_function_add_up() -> None:
     assert backlogs(told, functions) == {"f": Backlog(6, 9.0), "h": Backlog(0)}
 
 
-def test_only_triggers_of_functions_that_want_it_are_asked_for() -> None:
-    functions = {"t": "f", "u": "f", "v": "g", "w": "h"}
-    assert asked_of({"f": True, "h": False}, functions) == {"t": True, "u": True, "w": False}
+def test_only_queues_of_functions_that_want_it_are_asked_for() -> None:
+    triggers = {"n/t": "n/f", "n/u": "n/f", "n/v": "n/g", "n/w": "n/h"}
+    found = queues(["n/f", "n/h"], triggers)
+    calls = {calls_of("n/f"): "n/f", calls_of("n/h"): "n/h"}
+    assert found == {"n/t": "n/f", "n/u": "n/f", "n/w": "n/h", **calls}
+    assert [called_by(queue) for queue in found] == [
+        function if queue in calls else None for queue, function in found.items()
+    ]
 
 
 def test_what_is_told_is_understood() -> None:
