@@ -160,10 +160,20 @@ class JetStreamLog:
                 continue  # somebody looks on
             if info["num_pending"] or info["num_ack_pending"]:
                 limit = min(limit, int(info["ack_floor"]["stream_seq"]) + 1)
+            else:  # the server may not have counted yet what was appended just now
+                limit = min(limit, await self._undelivered(stream, info) or limit)
         if not math.isinf(before) and (kept := await self._first_since(stream, before)) is not None:
             limit = min(limit, kept)
         if limit > int(state["first_seq"]):
             await self._api.call(f"STREAM.PURGE.{name}", {"seq": limit})
+
+    async def _undelivered(self, stream: str, info: dict[str, Any]) -> int:
+        """The sequence of the first record that a consumer has still to be given; 0 for none."""
+        config, found = info["config"], []
+        for subject in config.get("filter_subjects") or [config.get("filter_subject") or ">"]:
+            request = {"seq": int(info["delivered"]["stream_seq"]) + 1, "next_by_subj": subject}
+            found.append(await self._sequence(stream, request))
+        return min(filter(None, found), default=0)
 
     async def _first_since(self, stream: str, at: float) -> int | None:
         """The sequence of the first record stored at or after that time, if there is one."""
@@ -212,7 +222,10 @@ class JetStreamLog:
 
     async def _last(self, stream: str, key: str) -> int:
         """The sequence of the newest record under ``key`` as the one that leads has it; 0 for none."""
-        request = {"last_by_subj": codec.subject(stream, key)}
+        return await self._sequence(stream, {"last_by_subj": codec.subject(stream, key)})
+
+    async def _sequence(self, stream: str, request: dict[str, Any]) -> int:
+        """The sequence of the record that is asked for, as the one that leads has it; 0 for none."""
         try:
             found = await self._api.call(f"STREAM.MSG.GET.{quoted(stream)}", request)
         except ApiRefusedError as refused:

@@ -139,7 +139,7 @@ class Consumer(Protocol):
         ...
 
     async def pending(self) -> int:
-        """How many records wait to be delivered or acknowledged."""
+        """How many records wait to be delivered or acknowledged; may be a moment behind what is appended."""
         ...
 
     async def waiting_since(self) -> float | None:
