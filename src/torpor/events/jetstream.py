@@ -16,6 +16,7 @@ How the contract is kept:
 
 from __future__ import annotations
 
+import asyncio
 import math
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ from torpor.events.jetstream_consumer import (
     ConsumerGoneError,
     JetStreamConsumer,
     Puller,
+    ahead_of,
     delivery_of,
 )
 
@@ -155,25 +157,26 @@ class JetStreamLog:
         name = quoted(stream)
         state = (await self._api.call(f"STREAM.INFO.{name}"))["state"]
         limit = int(state["last_seq"]) + 1
+        if not math.isinf(before) and (kept := await self._first_since(stream, before)) is not None:
+            limit = min(limit, kept)
         for info in await self._consumer_infos(stream):
             if not info["config"].get("durable_name"):
                 continue  # somebody looks on
             if info["num_pending"] or info["num_ack_pending"]:
                 limit = min(limit, int(info["ack_floor"]["stream_seq"]) + 1)
             else:  # the server may not have counted yet what was appended just now
-                limit = min(limit, await self._undelivered(stream, info) or limit)
-        if not math.isinf(before) and (kept := await self._first_since(stream, before)) is not None:
-            limit = min(limit, kept)
+                limit = await self._undelivered(stream, info, limit)
         if limit > int(state["first_seq"]):
             await self._api.call(f"STREAM.PURGE.{name}", {"seq": limit})
 
-    async def _undelivered(self, stream: str, info: dict[str, Any]) -> int:
-        """The sequence of the first record that a consumer has still to be given; 0 for none."""
-        config, found = info["config"], []
-        for subject in config.get("filter_subjects") or [config.get("filter_subject") or ">"]:
-            request = {"seq": int(info["delivered"]["stream_seq"]) + 1, "next_by_subj": subject}
-            found.append(await self._sequence(stream, request))
-        return min(filter(None, found), default=0)
+    async def _undelivered(self, stream: str, info: dict[str, Any], limit: int) -> int:
+        """The sequence of the first record that a consumer has still to be given, ``limit`` at most."""
+        start, subjects = ahead_of(info)
+        if start >= limit:
+            return limit
+        requests = ({"seq": start, "next_by_subj": subject} for subject in subjects)
+        found = await asyncio.gather(*(self._sequence(stream, request) for request in requests))
+        return min(limit, *filter(None, found))
 
     async def _first_since(self, stream: str, at: float) -> int | None:
         """The sequence of the first record stored at or after that time, if there is one."""

@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from nats.errors import Error
@@ -186,14 +186,12 @@ class JetStreamDelivery:
 
     async def ack(self) -> None:
         """The record is done with."""
-        if not self.settled:  # the server would take a second word too
-            self.settled = True
+        if self._settle():
             await self._say(b"+ACK")
 
     async def retry(self, delay_seconds: float) -> None:
         """Deliver the record again later."""
-        if not self.settled:
-            self.settled = True
+        if self._settle():
             nanoseconds = max(1, int(delay_seconds * 1e9))
             await self._say(b"-NAK " + orjson.dumps({"delay": nanoseconds}))
 
@@ -201,6 +199,11 @@ class JetStreamDelivery:
         """Work is under way."""
         if not self.settled:
             await self._say(b"+WPI")
+
+    def _settle(self) -> bool:
+        """Whether this is the first word that settles it: the server would take a second one too."""
+        first, self.settled = not self.settled, True
+        return first
 
     async def _say(self, word: bytes) -> None:
         try:
@@ -234,10 +237,8 @@ class JetStreamConsumer:
         info = await self._api.call(f"CONSUMER.INFO.{self._place}", patience_seconds=_PENDING_SECONDS)
         if not info["num_pending"]:
             return None
-        start = int(info["delivered"]["stream_seq"]) + 1
+        start, subjects = ahead_of(info)
         if self._oldest is None or self._oldest.sequence < start:
-            config = info["config"]
-            subjects = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
             found = await asyncio.gather(*(self._first(subject, start) for subject in subjects))
             self._oldest = min(filter(None, found), key=lambda one: one.sequence, default=None)
         return None if self._oldest is None else self._oldest.stored_at
@@ -267,6 +268,13 @@ class JetStreamConsumer:
         for message in self._puller.left():
             with contextlib.suppress(EventLogError):
                 await delivery_of(self._api, self._stream, message).retry(0.0)
+
+
+def ahead_of(info: dict[str, Any]) -> tuple[int, list[str]]:
+    """From which sequence on, and under which subjects, a consumer has still to be given records."""
+    config = info["config"]
+    subjects = config.get("filter_subjects") or [config.get("filter_subject") or ">"]
+    return int(info["delivered"]["stream_seq"]) + 1, subjects
 
 
 def delivery_of(api: Api, stream: str, message: Msg) -> JetStreamDelivery:

@@ -35,10 +35,7 @@ class Client(client.Client):
 
         ``take`` must not raise, and what it keeps is bounded by itself. Raises ``nats.errors.Error``.
         """
-
-        async def never(_: Msg) -> None: ...
-
-        subscription = await self.subscribe(subject, cb=never)
+        subscription = await self.subscribe(subject)
         self._takers[subscription._id] = take  # noqa: SLF001 - by it the server names what a message is for
         return subscription
 
