@@ -34,7 +34,9 @@ class SystemClock:
     """The machine's own time."""
 
     now = staticmethod(time.time)
+    """Seconds since the epoch (UTC)."""
     monotonic = staticmethod(time.monotonic)
+    """Seconds that never run backwards."""
 
     async def sleep(self, delay_seconds: float) -> None:
         """Wait on the running loop."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.scaling.backlog import backlogs, queues
+from torpor.scaling.backlog import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,6 +39,4 @@ class Backlogs:
             key: f"{item['metadata']['namespace']}/{item['spec']['subscriber']['function']}"
             for key, item in self._world.triggers.items.items()
         }
-        asked = queues(lagging, triggers)
-        told = await self._pods.backlogs({queue: lagging[function] for queue, function in asked.items()})
-        return backlogs(told, asked)
+        return await waiting(lagging, triggers, self._pods.backlogs)

@@ -150,11 +150,7 @@ class Recorder:
                 finally:
                     lane.current.set()
                     lane.current = None
-                for action in then:
-                    try:
-                        await action()
-                    except EventLogError as error:
-                        _LOG.debug("what is written down is not acknowledged", extra={"error": str(error)})
+                await _do(then)
         except BaseException:  # whoever waits for the next write would wait for ever
             lane.upcoming.set()
             lane.upcoming = asyncio.Event()
@@ -199,3 +195,11 @@ async def keep(log: EventLog, stream: str, record: Record, now: float) -> None:
 def _fell(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _LOG.error("writing down what happened ended unexpectedly", exc_info=error)
+
+
+async def _do(actions: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    for action in actions:
+        try:
+            await action()
+        except EventLogError as error:
+            _LOG.debug("what was written down could not be acknowledged", extra={"error": str(error)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import orjson
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
@@ -12,7 +12,9 @@ from prometheus_client.registry import Collector
 from torpor.runtime.metrics import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+_Counts = TypeVar("_Counts")
 
 
 @dataclass(slots=True)
@@ -111,22 +113,19 @@ class Stats(Collector):
 
     def of(self, trigger_key: str) -> TriggerCounts:
         """The counters of a trigger, to count on."""
-        counts = self.triggers.get(trigger_key)
-        if counts is None:
-            counts = self.triggers[trigger_key] = TriggerCounts()
-        return counts
+        return _of(self.triggers, trigger_key, TriggerCounts)
 
     def of_sink(self, trigger_key: str) -> TriggerCounts:
         """The counters of the sink of a trigger's dead letters, to count on."""
-        return self.sinks.setdefault(trigger_key, TriggerCounts())
+        return _of(self.sinks, trigger_key, TriggerCounts)
 
     def of_schedule(self, schedule_key: str) -> ScheduleTally:
         """The counters of a schedule, to count on."""
-        return self.schedules.setdefault(schedule_key, ScheduleTally())
+        return _of(self.schedules, schedule_key, ScheduleTally)
 
     def of_function(self, function_key: str) -> CallCounts:
         """The counters of a function's calls, to count on."""
-        return self.calls.setdefault(function_key, CallCounts())
+        return _of(self.calls, function_key, CallCounts)
 
     def forget_all_but(
         self,
@@ -287,3 +286,11 @@ _SINK_COUNTERS = {
     "failed": "Deliveries of dead letters to a sink that did not succeed",
     "dead_lettered": "Dead letters that a sink did not take, and that stay in the list alone",
 }
+
+
+def _of(all_counts: dict[str, _Counts], key: str, new: Callable[[], _Counts]) -> _Counts:
+    """The counters of ``key``, made by ``new`` if it has none: events come too often to make some in vain."""
+    counts = all_counts.get(key)
+    if counts is None:
+        counts = all_counts[key] = new()
+    return counts

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from torpor.binding import Headers, WireEvent, encode_binary
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
+from torpor.events.lag import Queue
 from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog, Stored, StreamSpec
 from torpor.events.overflow import Overflow
 from torpor.events.passing import Passing
@@ -29,8 +30,8 @@ others only once so many wait behind it."""
 _TRACE = ("traceparent", "tracestate")
 
 
-class AtWork(Protocol):
-    """A trigger that this process does something for."""
+class AtWork(Queue, Protocol):
+    """A trigger that this process does something for, and what waits for it."""
 
     route: Route
 
@@ -41,14 +42,6 @@ class AtWork(Protocol):
 
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""
-        ...
-
-    async def pending(self) -> int:
-        """How many events wait, or are under way."""
-        ...
-
-    async def waiting_since(self) -> float | None:
-        """When the oldest event came that was not begun (seconds since the epoch), if one waits."""
         ...
 
     async def halt(self) -> None:

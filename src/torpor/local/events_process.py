@@ -142,9 +142,12 @@ class EventsProcess:
         """All counters. Raises :class:`~torpor.errors.EventLogError`."""
         return await self._control.state()
 
-    async def backlogs(self, wanted: Mapping[str, bool]) -> Mapping[str, Backlog]:
-        """What waits at triggers, by their keys. Raises :class:`~torpor.errors.EventLogError`."""
-        return await self._control.backlogs(wanted)
+    async def backlogs(self, wanted: Mapping[str, bool]) -> list[Mapping[str, Backlog]]:
+        """What each events process, of which there is one here, says that waits in queues, by their keys.
+
+        Raises :class:`~torpor.errors.EventLogError`.
+        """
+        return [await self._control.backlogs(wanted)]
 
     async def tail(self, broker_key: str) -> AsyncIterator[WireEvent]:
         """Events of a broker from now on. Raises :class:`~torpor.errors.EventLogError`."""

@@ -29,7 +29,7 @@ from torpor.local.reports import News, Report
 from torpor.local.views import Facts, function_status, removed_in_words, scale_in_words
 from torpor.local.watch import changes
 from torpor.providers.process.provider import ProcessProvider
-from torpor.scaling.backlog import Backlog, BacklogLoads, backlogs, queues
+from torpor.scaling.backlog import Backlog, BacklogLoads, waiting
 from torpor.scaling.loop import Autoscaler
 from torpor.spec.status import PlatformStatus
 
@@ -252,10 +252,9 @@ class LocalPlatform:
         }
 
     async def _backlogs(self, lagging: Mapping[str, bool]) -> Mapping[str, Backlog]:
-        triggers = self._reloader.current.triggers.items()
-        asked = queues(lagging, {key: trigger.function_key for key, trigger in triggers})
-        told = await self._events.backlogs({queue: lagging[function] for queue, function in asked.items()})
-        return backlogs([told], asked)
+        declared = self._reloader.current.triggers.items()
+        triggers = {key: trigger.function_key for key, trigger in declared}
+        return await waiting(lagging, triggers, self._events.backlogs)
 
     # --- what the API shows -----------------------------------------------------------------------------
 

@@ -90,6 +90,20 @@ def backlogs(told: Iterable[Mapping[str, Backlog]], queues: Mapping[str, str]) -
     return found
 
 
+async def waiting(
+    lagging: Mapping[str, bool],
+    triggers: Mapping[str, str],
+    ask: Callable[[Mapping[str, bool]], Awaitable[Iterable[Mapping[str, Backlog]]]],
+) -> dict[str, Backlog]:
+    """What waits for each of the functions ``lagging``, which says of each whether its age is wanted too.
+
+    ``triggers`` says to which function each delivers, and ``ask`` what each events process tells of queues.
+    Raises what ``ask`` raises.
+    """
+    asked = queues(lagging, triggers)
+    return backlogs(await ask({queue: lagging[function] for queue, function in asked.items()}), asked)
+
+
 class BacklogLoads:
     """Observes loads by ``observe``, and by ``ask`` the backlogs of the functions that ``lagging`` names.
 

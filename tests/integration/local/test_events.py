@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -403,12 +404,18 @@ spec:
 """
 
 
-def test_what_waits_brings_instances_though_one_call_is_made_at_a_time(tmp_path: Path) -> None:
+@contextmanager
+def _lagging(tmp_path: Path) -> Iterator[tuple[Running, Client]]:
     folder = tmp_path / "slow"
     folder.mkdir()
     (folder / "main.py").write_text(SLOW)
     (folder / "function.yaml").write_text(LAGGING)
     with Running([folder], tmp_path / "platform") as platform, platform.client() as client:
+        yield platform, client
+
+
+def test_what_waits_brings_instances_though_one_call_is_made_at_a_time(tmp_path: Path) -> None:
+    with _lagging(tmp_path) as (_, client):
         client.send(
             [
                 WireEvent({"specversion": "1.0", "id": str(number), "source": "/s", "type": "work"}, b"{}")
@@ -422,11 +429,7 @@ def test_what_waits_brings_instances_though_one_call_is_made_at_a_time(tmp_path:
 
 
 def test_calls_that_wait_bring_instances_as_events_do(tmp_path: Path) -> None:
-    folder = tmp_path / "slow"
-    folder.mkdir()
-    (folder / "main.py").write_text(SLOW)
-    (folder / "function.yaml").write_text(LAGGING)
-    with Running([folder], tmp_path / "platform") as platform, platform.client() as client:
+    with _lagging(tmp_path) as (platform, client):
         event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "work", "data": {}}
         headers = {"content-type": "application/cloudevents+json"}
         for _ in range(60):
