@@ -176,7 +176,7 @@ class JetStreamLog:
             return limit
         requests = ({"seq": start, "next_by_subj": subject} for subject in subjects)
         found = await asyncio.gather(*(self._sequence(stream, request) for request in requests))
-        return min(limit, *filter(None, found))
+        return min([limit, *filter(None, found)])
 
     async def _first_since(self, stream: str, at: float) -> int | None:
         """The sequence of the first record stored at or after that time, if there is one."""
