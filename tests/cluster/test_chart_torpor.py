@@ -253,14 +253,6 @@ def test_policies_are_the_generated_ones() -> None:
         assert found["spec"] == document.value["spec"]
 
 
-@pytest.mark.parametrize("folder", ["crds", "policies"])
-def test_the_copies_that_ship_with_the_chart_are_up_to_date(folder: str) -> None:
-    def content(of: Any) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (of / folder).iterdir()}
-
-    assert content(TORPOR / "files") == content(ROOT / "k8s"), "run: python -m tools.make_docs"
-
-
 # --- NATS --------------------------------------------------------------------------------------------------
 
 

@@ -10,12 +10,23 @@ import pytest
 from torpor.spec.chart import files, values_schema
 from torpor.spec.written import write
 
-FOLDER = Path(__file__).parents[3] / "charts" / "functions"
+ROOT = Path(__file__).parents[3]
+FOLDER = ROOT / "charts" / "functions"
 
 
 @pytest.mark.parametrize("name", files())
 def test_generated_files_are_up_to_date(name: str) -> None:
     assert (FOLDER / name).read_bytes() == files()[name], "run: python -m tools.make_docs"
+
+
+@pytest.mark.parametrize("folder", ["crds", "policies"])
+def test_the_copies_that_ship_with_the_chart_are_up_to_date(folder: str) -> None:
+    def content(of: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (of / folder).iterdir()}
+
+    assert content(ROOT / "charts" / "torpor" / "files") == content(ROOT / "k8s"), (
+        "run: python -m tools.make_docs"
+    )
 
 
 def test_writes_into_a_folder_that_is_new(tmp_path: Path) -> None:
