@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.events")
 PREFIX = "torpor"
-_CACHE_BYTES = 64 * 1024 * 1024
+_CACHE_BYTES = 16 * 1024 * 1024
 _READ_RECORDS = 256
 _READ_BYTES = 8 * 1024 * 1024
 _HOUSEKEEPING_SECONDS = 60.0

@@ -2,28 +2,29 @@
 
 Every process reads a stream's messages in the same order and applies the same rules with the broker's time,
 so all agree on which record of an identity was the first, which guard held, and what was removed. The
-records themselves stay in Kafka: here a record is some 60 bytes, one of a key of its own some 500, and an
-identity inside the duplicate window some 200.
+records themselves stay in Kafka: here a record is some 3 bytes (:mod:`torpor.events.kafka_blocks`), one of a
+key of its own some 600, and an identity inside the duplicate window some 200.
 """
 
 from __future__ import annotations
 
 import hashlib
-from array import array
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from torpor.events.kafka_blocks import Block, Run
 from torpor.events.kafka_codec import Appended, Purged, Trimmed, sequence_of, size_bytes
 from torpor.events.names import any_key_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torpor.events.log import StreamSpec
 
-_DROP_AT_LEAST = 4096
+BLOCK_RECORDS = 4096
+OPEN_BLOCKS = 16
 
 
 class Verdict(Enum):
@@ -45,24 +46,26 @@ class Found:
 class Index:
     """The live records of a stream."""
 
-    def __init__(self, spec: StreamSpec) -> None:
+    def __init__(
+        self, spec: StreamSpec, *, block_records: int = BLOCK_RECORDS, open_blocks: int = OPEN_BLOCKS
+    ) -> None:
         self.spec = spec
         self.bytes = 0
         self.end = 0
         """Sequences from here on are not known yet."""
         self.at = 0.0
         """The broker's time of the last message."""
-        self._sequences = array("q")
-        self._runs: list[_Run | None] = []  # None: removed
-        self._sizes = array("L")
-        self._times = array("d")
-        self._first = 0  # all before are removed
-        self._by_key: dict[str, _Run] = {}
+        self._block_records = block_records
+        self._open_blocks = open_blocks
+        self._blocks: list[Block] = []  # each has a live record
+        self._used: dict[Block, None] = {}  # those that were looked at last, the last one last
+        self._live = 0
+        self._by_key: dict[str, Run] = {}
         self._below: dict[str, dict[str, None]] = {}  # "a.b." -> the keys below
         self._identities: dict[bytes, float] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_key.values()))
+        return self._live
 
     # --- messages -------------------------------------------------------------------------------------------
 
@@ -73,12 +76,9 @@ class Index:
         self.end = sequence_of(offset + 1)
         if isinstance(message, Purged):
             for key in list(self._matching(message.key)):
-                for sequence in list(self._by_key[key]):
-                    self._remove(self._place(sequence))
+                self._purge(self._by_key[key])
         elif isinstance(message, Trimmed):
-            while self._first < len(self._sequences) and self._sequences[self._first] < message.before:
-                self._remove(self._first)
-                self._settle_head()
+            self._trim(message.before)
         else:
             if message.guard is not None and self.newest(message.guard.key) != message.guard.sequence:
                 return [Verdict.SUPERSEDED] * len(message.records)
@@ -86,7 +86,6 @@ class Index:
                 self._append(sequence_of(offset, place), record.key, record.identity, size_bytes(record))
                 for place, record in enumerate(message.records)
             ]
-        self._settle_head()
         return []
 
     def skip(self, offset: int) -> None:
@@ -109,14 +108,15 @@ class Index:
         self._identities[digest] = self.at
         run = self._by_key.get(key)
         if run is None:
-            run = self._by_key[key] = _Run(key)
+            run = self._by_key[key] = Run(key, sequence)
             for prefix in _prefixes(key):
                 self._below.setdefault(prefix, {})[key] = None
         run.append(sequence)
-        self._sequences.append(sequence)
-        self._runs.append(run)
-        self._sizes.append(size)
-        self._times.append(self.at)
+        at_ms = _milliseconds(self.at)
+        if not self._blocks or self._blocks[-1].length >= self._block_records:
+            self._blocks.append(Block(sequence, at_ms))
+        self._use(self._blocks[-1]).append(sequence, run, size, at_ms)
+        self._live += 1
         self.bytes += size
 
     def expire(self, now: float) -> None:
@@ -127,34 +127,54 @@ class Index:
             if seen > seen_before:
                 break
             del self._identities[digest]
-        if self.spec.max_age_seconds is not None:
-            oldest = now - self.spec.max_age_seconds
-            while self._first < len(self._sequences) and self._times[self._first] <= oldest:
-                self._remove(self._first)
-                self._settle_head()
+        if self.spec.max_age_seconds is not None and self._blocks:
+            old_ms = _milliseconds(now - self.spec.max_age_seconds)
+            if self._blocks[0].since_ms <= old_ms:
+                self._trim(self._first_since(old_ms + 1))
 
-    def _remove(self, place: int) -> None:
-        run = self._runs[place]
-        if run is None:
+    def _trim(self, before: int) -> None:
+        """Remove the records below the sequence ``before``."""
+        gone = bisect_left(self._blocks, before, key=lambda block: block.last)
+        for block in self._blocks[:gone]:
+            for run, count in block.runs.items():
+                run.remove_to(block.last, count)
+                self._forget(run)
+            self._live -= block.live
+            self.bytes -= block.bytes
+            self._used.pop(block, None)
+        del self._blocks[:gone]
+        if self._blocks and self._blocks[0].first < before:
+            block = self._use(self._blocks[0])
+            for place in range(block.head, block.place(before)):
+                self._remove(block, place)
+
+    def _purge(self, run: Run) -> None:
+        for sequence in self._sequences((run,)):
+            block = self._block_of(sequence)
+            if block is not None:
+                self._remove(block, block.place(sequence))
+
+    def _remove(self, block: Block, place: int) -> None:
+        size = block.bytes
+        run = block.remove(place)
+        if run is not None:
+            self.bytes -= size - block.bytes
+            self._live -= 1
+            run.remove(block.columns.sequences[place])
+            self._forget(run)
+            if not block.live:
+                del self._blocks[self._number(block.last)]
+                self._used.pop(block, None)
+
+    def _forget(self, run: Run) -> None:
+        """A key is known for as long as it has a record."""
+        if run.count:
             return
-        self._runs[place] = None
-        self.bytes -= self._sizes[place]
-        run.remove(self._sequences[place])
-        if not len(run):
-            key = run.key
-            del self._by_key[key]
-            for prefix in _prefixes(key):
-                del self._below[prefix][key]
-                if not self._below[prefix]:
-                    del self._below[prefix]
-
-    def _settle_head(self) -> None:
-        while self._first < len(self._runs) and self._runs[self._first] is None:
-            self._first += 1
-        if self._first >= _DROP_AT_LEAST and 2 * self._first >= len(self._runs):
-            del self._sequences[: self._first], self._runs[: self._first]
-            del self._sizes[: self._first], self._times[: self._first]
-            self._first = 0
+        del self._by_key[run.key]
+        for prefix in _prefixes(run.key):
+            del self._below[prefix][run.key]
+            if not self._below[prefix]:
+                del self._below[prefix]
 
     # --- questions ------------------------------------------------------------------------------------------
 
@@ -164,16 +184,12 @@ class Index:
         if seen is not None and seen > now - self.spec.duplicate_window_seconds:
             return True
         held = self._by_key.get(key) if self.spec.once_per_key else None
-        return held is not None and not self._is_old(self._place(held.newest), now)
+        return held is not None and bool(self._young([held.newest], now))
 
     def holds(self, sequence: int) -> bool:
         """Whether the record is there."""
-        place = self._place(sequence)
-        return (
-            place < len(self._sequences)
-            and self._sequences[place] == sequence
-            and self._runs[place] is not None
-        )
+        found = self._find(sequence)
+        return found is not None and found[0].columns.runs[found[1]] is not None
 
     def newest(self, pattern: str) -> int:
         """The sequence of the newest record under ``pattern``; 0 without one."""
@@ -181,57 +197,90 @@ class Index:
 
     def under(self, pattern: str, now: float) -> list[int]:
         """The sequences of the records that are under ``pattern`` at that time, oldest first."""
-        found = sorted(sequence for key in self._matching(pattern) for sequence in self._by_key[key])
-        if self.spec.max_age_seconds is None:
-            return found
-        return [sequence for sequence in found if not self._is_old(self._place(sequence), now)]
+        return self._young(self._sequences([self._by_key[key] for key in self._matching(pattern)]), now)
 
     def size(self, sequence: int) -> int:
-        """The size of a record that is held, in bytes."""
-        return self._sizes[self._place(sequence)]
+        """The size of a record that is held, in bytes; 0 if it isn't."""
+        found = self._find(sequence)
+        return 0 if found is None else found[0].columns.sizes[found[1]]
 
     def stored_at(self, sequence: int) -> float:
-        """When a record that is held was stored, by the broker's time."""
-        return self._times[self._place(sequence)]
+        """When a record that is held was stored, by the broker's time; 0 if it isn't held."""
+        found = self._find(sequence)
+        return 0.0 if found is None else found[0].columns.at_ms[found[1]] / 1000
 
     def first(self) -> int:
         """The first sequence that is held; one beyond the last if there is none."""
-        return self._sequences[self._first] if self._first < len(self._sequences) else self.end
+        if not self._blocks:
+            return self.end
+        block = self._use(self._blocks[0])
+        return block.columns.sequences[block.head]
 
     def first_since(self, at: float) -> int:
         """The first sequence that was stored at or after that time."""
-        place = bisect_left(self._times, at, self._first)
-        return self._sequences[place] if place < len(self._sequences) else self.end
+        return self._first_since(_milliseconds(at))
 
     def find(self, keys: Sequence[str], start: int, limit: int) -> Found:
         """The first ``limit`` records from the sequence ``start`` on whose keys match."""
         found: list[int] = []
-        wanted: dict[_Run | None, bool] = {None: False}
-        for place in range(self._place(start), len(self._sequences)):
-            run = self._runs[place]
-            match = wanted.get(run)
-            if match is None and run is not None:
-                match = wanted[run] = not keys or any_key_matches(keys, run.key)
-            if match:
-                if len(found) == limit:
-                    return Found(found, self._sequences[place])
-                found.append(self._sequences[place])
+        wanted = _Wanted(keys)
+        for number in range(self._number(start), len(self._blocks)):
+            block = self._blocks[number]
+            if not any(map(wanted.__getitem__, block.runs)):
+                continue
+            columns = self._use(block).columns
+            for place in range(block.place(start), block.length):
+                if wanted[columns.runs[place]]:
+                    if len(found) == limit:
+                        return Found(found, columns.sequences[place])
+                    found.append(columns.sequences[place])
         return Found(found, self.end)
 
     def count(self, keys: Sequence[str], start: int) -> int:
         """How many records from the sequence ``start`` on match."""
-        patterns = keys or (">",)
-        return sum(
-            self._by_key[key].count_from(start)
-            for key in {key for pattern in patterns for key in self._matching(pattern)}
-        )
+        runs = {self._by_key[key] for pattern in keys or (">",) for key in self._matching(pattern)}
+        straddling = {run for run in runs if run.oldest < start <= run.newest}
+        total = sum(run.count for run in runs if run.oldest >= start)
+        if not straddling:
+            return total
+        for number in range(self._number(start), len(self._blocks)):
+            block = self._blocks[number]
+            if block.first < start:
+                live = self._use(block).columns.runs[block.place(start) :]
+                total += sum(1 for run in live if run in straddling)
+            else:
+                total += sum(count for run, count in block.runs.items() if run in straddling)
+        return total
 
-    def _is_old(self, place: int, now: float) -> bool:
+    def _sequences(self, runs: Iterable[Run]) -> list[int]:
+        """The sequences of all records of ``runs``, in their order."""
+        found: list[int] = []
+        long: set[Run] = set()
+        for run in runs:
+            if run.items is None:
+                long.add(run)
+            else:
+                found += run.items
+        if long:
+            first, last = min(run.oldest for run in long), max(run.newest for run in long)
+            for block in self._blocks[self._number(first) : self._number(last) + 1]:
+                if long.isdisjoint(block.runs):
+                    continue
+                columns = self._use(block).columns
+                found += [
+                    sequence
+                    for sequence, run in zip(columns.sequences, columns.runs, strict=True)
+                    if run in long
+                ]
+        found.sort()
+        return found
+
+    def _young(self, sequences: list[int], now: float) -> list[int]:
+        """Those of ``sequences``, which grow, whose time is not up."""
         age = self.spec.max_age_seconds
-        return age is not None and self._times[place] <= now - age
-
-    def _place(self, sequence: int) -> int:
-        return bisect_left(self._sequences, sequence, self._first)
+        if age is None:
+            return sequences
+        return sequences[bisect_left(sequences, self._first_since(_milliseconds(now - age) + 1)) :]
 
     def _matching(self, pattern: str) -> Iterator[str]:
         if pattern == ">":
@@ -241,41 +290,60 @@ class Index:
         elif pattern in self._by_key:
             yield pattern
 
+    # --- blocks ---------------------------------------------------------------------------------------------
 
-class _Run:
-    """The growing sequences of a key, of which mostly the first is removed."""
+    def _number(self, sequence: int) -> int:
+        """Which block has the first record of that sequence or above; without one, one beyond the last."""
+        return bisect_left(self._blocks, sequence, key=lambda block: block.last)
 
-    __slots__ = ("_first", "_items", "key")
+    def _block_of(self, sequence: int) -> Block | None:
+        number = self._number(sequence)
+        return self._use(self._blocks[number]) if number < len(self._blocks) else None
 
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self._items = array("q")
-        self._first = 0
+    def _find(self, sequence: int) -> tuple[Block, int] | None:
+        """The block and the place of a record, live or not."""
+        block = self._block_of(sequence)
+        if block is None:
+            return None
+        place = block.place(sequence)
+        return (block, place) if block.columns.sequences[place] == sequence else None
 
-    def __len__(self) -> int:
-        return len(self._items) - self._first
+    def _first_since(self, since_ms: int) -> int:
+        number = bisect_left(self._blocks, since_ms, key=lambda block: block.until_ms)
+        if number == len(self._blocks):
+            return self.end
+        block = self._use(self._blocks[number])
+        return block.columns.sequences[bisect_left(block.columns.at_ms, since_ms, block.head)]
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._items[self._first :])
+    def _use(self, block: Block) -> Block:
+        """``block``, which is about to be looked at; what was not looked at for longest is packed."""
+        if block not in self._used:
+            self._used[block] = None
+            if len(self._used) > self._open_blocks:
+                oldest = next(iter(self._used))
+                del self._used[oldest]
+                oldest.pack()
+        elif next(reversed(self._used)) is not block:
+            del self._used[block]
+            self._used[block] = None
+        return block
 
-    @property
-    def newest(self) -> int:
-        return self._items[-1]
 
-    def append(self, sequence: int) -> None:
-        self._items.append(sequence)
+class _Wanted(dict[Run | None, bool]):
+    """Which runs match ``keys``; no keys stand for all."""
 
-    def remove(self, sequence: int) -> None:
-        if self._items[self._first] != sequence:
-            del self._items[bisect_left(self._items, sequence, self._first)]
-            return
-        self._first += 1
-        if self._first >= _DROP_AT_LEAST and 2 * self._first >= len(self._items):
-            del self._items[: self._first]
-            self._first = 0
+    def __init__(self, keys: Sequence[str]) -> None:
+        super().__init__({None: False})
+        self._keys = keys
 
-    def count_from(self, sequence: int) -> int:
-        return len(self._items) - bisect_left(self._items, sequence, self._first)
+    def __missing__(self, run: Run) -> bool:
+        self[run] = answer = not self._keys or any_key_matches(self._keys, run.key)
+        return answer
+
+
+def _milliseconds(at: float) -> int:
+    """Kafka stamps messages in milliseconds."""
+    return round(at * 1000)
 
 
 def _prefixes(key: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ its durable consumers. Each process follows both, and whatever it writes has hap
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import uuid
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from torpor.clock import Clock
+    from torpor.events.kafka_consumer import KafkaConsumer
     from torpor.events.kafka_wire import Reader, Wire
     from torpor.events.log import Guard, Record, Stored, StreamSpec
 
@@ -50,6 +52,13 @@ class Entry(NamedTuple):
 def _entry(records: tuple[Record, ...], at: float) -> Entry:
     objects = sum(_RECORD_BYTES + _ATTRIBUTE_BYTES * len(each.event.attributes) for each in records)
     return Entry(records, at, objects + sum(map(codec.size_bytes, records)))
+
+
+class _Writing(NamedTuple):
+    """A message that was not read back yet; what it appends need not be decoded again."""
+
+    done: asyncio.Future[list[Verdict]]
+    appended: Appended | None
 
 
 class Cache:
@@ -87,13 +96,13 @@ class Stream:
         self.journal = Journal()
         self.gone: EventLogError | None = None
         """Why it can't be worked with any more."""
-        self.readers: dict[str, Any] = {}
-        """Those who claim, by their ids; each has ``granted``."""
+        self.readers: dict[str, KafkaConsumer] = {}
+        """Those who claim, by their ids."""
         self._records = Followed(wire, topic, RECORDS, self._take_record, self._fall)
         self._entries = Followed(wire, topic, JOURNAL, self._take_entry, self._fall)
         self._own = uuid.uuid4().hex[:12].encode() + b"."
         self._numbers = itertools.count(1)
-        self._under_way: dict[bytes, asyncio.Future[list[Verdict]]] = {}
+        self._under_way: dict[bytes, _Writing] = {}
         self._bytes_under_way = 0
         self._tails: list[deque[int]] = []
         self._changed: asyncio.Future[None] | None = None
@@ -148,10 +157,8 @@ class Stream:
             self.gone = error
             self._records.close(error)
             self._entries.close(error)
-            for future in list(self._under_way.values()):
-                if not future.done():
-                    future.set_exception(error)
-                    future.exception()  # who has gone away need not see it
+            for token in list(self._under_way):
+                self._failed(token, error)
             self._notify()
 
     def require(self) -> None:
@@ -198,15 +205,19 @@ class Stream:
     def _take_record(self, message: Message) -> None:
         offset, at = message.offset() or 0, self._at(message)
         headers, token = self._token(message)
-        try:
-            said = codec.decode(headers, message.value())
-        except EventLogError as error:
-            _LOG.warning("a message of %s is left out: %s", self.topic, error)
-            self.index.skip(offset + 1)
-            return
+        writing = self._under_way.get(token)
+        said: Appended | Purged | Trimmed | None = writing and writing.appended
+        if said is None:
+            try:
+                said = codec.decode(headers, message.value())
+            except EventLogError as error:
+                _LOG.warning("a message of %s is left out: %s", self.topic, error)
+                self.index.skip(offset + 1)
+                return
         verdicts = self.index.apply(offset, at, said)
         if isinstance(said, Appended):
-            self._cache.put(self.topic, offset, _entry(said.records, at))
+            if self.journal.consumers or self._tails:  # who else reads, reads later
+                self._cache.put(self.topic, offset, _entry(said.records, at))
             new = [codec.sequence_of(offset, place) for place, it in enumerate(verdicts) if it is Verdict.NEW]
             for tail in self._tails:
                 tail.extend(new)
@@ -223,7 +234,7 @@ class Stream:
             return
         for outcome in outcomes:
             if (reader := self.readers.get(outcome.reader)) is not None:
-                reader.granted(outcome.grants)
+                reader.granted(outcome.number, outcome.grants)
         self._answer(token, [])
         self._notify()
 
@@ -242,27 +253,33 @@ class Stream:
         return headers, b""
 
     def _answer(self, token: bytes, verdicts: list[Verdict]) -> None:
-        future = self._under_way.pop(token, None)
-        if future is not None and not future.done():
-            future.set_result(verdicts)
+        writing = self._under_way.pop(token, None)
+        if writing is not None and not writing.done.done():
+            writing.done.set_result(verdicts)
+
+    def _failed(self, token: bytes, error: EventLogError) -> None:
+        writing = self._under_way.pop(token, None)
+        if writing is not None and not writing.done.done():
+            writing.done.set_exception(error)
+            writing.done.exception()  # who has gone away need not see it
 
     # --- what is written ------------------------------------------------------------------------------------
 
     def _write(
-        self, partition: int, headers: codec.Headers, value: bytes | None, key: str | None = None
+        self,
+        partition: int,
+        headers: codec.Headers,
+        value: bytes | None,
+        key: str | None = None,
+        appended: Appended | None = None,
     ) -> asyncio.Future[list[Verdict]]:
         """Write a message; the future is done once this process has read it."""
         token = self._own + str(next(self._numbers)).encode()
         future: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
-        self._under_way[token] = future
-        future.add_done_callback(lambda _: self._under_way.pop(token, None))
-
-        def failed(error: EventLogError) -> None:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()
-
-        self._wire.send(self.topic, partition, [*headers, (_TOKEN, token)], value, key=key, failed=failed)
+        self._under_way[token] = _Writing(future, appended)
+        headers = [*headers, (_TOKEN, token)]
+        failed = functools.partial(self._failed, token)
+        self._wire.send(self.topic, partition, headers, value, key=key, failed=failed)
         return future
 
     async def append(self, records: Sequence[Record], guard: Guard | None) -> list[bool]:
@@ -277,11 +294,12 @@ class Stream:
         most = self.index.spec.max_bytes
         if most is not None and self.index.bytes + self._bytes_under_way + size > most:
             raise StreamFullError(f"stream {self.name!r} is full: it holds {self.index.bytes} bytes")
-        headers, value = codec.encode(Appended(tuple(fresh), guard))
+        appended = Appended(tuple(fresh), guard)
         self._bytes_under_way += size
         try:
             key = fresh[0].event.attributes.get("partitionkey") if len(fresh) == 1 else None
-            verdicts = await self._wire.within_patience(self._write(RECORDS, headers, value, key))
+            writing = self._write(RECORDS, *codec.encode(appended), key, appended)
+            verdicts = await self._wire.within_patience(writing)
         finally:
             self._bytes_under_way -= size
         if Verdict.SUPERSEDED in verdicts and guard is not None:
@@ -297,8 +315,20 @@ class Stream:
     def post(self, *entries: dict[str, Any]) -> asyncio.Future[list[Verdict]]:
         """Write to the journal; the future is done once this process has read it."""
         self.require()
-        self._posted = self._write(JOURNAL, [], codec.dumps([*self._said(), *entries]))
+        said = [*self._said(), *entries]
+        said += [claim for reader in self.readers.values() if (claim := reader.claim()) is not None]
+        self._posted = self._write(JOURNAL, [], codec.dumps(said))
+        claims = [(entry["reader"], entry["number"]) for entry in said if entry["do"] == "claim"]
+        if claims:
+            self._posted.add_done_callback(functools.partial(self._claimed, claims))
         return self._posted
+
+    def _claimed(self, claims: list[tuple[str, int]], done: asyncio.Future[list[Verdict]]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            for reader, number in claims:
+                if reader in self.readers:
+                    self.readers[reader].lost(number)
+            self._notify()
 
     def settle(
         self, consumer: str, born: int, sequence: int, attempt: int, delay_seconds: float | None

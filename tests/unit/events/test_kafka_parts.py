@@ -128,9 +128,11 @@ ACTIONS = st.lists(
 )
 
 
-@given(ACTIONS, st.booleans())
-def test_an_index_holds_what_a_plain_list_holds(actions: list[tuple[str, str, int]], once: bool) -> None:
-    index = Index(StreamSpec("s", once_per_key=once))
+@given(ACTIONS, st.booleans(), st.sampled_from((1, 3, 4096)))
+def test_an_index_holds_what_a_plain_list_holds(
+    actions: list[tuple[str, str, int]], once: bool, block_records: int
+) -> None:
+    index = Index(StreamSpec("s", once_per_key=once), block_records=block_records, open_blocks=2)
     held: list[tuple[int, str]] = []
     identities: set[int] = set()
     for offset, (verb, key, number) in enumerate(actions):
@@ -152,9 +154,39 @@ def test_an_index_holds_what_a_plain_list_holds(actions: list[tuple[str, str, in
             assert index.under(pattern, 1.0) == under
             assert index.newest(pattern) == max(under, default=0)
             assert index.count((pattern,), sequence_of(10)) == sum(it >= sequence_of(10) for it in under)
+            found = index.find((pattern,), sequence_of(5), 3)
+            assert found.sequences == [it for it in under if it >= sequence_of(5)][:3]
+        assert [it for it in range(sequence_of(offset + 2)) if it % 2**14 == 1 and index.holds(it)] == [
+            sequence for sequence, _ in held
+        ]
         assert index.first() == (held[0][0] if held else index.end)
         assert len(index) == len(held)
         assert (index.bytes == 0) == (not held)
+
+
+def test_keys_of_many_records_are_found_counted_and_removed_in_packed_blocks() -> None:
+    index = Index(StreamSpec("s", max_age_seconds=1000.0), block_records=16, open_blocks=2)
+    for offset in range(400):
+        _append(index, offset, 1000.0 + offset, str(offset), key="ab"[offset % 2])
+    b = [sequence_of(offset) for offset in range(1, 400, 2)]
+    assert index.under("b", 1400.0) == b
+    assert index.find(("b",), b[100], 1000).sequences == b[100:]
+    assert index.count(("b",), b[100]) == index.count(("b", "b.>"), b[100]) == 100
+    assert index.stored_at(b[0]) == 1001.0
+    assert index.first_since(1100.5) == sequence_of(101)
+    index.apply(400, 1400.0, Trimmed(b[30]))
+    assert index.under("b", 1400.0) == b[30:]
+    assert (index.count(("b",), 0), index.count(("a",), 0), len(index)) == (170, 169, 339)
+    assert index.under("b", 2101.0) == b[51:]  # stored at 1103
+    index.apply(401, 2101.0, Purged("x"))
+    assert index.under("b", 2101.0) == b[51:]
+    index.apply(402, 2101.0, Purged("b"))
+    assert (index.under("b", 2101.0), index.count((), 0), index.newest("b")) == ([], 149, 0)
+    assert index.first() == sequence_of(102)
+    index.apply(403, 2101.0, Purged(">"))
+    assert (len(index), index.bytes, index.first()) == (0, 0, index.end)
+    assert _append(index, 404, 2101.0, "399", key="b") == [Verdict.NEW]  # its window has passed
+    assert index.under(">", 2101.0) == [sequence_of(404)]
 
 
 # --- consumers ----------------------------------------------------------------------------------------------
@@ -166,6 +198,7 @@ def _claim(limit: int, fresh: list[int], upto: int, version: int = 0) -> dict[st
         "consumer": "c",
         "born": 0,
         "reader": "r",
+        "number": 1,
         "limit": limit,
         "version": version,
         "fresh": fresh,
