@@ -5,8 +5,8 @@ In one run, one after the other, in several rounds of which the best counts:
 - *delivery*: a dispatcher process with delivery records, beside its own HTTP client by itself, on the same
   messages to the same function (bare ASGI, in a process of its own), which answers nothing or one event; then
   two dispatchers, which share the trigger.
-- *ingress*: events singly over HTTP, beside the broker's own client, which publishes the same data durably;
-  256 are under way in both.
+- *ingress*: events over HTTP, singly and in batches of 100, beside the broker's own client, which publishes
+  the same data durably; 256 events are under way in all (300 in three batches).
 - *log*: records appended and delivered by the event log, beside the broker's own client, without HTTP.
 
 Where a dispatcher's processor time goes is sampled in a run of its own. Written to
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 RESULT = Path(__file__).resolve().parents[2] / "build" / "bench" / "events.json"
 CORES_FOR_TWO = 6
+BATCH = 100
 GOALS = {"delivery": 0.4, "ingress": 0.5, "two dispatchers": 1.6}
 _BROKERS = ("jetstream", "kafka")
 
@@ -100,11 +101,15 @@ class Bench:
 
     async def ingress(self) -> list[Compared]:
         """The ingress beside the broker's own client."""
-        theirs, ours = [], []
+        theirs, singly, batches = [], [], []
         for _ in range(self._rounds):
             theirs.append((await self._in_process(own, self._broker, self._events))[0])
-            ours.append(await self._take_in(self._key()))
-        return [self._compared("ingress", "own client", _best(theirs), _best(ours), GOALS["ingress"])]
+            singly.append(await self._take_in(self._key(), 1))
+            batches.append(await self._take_in(self._key(), BATCH))
+        return [
+            self._compared(what, "own client", _best(theirs), _best(ours), GOALS["ingress"])
+            for what, ours in (("ingress", singly), (f"ingress, batches of {BATCH}", batches))
+        ]
 
     async def delivery(self, *, answers: bool) -> list[Compared]:
         """One dispatcher beside its HTTP client, and two beside one."""
@@ -155,12 +160,12 @@ class Bench:
             raise RuntimeError(f"{done} of {self._events} events were delivered")
         return runs
 
-    async def _take_in(self, key: str) -> Measured:
+    async def _take_in(self, key: str, batch: int) -> Measured:
         listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
         endpoint = Endpoint(*listener.getsockname()[:2])
         async with (
             working(take_in, self._broker, key, listener) as ingress,
-            working(produce, endpoint, key, self._events) as producer,
+            working(produce, endpoint, key, self._events, batch) as producer,
         ):
             await ingress.hear()
             await producer.hear()

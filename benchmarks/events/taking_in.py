@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import math
 import time
 from typing import TYPE_CHECKING
 
 from benchmarks.events.clients import UNDER_WAY, event
 from benchmarks.events.dispatching import Run
-from torpor.binding import encode_binary
+from torpor.binding import encode_batch, encode_binary
 from torpor.clock import SystemClock
 from torpor.events import names
 from torpor.events.brokers import Broker, connect
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import socket
 
     from benchmarks.events.processes import Gate
+    from torpor.binding import Headers
     from torpor.endpoint import Endpoint
 
 
@@ -48,22 +49,28 @@ async def take_in(gate: Gate, broker: Broker, broker_key: str, listener: socket.
     return cpu
 
 
-async def produce(gate: Gate, endpoint: Endpoint, broker_key: str, count: int) -> Run:
-    """Send that many events, each in a request."""
+async def produce(gate: Gate, endpoint: Endpoint, broker_key: str, count: int, batch: int) -> Run:
+    """Send that many events, ``batch`` of them in each request; :data:`UNDER_WAY` at once."""
     client = Client()
     target = f"/events/{broker_key}".encode()
-    numbers = itertools.count(1)
+    first = iter(range(1, count + 1, batch))
+
+    def encoded(number: int) -> tuple[Headers, bytes]:
+        if batch == 1:
+            return encode_binary(event(number))
+        events = map(event, range(number, min(number + batch, count + 1)))
+        return [(b"content-type", b"application/cloudevents-batch+json")], encode_batch(events)
 
     async def send() -> None:
-        while (number := next(numbers)) <= count:
-            headers, body = encode_binary(event(number))
+        for number in first:
+            headers, body = encoded(number)
             answer = await client.request(endpoint, b"POST", target, headers, body, timeout_seconds=60)
             if answer.status != 202:
                 raise RuntimeError(f"the ingress answered {answer.status}: {answer.body!r}")
 
     await gate.wait()
     began, cpu = time.monotonic(), time.process_time()
-    await asyncio.gather(*(send() for _ in range(UNDER_WAY)))
+    await asyncio.gather(*(send() for _ in range(math.ceil(UNDER_WAY / batch))))
     run = Run(count, began, time.monotonic(), time.process_time() - cpu)
     await client.close()
     return run
