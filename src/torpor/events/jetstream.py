@@ -32,7 +32,6 @@ from torpor.events.jetstream_api import (
     Api,
     ApiRefusedError,
     UnansweredError,
-    status_of,
 )
 from torpor.events.jetstream_appender import Appender
 from torpor.events.jetstream_codec import quoted, unquoted
@@ -182,7 +181,7 @@ class JetStreamLog:
         """The sequence of the first record stored at or after that time, if there is one."""
         request = orjson.dumps({"batch": 1, "start_time": codec.time_text(at)})
         message = await self._api.request(f"$JS.API.DIRECT.GET.{quoted(stream)}", request)
-        if status_of(message) is not None or not message.headers:
+        if message.status is not None or not message.headers:
             return None
         return int(message.headers["Nats-Sequence"])
 
@@ -256,7 +255,7 @@ class JetStreamLog:
         page: list[Stored] = []
         async with self._api.stream(f"$JS.API.DIRECT.GET.{quoted(stream)}", orjson.dumps(request)) as answers:
             async for message in answers:
-                status = status_of(message)
+                status = message.status
                 headers = message.headers or {}
                 if status is None:
                     page.append(codec.stored_of_direct(stream, headers, message.data))

@@ -24,12 +24,10 @@ from nats.errors import (
 
 from torpor.clock import SystemClock
 from torpor.errors import EventLogError, RecordTooLargeError
-from torpor.events.nats_client import Client
+from torpor.events.nats_client import Client, Heard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
-
-    from nats.aio.msg import Msg
 
     from torpor.clock import Clock
 
@@ -74,7 +72,7 @@ class Api:
         self._attempt_seconds = min(_ATTEMPT_SECONDS, patience_seconds)
         self._inbox = client.new_inbox()
         self._numbers = itertools.count()
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[str, asyncio.Future[Heard]] = {}
         self.reconnects = 0
         self._listeners: set[Callable[[], None]] = set()
 
@@ -157,7 +155,7 @@ class Api:
         payload = b"" if body is None else orjson.dumps(body)
         return answer_of(await self.request(_API + verb, payload, patience_seconds))
 
-    async def request(self, subject: str, payload: bytes, patience_seconds: float | None = None) -> Msg:
+    async def request(self, subject: str, payload: bytes, patience_seconds: float | None = None) -> Heard:
         """One request and its answer."""
         patience = self._patience_seconds if patience_seconds is None else patience_seconds
         deadline = self._clock.monotonic() + patience
@@ -171,10 +169,10 @@ class Api:
 
     async def post(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None
-    ) -> asyncio.Future[Msg]:
+    ) -> asyncio.Future[Heard]:
         """Send a request; the answer is for :meth:`answer`. Requests go out in the order of the calls."""
         token = str(next(self._numbers))
-        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
         self._waiting[token] = future
         future.add_done_callback(lambda _: self._waiting.pop(token, None))
         try:
@@ -185,12 +183,12 @@ class Api:
         return future
 
     @contextlib.asynccontextmanager
-    async def stream(self, subject: str, payload: bytes) -> AsyncGenerator[AsyncIterator[Msg], None]:
+    async def stream(self, subject: str, payload: bytes) -> AsyncGenerator[AsyncIterator[Heard], None]:
         """Send a request that has many answers: an iterator over them, which ends when one is overdue."""
         inbox = self._client.new_inbox()
-        arrived: asyncio.Queue[Msg] = asyncio.Queue()
+        arrived: asyncio.Queue[Heard] = asyncio.Queue()
         try:
-            subscription = await self._client.subscribe(inbox, cb=arrived.put)
+            subscription = await self._client.hear(inbox, arrived.put_nowait)
         except Error as error:
             raise UnansweredError(_text(error)) from error
         try:
@@ -215,14 +213,14 @@ class Api:
         except (ConnectionReconnectingError, OSError) as error:
             raise UnansweredError(_text(error)) from None
 
-    async def answer(self, future: asyncio.Future[Msg], timeout_seconds: float | None = None) -> Msg:
+    async def answer(self, future: asyncio.Future[Heard], timeout_seconds: float | None = None) -> Heard:
         """The answer to what :meth:`post` sent, in one attempt's time."""
         try:
             async with asyncio.timeout(timeout_seconds or self._attempt_seconds):
                 message = await future
         except TimeoutError:
             raise UnansweredError("NATS did not answer in time") from None
-        if status_of(message) == "503":
+        if message.status == "503":
             raise NobodyThereError("JetStream is not ready")
         return message
 
@@ -242,7 +240,7 @@ class Api:
 
     # --- what the connection says ---------------------------------------------------------------------------
 
-    def _on_answer(self, message: Msg) -> None:
+    def _on_answer(self, message: Heard) -> None:
         future = self._waiting.get(message.subject.rpartition(".")[2])
         if future is not None and not future.done():
             future.set_result(message)
@@ -264,7 +262,7 @@ class Api:
                 future.exception()  # who waits for it sees it, who has gone away need not
 
 
-async def _answers(arrived: asyncio.Queue[Msg], timeout_seconds: float) -> AsyncIterator[Msg]:
+async def _answers(arrived: asyncio.Queue[Heard], timeout_seconds: float) -> AsyncIterator[Heard]:
     while True:
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -278,12 +276,7 @@ def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def status_of(message: Msg) -> str | None:
-    """The status of a message that is no record, such as ``404``."""
-    return message.headers.get("Status") if message.headers else None
-
-
-def answer_of(message: Msg) -> dict[str, Any]:
+def answer_of(message: Heard) -> dict[str, Any]:
     """The JSON of an answer. Raises :class:`ApiRefusedError` when it is an error.
 
     Of two writes that expect the same of a subject at the same time, servers that keep copies refuse the one

@@ -24,7 +24,8 @@ from torpor.events.log import MAX_APPEND, Guard, Record
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from nats.aio.msg import Msg
+    from torpor.events.nats_client import Heard
+
 
 _BATCH = 1000
 _BATCHES_AT_ONCE = 16  # the server takes 50 a stream
@@ -222,7 +223,7 @@ class Appender:
         """Write ``messages`` each for itself."""
         new: list[bool] = []
         for start in range(0, len(messages), _POSTS_AT_ONCE):
-            posts: list[asyncio.Future[Msg]] = []
+            posts: list[asyncio.Future[Heard]] = []
             try:
                 for subject, payload, headers in messages[start : start + _POSTS_AT_ONCE]:
                     posts.append(await self._api.post(subject, payload, headers))
@@ -244,7 +245,7 @@ def _fitting(messages: Sequence[_Message]) -> int:
     return len(messages)
 
 
-def _is_new(message: Msg) -> bool:
+def _is_new(message: Heard) -> bool:
     try:
         return not answer_of(message).get("duplicate", False)
     except ApiRefusedError as refused:

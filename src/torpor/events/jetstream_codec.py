@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SUBJECTS = "torpor"
 MESSAGE_ID = "Nats-Msg-Id"
 _PREFIX = "ce-"
+_BLANKS = " \t\r\n\v\f"
 _CONTENT_TYPE = "content-type"
 _OWN_TYPE = _PREFIX + "datacontenttype"
 _PLAIN_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?\Z")
@@ -81,16 +82,30 @@ def event_of(headers: Mapping[str, str], payload: bytes) -> WireEvent:
     return WireEvent(attributes, payload if payload or says_data(attributes) else None)
 
 
+def event_of_lines(lines: bytes, payload: bytes) -> WireEvent:
+    """The same, of the message's header lines as they came, in ASCII."""
+    attributes: dict[str, str] = {}
+    for line in lines.decode("ascii").split("\r\n"):
+        name, colon, value = line.partition(":")
+        if not colon:
+            continue
+        name, value = name.strip(_BLANKS), value.strip(_BLANKS)
+        if name.startswith(_PREFIX):
+            text = unquote_to_bytes(value).decode("utf-8", "replace") if "%" in value else value
+            attributes[name[len(_PREFIX) :]] = text
+        elif name == _CONTENT_TYPE:
+            attributes["datacontenttype"] = value
+    return WireEvent(attributes, payload if payload or says_data(attributes) else None)
+
+
 def size_bytes(headers: Mapping[str, str], payload: bytes | None) -> int:
     """What a message counts against the server's ``max_payload``."""
     lines = sum(map(len, headers)) + sum(map(len, headers.values())) + 4 * len(headers)
     return len("NATS/1.0\r\n") + lines + 2 + len(payload or b"")
 
 
-def stored_of_delivery(
-    stream: str, full_subject: str, reply: str, headers: Mapping[str, str], payload: bytes
-) -> tuple[Stored, int]:
-    """The record and the attempt of a message that a consumer delivered.
+def stored_of_delivery(stream: str, full_subject: str, reply: str, event: WireEvent) -> tuple[Stored, int]:
+    """The record of ``event`` and its attempt, by the message of it that a consumer delivered.
 
     ``reply`` is ``$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>``, with
     two more tokens before the stream where there is a domain.
@@ -100,9 +115,7 @@ def stored_of_delivery(
         raise EventLogError(f"a delivery has the reply subject {reply!r}, which is not a consumer's")
     start = 4 if len(tokens) < 11 else 6
     attempt, sequence, nanoseconds = int(tokens[start]), int(tokens[start + 1]), int(tokens[start + 3])
-    stored = Stored(
-        _key(stream, full_subject), sequence, nanoseconds // 1000 / 1e6, event_of(headers, payload)
-    )
+    stored = Stored(_key(stream, full_subject), sequence, nanoseconds // 1000 / 1e6, event)
     return stored, attempt
 
 

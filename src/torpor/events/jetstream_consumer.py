@@ -23,18 +23,23 @@ from torpor.events.jetstream_api import (
     STREAM_NOT_FOUND,
     ApiRefusedError,
     UnansweredError,
-    status_of,
 )
-from torpor.events.jetstream_codec import quoted, stored_of_delivery, stored_of_direct
+from torpor.events.jetstream_codec import (
+    event_of,
+    event_of_lines,
+    quoted,
+    stored_of_delivery,
+    stored_of_direct,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
     from torpor.events.jetstream_api import Api
     from torpor.events.log import Delivery, Stored
+    from torpor.events.nats_client import Heard
 
 _LOG = logging.getLogger("torpor.events")
 REVISION = "torpor-revision"
@@ -58,7 +63,7 @@ class Puller:
         self._place = f"{quoted(stream)}.{nats_consumer}"
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._place}"
         self._what = f"consumer {nats_consumer!r} of stream {stream!r}"
-        self._arrived: deque[Msg] = deque()
+        self._arrived: deque[Heard] = deque()
         self.asked = 0
         """How many messages are still to come of what was asked for."""
         self.ended = 0
@@ -70,7 +75,7 @@ class Puller:
         self._stale = True
         self._unlisten = api.on_reconnect(self._mark_stale)
 
-    async def pull(self, limit: int) -> list[Msg]:
+    async def pull(self, limit: int) -> list[Heard]:
         """Up to ``limit`` messages, once there is one. Raises :class:`ConsumerGoneError`."""
         while True:
             if self._arrived:
@@ -114,7 +119,7 @@ class Puller:
         self._unlisten()
         await self._unsubscribe()
 
-    def left(self) -> list[Msg]:
+    def left(self) -> list[Heard]:
         """What has arrived and was not pulled; it is taken out."""
         left = list(self._arrived)
         self._arrived.clear()
@@ -150,8 +155,8 @@ class Puller:
         self._stale = True
         self._news.set()
 
-    def _take(self, message: Msg) -> None:
-        status = status_of(message)
+    def _take(self, message: Heard) -> None:
+        status = message.status
         if status is None:
             if message.subject == self._inbox or not message.reply:
                 return  # no record
@@ -248,7 +253,7 @@ class JetStreamConsumer:
         request = orjson.dumps({"seq": start, "next_by_subj": subject})
         place = f"$JS.API.DIRECT.GET.{quoted(self._stream)}"
         message = await self._api.request(place, request, _PENDING_SECONDS)
-        if status_of(message) is not None or not message.headers:
+        if message.status is not None or not message.headers:
             return None
         return stored_of_direct(self._stream, message.headers, message.data)
 
@@ -277,9 +282,9 @@ def ahead_of(info: dict[str, Any]) -> tuple[int, list[str]]:
     return int(info["delivered"]["stream_seq"]) + 1, subjects
 
 
-def delivery_of(api: Api, stream: str, message: Msg) -> JetStreamDelivery:
+def delivery_of(api: Api, stream: str, message: Heard) -> JetStreamDelivery:
     """The delivery that ``message`` is."""
-    stored, attempt = stored_of_delivery(
-        stream, message.subject, message.reply, message.headers or {}, message.data
-    )
+    lines, data = message.lines, message.data
+    event = event_of_lines(lines, data) if lines.isascii() else event_of(message.headers, data)
+    stored, attempt = stored_of_delivery(stream, message.subject, message.reply, event)
     return JetStreamDelivery(api, stored, attempt, message.reply)

@@ -28,15 +28,13 @@ from torpor.events.jetstream_api import (
     NobodyThereError,
     UnansweredError,
     answer_of,
-    status_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from nats.aio.msg import Msg
-
     from torpor.events.jetstream_api import Api
+    from torpor.events.nats_client import Heard
 
 CHUNK_BYTES = 256 * 1024
 """Size of a chunk: well below the smallest limit of a message that servers have by default, 1 MiB."""
@@ -288,13 +286,13 @@ class ObjectStore:
         if held:
             yield held
 
-    async def _page(self, subject_filter: str, sequence: int, most: int) -> list[Msg]:
+    async def _page(self, subject_filter: str, sequence: int, most: int) -> list[Heard]:
         request = {"seq": sequence, "next_by_subj": subject_filter, "batch": most}
-        page: list[Msg] = []
+        page: list[Heard] = []
         subject = f"$JS.API.DIRECT.GET.{self._stream}"
         async with self._api.stream(subject, orjson.dumps(request)) as answers:
             async for message in answers:
-                status = status_of(message)
+                status = message.status
                 if status is None:
                     page.append(message)
                 elif status in ("204", "404"):

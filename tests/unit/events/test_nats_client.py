@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from nats.aio import client
+from nats.errors import ProtocolError
 
-from torpor.events.nats_client import Client
-
-if TYPE_CHECKING:
-    from nats.aio.msg import Msg
+from torpor.events.nats_client import Client, Heard
 
 BLOCKS = [
     b"",
@@ -75,24 +73,102 @@ class _Wire:
 def test_who_hears_gets_messages_as_who_subscribes(head: bytes, reply: bytes) -> None:
     async def run() -> None:
         theirs, ours = _Wire(client.Client), _Wire(Client)
-        heard: list[Msg] = []
+        heard: list[Heard] = []
         subscription = await theirs.client.subscribe("a.>")
         hearing = await ours.client.hear("a.>", heard.append)
         for wire in (theirs, ours):
-            await wire.client._process_msg(1, b"a.b", reply, b"data", head)
+            await wire.client._ps.parse(_written(b"a.b", 1, reply, head, b"data"))
         [got], expected = heard, await subscription.next_msg()
         assert (got.subject, got.reply, got.data, got.headers) == (
             expected.subject,
             expected.reply,
             expected.data,
-            expected.headers,
+            expected.headers or {},
         )
+        assert got.status == (expected.headers or {}).get("Status")
         assert ours.client.stats == theirs.client.stats
         await hearing.unsubscribe()
-        await ours.client._process_msg(1, b"a.b", reply, b"data", head)
+        await ours.client._ps.parse(_written(b"a.b", 1, reply, head, b"data"))
         assert len(heard) == 1
 
     asyncio.run(run())
+
+
+def _written(subject: bytes, sid: int, reply: bytes, head: bytes, data: bytes) -> bytes:
+    """As a server writes a message."""
+    sizes = b"%d %d" % (len(head), len(head) + len(data)) if head else b"%d" % len(data)
+    parts = [b"HMSG" if head else b"MSG", subject, b"%d" % sid, *([reply] if reply else []), sizes]
+    return b" ".join(parts) + b"\r\n" + head + data + b"\r\n"
+
+
+class _Talk:
+    """What a server may write, and what became of it with one kind of client."""
+
+    WRITTEN = (
+        b"PING\r\n",
+        _written(b"a.1", 1, b"", b"NATS/1.0\r\nce-id: 1\r\n\r\n", b"x\r\nMSG a.9 1 1\r\ny\r\n"),
+        _written(b"a.2", 1, b"back.1", b"", b""),
+        b"+OK\r\n",
+        _written(b"b.1", 2, b"back.2", b"NATS/1.0\r\nx: y\r\n\r\n", b"other"),
+        _written(b"a.3", 1, b"", b"NATS/1.0 404\r\n\r\n", b""),
+        b'INFO {"max_payload": 7}\r\n',
+        _written(b"c.1", 3, b"", b"", b"nobody's"),
+        _written(b"a.4", 1, b"", b"", b"z" * 300),
+        b"PONG\r\n",
+    )
+
+    def __init__(self, kind: type[client.Client]) -> None:
+        self.wire = _Wire(kind)
+        self.seen: list[tuple[str, ...]] = []
+
+    async def run(self, pieces: list[bytes]) -> None:
+        nats = self.wire.client
+        nats._process_info = self._informed
+        if isinstance(nats, Client):
+            await nats.hear(
+                "a.>", lambda got: self.seen.append(("a", got.subject, got.reply, repr(got.data)))
+            )
+        else:
+            hearing = await nats.subscribe("a.>")
+        subscription = await nats.subscribe("b.>")
+        for piece in pieces:
+            await nats._ps.parse(piece)
+        for name, each in (("b", subscription), *([] if isinstance(nats, Client) else [("a", hearing)])):
+            while each.pending_msgs:
+                self._see(name, await each.next_msg())
+        self.seen.sort()
+
+    async def _informed(self, info: dict[str, Any]) -> None:
+        self.seen.append(("info", repr(info)))
+
+    def _see(self, name: str, got: Any) -> None:
+        self.seen.append((name, got.subject, got.reply, repr(got.data)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 20, 64, 10_000])
+def test_what_a_server_writes_is_read_as_the_client_does_in_pieces_of_any_size(size: int) -> None:
+    whole = b"".join(_Talk.WRITTEN) * 2
+    theirs, ours = _Talk(client.Client), _Talk(Client)
+    for talk in (theirs, ours):
+        asyncio.run(talk.run([whole[at : at + size] for at in range(0, len(whole), size)]))
+    assert ours.seen == theirs.seen
+    assert len(ours.seen) == 12
+    assert ours.wire.written == theirs.wire.written
+    assert ours.wire.client.stats == theirs.wire.client.stats
+
+
+@pytest.mark.parametrize("said", [b"MSG a\r\n", b"MSG a b 1\r\n", b"HMSG a 1 x 5\r\n", b"HELLO\r\n"])
+def test_what_no_server_writes_is_an_error(said: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        asyncio.run(_Wire(Client).client._ps.parse(said))
+
+
+def test_a_new_connection_begins_with_nothing_of_the_old_one() -> None:
+    wire = _Wire(Client)
+    asyncio.run(wire.client._ps.parse(_written(b"a", 1, b"", b"", b"data")[:-3]))
+    wire.client._ps.reset()
+    asyncio.run(wire.client._ps.parse(b"PING\r\n"))
+    assert wire.written == [b"PONG\r\n"]
 
 
 @pytest.mark.parametrize("headers", HEADERS)
