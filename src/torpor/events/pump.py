@@ -24,7 +24,7 @@ _QUICK_SECONDS = 0.05
 """What is handled in less than this is quick: who asks for it when there is room has waited in vain."""
 _SMALL_BYTES = 64 * 1024
 """Data of what is held ready beside what is handled; all of it is in memory."""
-_AHEAD = 4
+_AHEAD = 8
 """How many times as many are held ready as are handled at once."""
 
 Handle = Callable[[Delivery], Awaitable[None]]
