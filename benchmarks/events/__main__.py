@@ -5,8 +5,8 @@ In one run, one after the other, in several rounds of which the best counts:
 - *delivery*: a dispatcher process with delivery records, beside its own HTTP client by itself, on the same
   messages to the same function (bare ASGI, in a process of its own), which answers nothing or one event; then
   two dispatchers, which share the trigger.
-- *ingress*: events over HTTP, singly and in batches of 100, beside the broker's own client, which publishes
-  the same data durably; 256 events are under way in all (300 in three batches).
+- *ingress*: events over HTTP, singly (256 requests under way) and in batches of 100 (16 under way), beside
+  the broker's own client, which publishes the same data durably with 256 under way.
 - *log*: records appended and delivered by the event log, beside the broker's own client, without HTTP.
 
 Where a dispatcher's processor time goes is sampled in a run of its own. Written to

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
 
 
+BATCHES_UNDER_WAY = 16
+
+
 async def take_in(gate: Gate, broker: Broker, broker_key: str, listener: socket.socket) -> float:
     """Serve the ingress; processor time in seconds between two gates."""
     clock, stats = SystemClock(), Stats()
@@ -50,7 +52,7 @@ async def take_in(gate: Gate, broker: Broker, broker_key: str, listener: socket.
 
 
 async def produce(gate: Gate, endpoint: Endpoint, broker_key: str, count: int, batch: int) -> Run:
-    """Send that many events, ``batch`` of them in each request; :data:`UNDER_WAY` at once."""
+    """Send that many events, ``batch`` of them in each request, and a number of requests at once."""
     client = Client()
     target = f"/events/{broker_key}".encode()
     first = iter(range(1, count + 1, batch))
@@ -70,7 +72,7 @@ async def produce(gate: Gate, endpoint: Endpoint, broker_key: str, count: int, b
 
     await gate.wait()
     began, cpu = time.monotonic(), time.process_time()
-    await asyncio.gather(*(send() for _ in range(math.ceil(UNDER_WAY / batch))))
+    await asyncio.gather(*(send() for _ in range(UNDER_WAY if batch == 1 else BATCHES_UNDER_WAY)))
     run = Run(count, began, time.monotonic(), time.process_time() - cpu)
     await client.close()
     return run

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 
 from torpor.errors import EventLogError, RecordTooLargeError
 from torpor.events.kafka_codec import MAX_MESSAGE_BYTES
+from torpor.transport.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -81,6 +82,7 @@ class Wire:
         self._clock = clock
         self._patience_seconds = patience_seconds
         self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(clock)
         self._pool = ThreadPoolExecutor(_THREADS, "torpor-kafka")
         self._producer = Producer(
             {
@@ -134,6 +136,7 @@ class Wire:
             if thread.ident is not None:
                 await self._in_thread(thread.join)
         await self._in_thread(self._follower.close)
+        await self._deadlines.close()
         self._pool.shutdown(wait=False)
 
     def on_reconnect(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -146,11 +149,23 @@ class Wire:
 
         Raises :class:`~torpor.errors.EventLogError`.
         """
-        try:
-            async with asyncio.timeout(self._patience_seconds):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            raise EventLogError("Kafka did not take in time what was sent; it still may") from None
+        if not future.done():
+            waiter: asyncio.Future[None] = self._loop.create_future()
+
+            def wake(_: object = None) -> None:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+            alarm = self._deadlines.after(self._patience_seconds, wake)
+            future.add_done_callback(wake)
+            try:
+                await waiter
+            finally:
+                alarm.cancel()
+                future.remove_done_callback(wake)
+            if not future.done():
+                raise EventLogError("Kafka did not take in time what was sent; it still may")
+        return future.result()
 
     # --- sending --------------------------------------------------------------------------------------------
 
