@@ -9,7 +9,9 @@ key of its own some 600, and an identity inside the duplicate window some 200.
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_left
+from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 BLOCK_RECORDS = 4096
 OPEN_BLOCKS = 16
+_GENERATIONS = 8
 
 
 class Verdict(Enum):
@@ -62,7 +65,7 @@ class Index:
         self._live = 0
         self._by_key: dict[str, Run] = {}
         self._below: dict[str, dict[str, None]] = {}  # "a.b." -> the keys below
-        self._identities: dict[bytes, float] = {}
+        self._identities = Identities()
 
     def __len__(self) -> int:
         return self._live
@@ -94,7 +97,8 @@ class Index:
 
     def _append(self, sequence: int, key: str, identity: str, size: int) -> Verdict:
         digest = _digest(identity)
-        if digest in self._identities or (self.spec.once_per_key and key in self._by_key):
+        seen = self._identities.seen_at(digest) > self.at - self.spec.duplicate_window_seconds
+        if seen or (self.spec.once_per_key and key in self._by_key):
             return Verdict.DUPLICATE
         self._insert(sequence, key, digest, size)
         return Verdict.NEW
@@ -105,7 +109,7 @@ class Index:
         self._insert(sequence, key, _digest(identity), size)
 
     def _insert(self, sequence: int, key: str, digest: bytes, size: int) -> None:
-        self._identities[digest] = self.at
+        self._identities.add(digest, self.at, self.spec.duplicate_window_seconds / _GENERATIONS)
         run = self._by_key.get(key)
         if run is None:
             run = self._by_key[key] = Run(key, sequence)
@@ -121,12 +125,7 @@ class Index:
 
     def expire(self, now: float) -> None:
         """Forget identities and records whose time is up."""
-        seen_before = now - self.spec.duplicate_window_seconds
-        while self._identities:
-            digest, seen = next(iter(self._identities.items()))
-            if seen > seen_before:
-                break
-            del self._identities[digest]
+        self._identities.forget(now - self.spec.duplicate_window_seconds)
         if self.spec.max_age_seconds is not None and self._blocks:
             old_ms = _milliseconds(now - self.spec.max_age_seconds)
             if self._blocks[0].since_ms <= old_ms:
@@ -180,8 +179,7 @@ class Index:
 
     def knows(self, identity: str, key: str, now: float) -> bool:
         """Whether a record of that identity and key would be a duplicate at that time."""
-        seen = self._identities.get(_digest(identity))
-        if seen is not None and seen > now - self.spec.duplicate_window_seconds:
+        if self._identities.seen_at(_digest(identity)) > now - self.spec.duplicate_window_seconds:
             return True
         held = self._by_key.get(key) if self.spec.once_per_key else None
         return held is not None and bool(self._young([held.newest], now))
@@ -327,6 +325,48 @@ class Index:
             del self._used[block]
             self._used[block] = None
         return block
+
+
+class Identities:
+    """When each identity was seen last, for as long as that matters.
+
+    They are kept by generations, which are let go whole: a dictionary of millions that loses its first ones
+    one by one becomes slow, and never smaller.
+    """
+
+    def __init__(self) -> None:
+        self._generations: deque[_Generation] = deque()
+
+    def __len__(self) -> int:
+        return sum(len(each.seen) for each in self._generations)
+
+    def add(self, digest: bytes, at: float, generation_seconds: float) -> None:
+        """It was seen at that time, which is no earlier than that of the last one."""
+        if not self._generations or at >= self._generations[-1].since + generation_seconds:
+            self._generations.append(_Generation(at))
+        newest = self._generations[-1]
+        newest.seen[digest] = newest.until = at
+
+    def seen_at(self, digest: bytes) -> float:
+        """When it was seen last; minus infinity if that is not known."""
+        for generation in reversed(self._generations):
+            if (at := generation.seen.get(digest)) is not None:
+                return at
+        return -math.inf
+
+    def forget(self, upto: float) -> None:
+        """All that was seen up to that time does not matter any more."""
+        while self._generations and self._generations[0].until <= upto:
+            self._generations.popleft()
+
+
+class _Generation:
+    __slots__ = ("seen", "since", "until")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.until = since
+        self.seen: dict[bytes, float] = {}
 
 
 class _Wanted(dict[Run | None, bool]):

@@ -55,6 +55,7 @@ async def reclaim(
         return
     await stream.sync()
     await stream.sync_journal()
+    stream.rest()
     window = stream.index.spec.duplicate_window_seconds
     since = await wire.first_since(stream.topic, RECORDS, stream.now() - window)
     wanted = codec.offset_of(stream.index.first())

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import itertools
 import logging
+import math
 import uuid
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,6 +39,7 @@ _TAIL_RECORDS = 100_000
 _WORDS_SECONDS = 0.003
 _WORDS_AT_ONCE = 1000
 _DRIFT_SECONDS = 0.001
+_UNSURE_SECONDS = 5.0
 _RECORD_BYTES, _ATTRIBUTE_BYTES = 700, 90  # what Python needs beside the texts: objects and a table
 
 
@@ -110,6 +112,7 @@ class Stream:
         self._flushing: asyncio.TimerHandle | None = None
         self._posted: asyncio.Future[list[Verdict]] | None = None
         self._behind_seconds: float | None = None
+        self._ahead_seconds = -math.inf
         self._reader: Reader | None = None
         self._carried: dict[int, tuple[Record, float]] = {}
 
@@ -169,6 +172,15 @@ class Stream:
     def now(self) -> float:
         """About what time it is for the broker."""
         return self._clock.now() - (self._behind_seconds or 0.0)
+
+    def rest(self) -> None:
+        """Let go of what matters no more, though nothing may have come since.
+
+        All processes must judge alike, so here a time counts that the broker's clock has surely passed:
+        that of a message, and what went by since it was read.
+        """
+        if not math.isinf(self._ahead_seconds):
+            self.index.expire(self._ahead_seconds + self._clock.monotonic() - _UNSURE_SECONDS)
 
     def change(self) -> asyncio.Future[None]:
         """Done with the next change after this call."""
@@ -243,6 +255,7 @@ class Stream:
         behind = self._clock.now() - at
         known = self._behind_seconds
         self._behind_seconds = behind if known is None else min(known + _DRIFT_SECONDS, behind)
+        self._ahead_seconds = max(self._ahead_seconds, at - self._clock.monotonic())
         return at
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from torpor.binding import WireEvent
 from torpor.errors import EventLogError
 from torpor.events import kafka_codec as codec
 from torpor.events.kafka_codec import Appended, Purged, Trimmed, sequence_of
-from torpor.events.kafka_index import Index, Verdict
+from torpor.events.kafka_index import Identities, Index, Verdict
 from torpor.events.kafka_journal import Journal, put
 from torpor.events.log import ConsumerSpec, Guard, Record, StreamSpec
 from torpor.events.names import key_matches
@@ -94,6 +95,20 @@ def test_the_time_of_the_broker_does_not_run_backwards() -> None:
     _append(index, 0, 110.0, "1")
     assert _append(index, 1, 105.0, "1") == [Verdict.DUPLICATE]
     assert _append(index, 2, 119.0, "1") == [Verdict.DUPLICATE]  # 110 + 10 is not over
+
+
+def test_identities_are_let_go_when_they_do_not_matter_any_more() -> None:
+    identities = Identities()
+    for number in range(1000):
+        identities.add(b"%d" % number, float(number), 10.0)
+    identities.forget(500.0)
+    assert identities.seen_at(b"480") == -math.inf
+    assert [identities.seen_at(b"%d" % number) for number in range(501, 1000)] == list(range(501, 1000))
+    assert len(identities) <= 509
+    identities.add(b"700", 1000.0, 10.0)
+    assert identities.seen_at(b"700") == 1000.0
+    identities.forget(1000.0)
+    assert (len(identities), identities.seen_at(b"700")) == (0, -math.inf)
 
 
 def test_what_is_old_is_hidden_before_it_is_forgotten() -> None:
