@@ -56,12 +56,17 @@ _TAIL_IDLE_SECONDS = 60.0
 _NO_MESSAGE = 10037
 
 
+class _TooManyKeysError(Exception):
+    """The server does not look up so many keys at once."""
+
+
 class JetStreamLog:
     """Keeps :class:`torpor.events.log.EventLog`."""
 
     def __init__(self, api: Api, copies: int = 1) -> None:
         self._api = api
         self._copies = copies
+        self._once_per_key: set[str] = set()
         self._appender = Appender(api)
 
     @classmethod
@@ -103,6 +108,8 @@ class JetStreamLog:
         """Create the stream or bring it to ``spec``; whether it is new."""
         name = quoted(spec.name)
         config = _stream_config(spec, self._copies)
+        if spec.once_per_key:
+            self._once_per_key.add(spec.name)
         try:
             await self._api.call(f"STREAM.UPDATE.{name}", config)
         except ApiRefusedError as refused:
@@ -196,10 +203,15 @@ class JetStreamLog:
     async def read(self, stream: str, key: str, *, since: float = 0.0) -> AsyncIterator[Stored]:
         """The records now under ``key``, stored at ``since`` or later, oldest first."""
         newest = await self._newest(stream, key)
+        by_key = key.endswith(".>") and stream in self._once_per_key
         sequence = await self._start(stream, since) if since > 0 else 1
         deadline = self._api.deadline()
         while True:
-            page, left = await self._page(stream, key, sequence)
+            try:
+                page, left = await self._page(stream, key, sequence, by_key=by_key)
+            except _TooManyKeysError:
+                by_key = False
+                continue
             for stored in page:
                 if stored.stored_at >= since:
                     yield stored
@@ -236,19 +248,27 @@ class JetStreamLog:
             return 0
         return int(found["message"]["seq"])
 
-    async def _page(self, stream: str, key: str, sequence: int) -> tuple[list[Stored], bool]:
-        """Some of the records from ``sequence`` on, and whether there are more."""
+    async def _page(self, stream: str, key: str, sequence: int, *, by_key: bool) -> tuple[list[Stored], bool]:
+        """Some of the records from ``sequence`` on, and whether there are more.
+
+        With ``by_key`` the server looks up which keys there are, the newest record of each, instead of all
+        records from the first to the last that match: the same if a key has but one. It does so for 1,024
+        keys at most; raises :class:`_TooManyKeysError`.
+        """
         deadline = self._api.deadline()
         while True:
             try:
-                return await self._try_page(stream, key, sequence)
+                return await self._try_page(stream, key, sequence, by_key=by_key)
             except UnansweredError as error:
                 await self._api.pause(deadline, error)
 
-    async def _try_page(self, stream: str, key: str, sequence: int) -> tuple[list[Stored], bool]:
+    async def _try_page(
+        self, stream: str, key: str, sequence: int, *, by_key: bool
+    ) -> tuple[list[Stored], bool]:
+        subject = codec.subject(stream, key)
         request = {
             "seq": sequence,
-            "next_by_subj": codec.subject(stream, key),
+            **({"multi_last": [subject]} if by_key else {"next_by_subj": subject}),
             "batch": _READ_AT_ONCE,
             "max_bytes": _READ_BYTES,
         }
@@ -261,6 +281,8 @@ class JetStreamLog:
                     page.append(codec.stored_of_direct(stream, headers, message.data))
                 elif status == "404":
                     return [], False
+                elif status == "413":
+                    raise _TooManyKeysError(f"too many keys of stream {stream!r} are under {key!r}")
                 elif status == "204":
                     return page, int(headers.get("Nats-Num-Pending", "0")) > 0
                 elif status == "503":

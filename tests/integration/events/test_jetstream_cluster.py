@@ -48,8 +48,8 @@ def test_a_copy_that_is_behind_is_waited_for(cluster: NatsCluster) -> None:
         page = log._page
         behind = [0, 1]  # what a copy has of the records, the first times that it is asked
 
-        async def late(stream: str, key: str, sequence: int) -> tuple[list[Stored], bool]:
-            found, left = await page(stream, key, sequence)
+        async def late(stream: str, key: str, sequence: int, *, by_key: bool) -> tuple[list[Stored], bool]:
+            found, left = await page(stream, key, sequence, by_key=by_key)
             return (found[: behind.pop(0)], False) if behind else (found, left)
 
         log._page = late  # type: ignore[method-assign]

@@ -202,6 +202,23 @@ async def once_per_key_holds_within_one_append(rig: Rig) -> None:
 
 
 @_case
+async def few_keys_among_many_are_read(rig: Rig) -> None:
+    """In the order of their records, however many keys stand between; and so are more than a thousand."""
+    await rig.make(once_per_key=True)
+    await rig.append("a 9", key="part.a.9")
+    for start in range(0, 1200, 300):
+        numbers = range(start, start + 300)
+        records = [record(f"b {number}", f"part.b.{number}") for number in numbers]
+        await rig.log.append(rig.stream, records)
+        await rig.append(f"a {start}", key=f"part.a.{start}")
+    assert await rig.ids("part.a.>") == ["a 9", "a 0", "a 300", "a 600", "a 900"]
+    assert await rig.ids("part.b.>") == [f"b {number}" for number in range(1200)]
+    assert await rig.ids("part.c.>") == []
+    await rig.log.purge(rig.stream, "part.a.300")
+    assert await rig.ids("part.a.>") == ["a 9", "a 0", "a 600", "a 900"]
+
+
+@_case
 async def once_per_key_outlasts_the_window(rig: Rig) -> None:
     """A key is taken as long as its record is there."""
     window = rig.step_seconds
