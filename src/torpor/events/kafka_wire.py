@@ -88,7 +88,7 @@ class Wire:
             {
                 **self._common,
                 "enable.idempotence": True,  # and so acks=all
-                "linger.ms": 2,  # with less it spins while as many requests as may be are under way
+                "linger.ms": 2,  # with less there are so many small messages that processors have no time for others
                 "message.max.bytes": MAX_MESSAGE_BYTES,
                 "queue.buffering.max.kbytes": 64 * 1024,
                 "delivery.report.only.error": True,

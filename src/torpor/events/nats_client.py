@@ -139,10 +139,11 @@ class _Parser(parser.Parser):
 
     async def parse(self, data: bytes = b"") -> None:
         """Take in what has come. Raises ``nats.errors.ProtocolError``."""
-        self._rest += data
-        if len(self._rest) < self._wanted:
+        rest = self._rest
+        rest += data
+        if len(rest) < self._wanted:
             return
-        whole = bytes(self._rest)
+        whole = bytes(rest)
         at = self._wanted = 0
         while (end := whole.find(_CRLF, at)) >= 0:
             end += 2
@@ -165,4 +166,6 @@ class _Parser(parser.Parser):
                     continue
             piece, at = whole[at:end], end
             await super().parse(piece)
-        del self._rest[:at]
+            if self._rest is not rest:  # that was the end of this connection
+                return
+        del rest[:at]
