@@ -88,7 +88,7 @@ class Wire:
             {
                 **self._common,
                 "enable.idempotence": True,  # and so acks=all
-                "linger.ms": 2,  # with less there are so many small messages that processors have no time for others
+                "linger.ms": 2,  # with less there are so many small messages that they take all processors
                 "message.max.bytes": MAX_MESSAGE_BYTES,
                 "queue.buffering.max.kbytes": 64 * 1024,
                 "delivery.report.only.error": True,
