@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import time
+import urllib.error
 import urllib.request
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -212,8 +213,10 @@ def test_producers_notice_no_rollout(cluster: Cluster, platform: Platform, examp
             try:
                 with urllib.request.urlopen(request, timeout=30) as response:
                     status: Any = response.status
+            except urllib.error.HTTPError as error:
+                status = f"{error.code}: {error.read().decode()}"
             except OSError as error:
-                status = getattr(error, "code", repr(error))
+                status = repr(error)
             statuses[status] = statuses.get(status, 0) + 1
             number += 1
             if number % 50 == 0:
