@@ -89,6 +89,18 @@ class Platform:
             NAMESPACE, f"app.kubernetes.io/part-of=torpor,app.kubernetes.io/component={component}"
         )
 
+    def triggers(self, pod: str) -> dict[str, Any]:
+        """What an events pod says of the triggers that it knows, by their keys."""
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8081/proxy/state"
+        states: dict[str, Any] = json.loads(self.cluster.kubectl("get", "--raw", path))["triggers"]
+        return states
+
+    def states(self, trigger: str) -> list[dict[str, Any]]:
+        """What every events pod says of a trigger; empty until all have heard of it, and of its broker."""
+        pods = [pod["metadata"]["name"] for pod in self.parts("events")]
+        found = [known[trigger] for pod in pods if trigger in (known := self.triggers(pod))]
+        return found if len(found) == len(pods) else []
+
     def address(self, service: str) -> str:
         """The address of one of the platform's services, within the cluster."""
         return str(self.cluster.get("service", service, "--namespace", NAMESPACE)["spec"]["clusterIP"])

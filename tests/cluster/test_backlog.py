@@ -8,7 +8,7 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster.platform import NAMESPACE, until
+from tests.cluster.platform import until
 from tests.cluster.test_events import whole_parts
 
 if TYPE_CHECKING:
@@ -56,13 +56,8 @@ def test_producers_are_refused_once_as_many_wait_as_may(
     whole_parts(platform, "events", 2)
     cluster.apply(_declarations(cluster.build(WORKER)["worker"]), namespace)
 
-    def state() -> dict[str, Any]:
-        pod = platform.parts("events")[0]["metadata"]["name"]
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8081/proxy/state"
-        found: dict[str, Any] = json.loads(cluster.kubectl("get", "--raw", path))
-        return found["triggers"].get(f"{namespace}/worker") or {}
-
-    until(lambda: bool(state()), "the trigger at work")
+    trigger = f"{namespace}/worker"
+    until(lambda: bool(platform.states(trigger)), "the trigger at work in all events pods")
     with platform.reachable() as gateway:
         url = f"{gateway}/events/{namespace}/default"
         answers = [_post(url, str(number)) for number in range(6 * LIMIT)]
@@ -74,13 +69,8 @@ def test_producers_are_refused_once_as_many_wait_as_may(
     print(f"\n{accepted} taken in, {len(refused)} refused")
 
     def delivered() -> int:
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{{}}:8081/proxy/state"
-        states = (
-            json.loads(cluster.kubectl("get", "--raw", path.format(pod["metadata"]["name"])))
-            for pod in platform.parts("events")
-        )
-        return sum(one["triggers"][f"{namespace}/worker"]["delivered"] for one in states)
+        return sum(state["delivered"] for state in platform.states(trigger))
 
     until(lambda: delivered() >= accepted, "all that was taken in")
-    assert state()["deadLettered"] == 0
+    assert [state["deadLettered"] for state in platform.states(trigger)] == [0, 0]
     cluster.kubectl("delete", "functions,triggers", "--all", "-n", namespace)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import time
 import urllib.error
 import urllib.request
@@ -60,17 +59,6 @@ class _Example:
                 del spec["source"]
                 spec["image"] = images[document["metadata"]["name"]]
         self.cluster.apply(documents, self.namespace)
-
-    def states(self, pod: str) -> dict[str, Any]:
-        """What an events pod says of the triggers that it knows, by their keys."""
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8081/proxy/state"
-        states: dict[str, Any] = json.loads(self.cluster.kubectl("get", "--raw", path))["triggers"]
-        return states
-
-    def is_known(self) -> bool:
-        """Whether every events pod has heard of its triggers, and so of its broker."""
-        pods = [pod["metadata"]["name"] for pod in self.platform.parts("events")]
-        return all(f"{self.namespace}/stitch-tiles" in self.states(pod) for pod in pods)
 
     def upload(self, gateway: str, name: str) -> None:
         """Send the photo as an event, as often as it takes."""
@@ -203,13 +191,15 @@ def test_the_lead_moves_within_seconds_when_a_pod_ends(platform: Platform, examp
     until(lambda: platform.leader("events") not in ("", before), "another leader", 30)
     print(f"\nanother pod led {time.monotonic() - began:.1f} s after the deletion")
     whole_parts(platform, "events", 2)
-    assert example.states(platform.leader("events"))[f"{example.namespace}/stitch-tiles"]["problem"] == ""
+    leader = platform.triggers(platform.leader("events"))
+    assert leader[f"{example.namespace}/stitch-tiles"]["problem"] == ""
 
 
 def test_producers_notice_no_rollout(cluster: Cluster, platform: Platform, example: _Example) -> None:
     """Every event is taken in at the first attempt while all events pods are replaced."""
     whole_parts(platform, "events", 2)
-    until(example.is_known, "that all events pods know the broker")
+    trigger = f"{example.namespace}/stitch-tiles"
+    until(lambda: bool(platform.states(trigger)), "that all events pods know the broker")
     with platform.reachable() as gateway:
         url = f"{gateway}/events/{example.namespace}/default"
         statuses: dict[Any, int] = {}
