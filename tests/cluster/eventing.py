@@ -70,11 +70,13 @@ class Events:
     # --- doing --------------------------------------------------------------------------------------------
 
     def declare(self, documents: Sequence[dict[str, Any]]) -> None:
-        """Apply resources, and wait until the triggers among them are at work."""
+        """Apply resources, and wait until the triggers among them are at work in every events pod."""
         items = [{"apiVersion": "torpor.dev/v1alpha1", **document} for document in documents]
         self.platform.cluster.apply(items, self.namespace)
         wanted = {item["metadata"]["name"] for item in items if item["kind"] == "Trigger"}
         until(lambda: wanted <= self._at_work(), "triggers at work")
+        keys = [f"{self.namespace}/{name}" for name in wanted]
+        until(lambda: all(map(self.platform.states, keys)), "triggers at work in every events pod")
 
     def _at_work(self) -> set[str]:
         triggers = self.client.triggers()
