@@ -163,8 +163,8 @@ class KafkaConsumer:
     async def _take(self, limit: int) -> list[Delivery]:
         """Some of what was granted; without those that are not there any more, which are done with."""
         stream = self._stream
-        last = max(grant.sequence for grant in self._granted)
-        while stream.index.end <= last:  # another process has seen more of the stream
+        # Another process may have seen more of the stream, and more may be granted meanwhile.
+        while stream.index.end <= max((grant.sequence for grant in self._granted), default=-1):
             change = stream.change()
             self._durable()
             await sleep_or(self._clock, None, change)
@@ -186,10 +186,11 @@ class KafkaConsumer:
             stored = loaded.get(grant.sequence)
             if not _lent(held, grant):
                 continue  # it has waited here for too long, and is granted again
-            if stored is None:
-                stream.settle(self._name, self._born, grant.sequence, grant.attempt, None)
-            else:
+            if stored is not None:
                 deliveries.append(KafkaDelivery(self, stored, grant.attempt))
+            elif not stream.index.holds(grant.sequence):
+                stream.settle(self._name, self._born, grant.sequence, grant.attempt, None)
+            # Else it can't be read though it was not removed, as far as is known here: it comes again.
         return deliveries
 
     async def pending(self) -> int:

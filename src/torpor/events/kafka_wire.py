@@ -382,9 +382,16 @@ class Reader:
         self._closed = False
 
     async def read(self, offsets: Iterable[int]) -> list[Message]:
-        """The messages at ``offsets`` (growing), and some of those between; what is gone is left out."""
+        """The messages at ``offsets``, and some of those between; what is gone is left out."""
+        # A thread that reads goes on when nobody waits for it any more: until then nobody else may read, or
+        # each would take messages that the other is to find.
+        reading = asyncio.create_task(self._read_alone(sorted(offsets)))
+        reading.add_done_callback(_seen)
+        return await asyncio.shield(reading)
+
+    async def _read_alone(self, offsets: list[int]) -> list[Message]:
         async with self._lock:
-            return await self._wire.call(lambda: self._read(sorted(offsets)))
+            return await self._wire.call(lambda: self._read(offsets))
 
     async def close(self) -> None:
         """Let go."""
@@ -427,6 +434,11 @@ class Reader:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its name
             self._position = None
             raise EventLogError("records were removed while they were read")
+
+
+def _seen(reading: asyncio.Task[list[Message]]) -> None:
+    if not reading.cancelled():
+        reading.exception()  # who has gone away need not see it
 
 
 @contextlib.contextmanager

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -15,9 +18,13 @@ from torpor.events import kafka_codec as codec
 from torpor.events.kafka_codec import Appended, Purged, Trimmed, sequence_of
 from torpor.events.kafka_index import Identities, Index, Verdict
 from torpor.events.kafka_journal import Journal, put
+from torpor.events.kafka_wire import Reader
 from torpor.events.log import ConsumerSpec, Guard, Record, StreamSpec
 from torpor.events.names import key_matches
 from torpor.testing.contracts.rig import event, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SPEC = ConsumerSpec("s", "c", ack_wait_seconds=10.0, max_in_flight=4)
 
@@ -324,3 +331,67 @@ def test_no_record_is_had_twice_at_once_and_none_is_left(steps: list[tuple[str, 
                 done.add(sequence)
     durable = journal.consumers["c"]
     assert {*durable.held, *done, *(each for each in records if each >= durable.next)} == set(records)
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+class _Message:
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def offset(self) -> int:
+        return self._offset
+
+    def error(self) -> None:
+        return None
+
+
+class _OneThread:
+    """A client's consumer that gives one message after the other, once it may, and sees who asks at once."""
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.asked = threading.Event()
+        self._next = 0
+        self._asking = threading.Lock()
+
+    def assign(self, places: list[Any]) -> None:
+        self._next = places[0].offset
+
+    def poll(self, _: float) -> _Message:
+        assert self._asking.acquire(blocking=False), "two threads ask at once"
+        self.asked.set()
+        self.may.wait(10)
+        self._next += 1
+        self._asking.release()
+        return _Message(self._next - 1)
+
+    def consume(self, count: int, _: float) -> list[_Message]:
+        self._next += count
+        return [_Message(offset) for offset in range(self._next - count, self._next)]
+
+
+class _Threads:
+    """Of a wire what a reader needs."""
+
+    async def call(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.to_thread(work)
+
+
+def test_a_reader_that_gives_up_takes_nothing_from_the_next_one() -> None:
+    async def run() -> None:
+        consumer: Any = _OneThread()
+        threads: Any = _Threads()
+        reader = Reader(threads, "topic", consumer)
+        first = asyncio.create_task(reader.read([0, 1, 2]))
+        await asyncio.to_thread(consumer.asked.wait, 10)
+        first.cancel()
+        await asyncio.wait([first])
+        assert first.cancelled()
+        second = asyncio.create_task(reader.read([0, 1, 2]))
+        await asyncio.sleep(0.05)  # in which it would ask
+        consumer.may.set()
+        assert [message.offset() for message in await second] == [0, 1, 2]
+
+    asyncio.run(run())
