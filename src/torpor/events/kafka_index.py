@@ -107,6 +107,7 @@ class Index:
         """Begin with a record that was stored at that time, before what is to be applied."""
         self.at = max(self.at, at)
         self._insert(sequence, key, _digest(identity), size)
+        self.end = max(self.end, sequence + 1)
 
     def _insert(self, sequence: int, key: str, digest: bytes, size: int) -> None:
         self._identities.add(digest, self.at, self.spec.duplicate_window_seconds / _GENERATIONS)

@@ -39,7 +39,7 @@ _TAIL_RECORDS = 100_000
 _WORDS_SECONDS = 0.003
 _WORDS_AT_ONCE = 1000
 _DRIFT_SECONDS = 0.001
-_UNSURE_SECONDS = 5.0
+_UNSURE_SECONDS = 120.0  # a replica that hangs may keep a message from readers for half a minute
 _RECORD_BYTES, _ATTRIBUTE_BYTES = 700, 90  # what Python needs beside the texts: objects and a table
 
 

@@ -128,6 +128,13 @@ def test_what_is_old_is_hidden_before_it_is_forgotten() -> None:
     assert index.bytes == codec.size_bytes(record("2", "k"))
 
 
+def test_what_was_carried_ends_with_its_age_too() -> None:
+    index = Index(StreamSpec("s", max_age_seconds=10.0, once_per_key=True))
+    index.carry(sequence_of(3), 100.0, "k", "1", 5)
+    assert _append(index, 9, 200.0, "2") == [Verdict.NEW]
+    assert index.under("k", 200.0) == [sequence_of(9)]
+
+
 def test_records_are_found_past_what_does_not_match() -> None:
     index = Index(StreamSpec("s"))
     for offset in range(10):
