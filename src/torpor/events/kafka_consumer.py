@@ -151,9 +151,7 @@ class KafkaConsumer:
             self._give_back()
 
     def settle(self, sequence: int, attempt: int, delay_seconds: float | None) -> None:
-        """An attempt has ended, which makes room for who waits."""
-        if self._room:
-            self._room += 1
+        """End an attempt; with a delay, the record comes again."""
         self._stream.settle(self._name, self._born, sequence, attempt, delay_seconds)
 
     def extend(self, sequence: int, attempt: int) -> None:
