@@ -276,7 +276,7 @@ class JetStreamLog:
         async with self._api.stream(f"$JS.API.DIRECT.GET.{quoted(stream)}", orjson.dumps(request)) as answers:
             async for message in answers:
                 status = message.status
-                headers = message.headers or {}
+                headers = message.headers
                 if status is None:
                     page.append(codec.stored_of_direct(stream, headers, message.data))
                 elif status == "404":

@@ -17,12 +17,11 @@ from torpor.errors import EventLogError
 from torpor.events.log import Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _SUBJECTS = "torpor"
 MESSAGE_ID = "Nats-Msg-Id"
 _PREFIX = "ce-"
-_BLANKS = " \t\r\n\v\f"
 _CONTENT_TYPE = "content-type"
 _OWN_TYPE = _PREFIX + "datacontenttype"
 _PLAIN_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?\Z")
@@ -70,26 +69,10 @@ def headers_of(event: WireEvent) -> dict[str, str]:
     return headers
 
 
-def event_of(headers: Mapping[str, str], payload: bytes) -> WireEvent:
-    """The event of a message."""
+def event_of(headers: Iterable[tuple[str, str]], payload: bytes) -> WireEvent:
+    """The event of a message with these headers: names and values."""
     attributes: dict[str, str] = {}
-    for name, value in headers.items():
-        if name.startswith(_PREFIX):
-            text = unquote_to_bytes(value).decode("utf-8", "replace") if "%" in value else value
-            attributes[name[len(_PREFIX) :]] = text
-        elif name == _CONTENT_TYPE:
-            attributes["datacontenttype"] = value
-    return WireEvent(attributes, payload if payload or says_data(attributes) else None)
-
-
-def event_of_lines(lines: bytes, payload: bytes) -> WireEvent:
-    """The same, of the message's header lines as they came, in ASCII."""
-    attributes: dict[str, str] = {}
-    for line in lines.decode("ascii").split("\r\n"):
-        name, colon, value = line.partition(":")
-        if not colon:
-            continue
-        name, value = name.strip(_BLANKS), value.strip(_BLANKS)
+    for name, value in headers:
         if name.startswith(_PREFIX):
             text = unquote_to_bytes(value).decode("utf-8", "replace") if "%" in value else value
             attributes[name[len(_PREFIX) :]] = text
@@ -125,7 +108,7 @@ def stored_of_direct(stream: str, headers: Mapping[str, str], payload: bytes) ->
         _key(stream, headers["Nats-Subject"]),
         int(headers["Nats-Sequence"]),
         seconds_of(headers["Nats-Time-Stamp"]),
-        event_of(headers, payload),
+        event_of(headers.items(), payload),
     )
 
 

@@ -26,11 +26,11 @@ from torpor.events.jetstream_api import (
 )
 from torpor.events.jetstream_codec import (
     event_of,
-    event_of_lines,
     quoted,
     stored_of_delivery,
     stored_of_direct,
 )
+from torpor.events.nats_client import header_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,7 +168,7 @@ class Puller:
             self._doubtful = self._stale = True
         else:
             self.ended += 1
-            headers = message.headers or {}
+            headers = message.headers
             self.asked = max(0, self.asked - int(headers.get("Nats-Pending-Messages", "0")))
             said = str(headers.get("Description", "")).lower()
             if any(word in said for word in _GONE):
@@ -284,7 +284,6 @@ def ahead_of(info: dict[str, Any]) -> tuple[int, list[str]]:
 
 def delivery_of(api: Api, stream: str, message: Heard) -> JetStreamDelivery:
     """The delivery that ``message`` is."""
-    lines, data = message.lines, message.data
-    event = event_of_lines(lines, data) if lines.isascii() else event_of(message.headers, data)
+    event = event_of(header_pairs(message.lines), message.data)
     stored, attempt = stored_of_delivery(stream, message.subject, message.reply, event)
     return JetStreamDelivery(api, stored, attempt, message.reply)

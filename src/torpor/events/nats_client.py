@@ -15,13 +15,22 @@ from nats.errors import ProtocolError
 from nats.protocol import parser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from nats.aio.subscription import Subscription
 
 _CRLF = b"\r\n"
 _PLAIN_HEAD = b"NATS/1.0\r\n"
 _BLANKS = " \t\r\n\v\f"
+
+
+def header_pairs(lines: bytes) -> Iterable[tuple[str, str]]:
+    """Names and values of header lines, in their order."""
+    if not lines.isascii():
+        parsed: dict[str, str] = client.Client._parse_header_lines(lines)  # noqa: SLF001 - what this is for
+        return parsed.items()
+    parts = [line.partition(":") for line in lines.decode("ascii").split("\r\n")]
+    return [(name.strip(_BLANKS), value.strip(_BLANKS)) for name, colon, value in parts if colon]
 
 
 class Heard:
@@ -44,7 +53,7 @@ class Heard:
     def headers(self) -> dict[str, str]:
         """Its headers, by name; that of a status is ``Status``."""
         if self._headers is None:
-            self._headers = Client._parse_header_lines(self.lines)  # noqa: SLF001 - it is of this module
+            self._headers = dict(header_pairs(self.lines))
         return self._headers
 
     @headers.setter
@@ -90,11 +99,7 @@ class Client(client.Client):
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        if not raw.isascii():
-            found: dict[str, str] = client.Client._parse_header_lines(raw)  # noqa: SLF001 - what this is for
-            return found
-        lines = [line.partition(":") for line in raw.decode("ascii").split("\r\n")]
-        return {name.strip(_BLANKS): value.strip(_BLANKS) for name, colon, value in lines if colon}
+        return dict(header_pairs(raw))
 
     async def _send_publish(
         self,

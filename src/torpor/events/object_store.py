@@ -251,7 +251,7 @@ class ObjectStore:
                 return
             deadline = self._api.deadline()
             for message in page:
-                headers = message.headers or {}
+                headers = message.headers
                 sequence = int(headers["Nats-Sequence"])
                 since = codec.seconds_of(headers["Nats-Time-Stamp"])
                 entry = _entry(message.data, since=since, sequence=sequence)
@@ -280,7 +280,7 @@ class ObjectStore:
                 held = message.data
                 digest.update(held)
                 count += 1
-            sequence = int((page[-1].headers or {})["Nats-Sequence"]) + 1
+            sequence = int(page[-1].headers["Nats-Sequence"]) + 1
         if count != entry.chunks or _text(digest.digest()) != entry.digest:
             raise EventLogError(f"object {entry.name!r} is damaged: its bytes are not those that were stored")
         if held:
