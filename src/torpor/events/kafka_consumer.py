@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import uuid
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torpor.errors import EventLogError
 from torpor.events.waiting import sleep_or
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Mapping, Sequence
 
     from torpor.clock import Clock
+    from torpor.events.kafka_index import Verdict
     from torpor.events.kafka_journal import Durable, Grant
     from torpor.events.kafka_stream import Stream
     from torpor.events.log import Delivery, Stored
@@ -60,92 +61,71 @@ class KafkaConsumer:
         self._stream = stream
         self._name = name
         self._clock = clock
-        self.id = uuid.uuid4().hex
+        self._id = uuid.uuid4().hex
         self._born = self._durable().born
         self._granted: deque[Grant] = deque()
-        self._room = 0  # how many more may be handed to who waits for them
-        self._asked: dict[int, int] = {}  # the claims under way, and for how many records each is
-        self._numbers = itertools.count(1)
+        self._asked = False
         self._failed = False
         self._closed = False
         self._seen = (0, 0)  # of that version of the spec, nothing that matches is below that sequence
-        stream.readers[self.id] = self
+        stream.readers[self._id] = self
 
     async def fetch(self, limit: int) -> Sequence[Delivery]:
         """Up to ``limit`` deliveries, as soon as there is one."""
-        self._room = limit
-        try:
-            while True:
-                durable = self._durable()
-                if self._granted:
-                    deliveries = await self._take(limit)
-                    if deliveries:
-                        return deliveries
-                    continue
-                if self._failed:  # the brokers are away, which is waited out
-                    self._failed = False
-                    await self._clock.sleep(_PAUSE_SECONDS)
-                    continue
-                change = self._stream.change()
-                if not self._asked and (claim := self.claim()) is not None:
-                    self._stream.post(claim)
-                await sleep_or(self._clock, self._due_seconds(durable), change)
-        finally:
-            self._room = 0
+        while True:
+            durable = self._durable()
+            if self._granted:
+                deliveries = await self._take(limit)
+                if deliveries:
+                    return deliveries
+                continue
+            if self._failed:  # the brokers are away, which is waited out
+                self._failed = False
+                await self._clock.sleep(_PAUSE_SECONDS)
+                continue
+            change = self._stream.change()
+            await sleep_or(self._clock, self._ask(durable, min(limit, _MOST_AT_ONCE)), change)
 
-    def claim(self) -> dict[str, Any] | None:
-        """An entry of the journal that claims what is there for who waits; ``None`` if there is no need.
-
-        Any number may be under way. Each names what is there from the first record on that nobody had as far
-        as is known here, those among them that others under way will get: if one of these is lost, nothing
-        is passed over.
-        """
-        under_way = sum(self._asked.values())
-        limit = min(self._room - len(self._granted) - under_way, _MOST_AT_ONCE)
-        durable = self._stream.journal.consumers.get(self._name)
-        if limit <= 0 or durable is None or durable.born != self._born:
+    def _ask(self, durable: Durable, limit: int) -> float | None:
+        """Claim what is there; otherwise in how many seconds something will be, if that is known."""
+        if self._asked:
             return None
+        index, now = self._stream.index, self._stream.now()
         due = durable.next_due()
-        again = not under_way and due is not None and due <= self._stream.now()
+        again = due is not None and due <= now
         start = max(durable.next, self._seen[1] if self._seen[0] == durable.version else 0)
         fresh: list[int] = []
         upto = start
-        if len(durable.held) + under_way < durable.spec.max_in_flight:
-            found = self._stream.index.find(durable.spec.keys, start, under_way + _SPARE * limit)
+        if len(durable.held) < durable.spec.max_in_flight:
+            found = index.find(durable.spec.keys, start, _SPARE * limit)
             fresh, upto = found.sequences, found.upto
             if not fresh:
                 self._seen = (durable.version, upto)
-        if not again and len(fresh) <= under_way:
-            return None
-        number = next(self._numbers)
-        self._asked[number] = limit
-        return {
+        if not again and not fresh:
+            return None if due is None else max(0.0, due - now)
+        self._asked = True
+        claim = {
             "do": "claim",
             "consumer": self._name,
             "born": self._born,
-            "reader": self.id,
-            "number": number,
+            "reader": self._id,
             "limit": limit,
             "version": durable.version,
             "fresh": fresh,
             "upto": upto,
         }
+        self._stream.post(claim).add_done_callback(self._answered)
+        return None
 
-    def _due_seconds(self, durable: Durable) -> float | None:
-        """In how many seconds a record comes again, if one does and nothing was claimed."""
-        due = None if self._asked else durable.next_due()
-        return None if due is None else max(0.0, due - self._stream.now())
+    def _answered(self, future: Future[list[Verdict]]) -> None:
+        if self._asked and (future.cancelled() or future.exception() is not None):
+            self._asked, self._failed = False, True
+            if self._closed:
+                self._give_back()
 
-    def lost(self, number: int) -> None:
-        """A claim of this reader may not have reached the journal."""
-        if self._asked.pop(number, None) is not None:
-            self._failed = True
-        if self._closed:
-            self._give_back()
-
-    def granted(self, number: int, grants: tuple[Grant, ...]) -> None:
+    def granted(self, grants: tuple[Grant, ...]) -> None:
         """The journal has come to a claim of this reader."""
-        self._asked.pop(number, None)
+        self._asked = False
         self._granted.extend(grants)
         if self._closed:
             self._give_back()
@@ -229,7 +209,7 @@ class KafkaConsumer:
             grant = self._granted.popleft()
             self._stream.settle(self._name, self._born, grant.sequence, grant.attempt, 0.0)
         if not self._asked:
-            self._stream.readers.pop(self.id, None)
+            self._stream.readers.pop(self._id, None)
 
     def _durable(self) -> Durable:
         self._stream.require()

@@ -100,10 +100,9 @@ class Durable:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one entry of the journal did: ``grants`` answer the claim of that ``number`` of ``reader``."""
+    """What one entry of the journal did: ``grants`` answer a claim of ``reader``."""
 
-    reader: str
-    number: int
+    reader: str = ""
     grants: tuple[Grant, ...] = ()
 
 
@@ -122,18 +121,17 @@ class Journal:
 
     def _apply(self, offset: int, at: float, entry: dict[str, Any]) -> Outcome | None:
         verb, name = entry["do"], entry["consumer"]
-        number = entry.get("number", 0)
         if verb == "put":
             self._put(offset, entry)
             return None
         durable = self.consumers.get(name)
         if durable is None or entry.get("born", durable.born) != durable.born:
-            return Outcome(entry["reader"], number) if verb == "claim" else None
+            return Outcome(entry["reader"]) if verb == "claim" else None
         if verb == "drop":
             del self.consumers[name]
         elif verb == "claim":
             grants = durable.claim(at, entry["limit"], entry["version"], entry["fresh"], entry["upto"])
-            return Outcome(entry["reader"], number, tuple(grants))
+            return Outcome(entry["reader"], tuple(grants))
         elif verb == "settle":
             for sequence, attempt, delay_seconds in entry["of"]:
                 durable.settle(at, sequence, attempt, delay_seconds)

@@ -246,7 +246,7 @@ class Stream:
             return
         for outcome in outcomes:
             if (reader := self.readers.get(outcome.reader)) is not None:
-                reader.granted(outcome.number, outcome.grants)
+                reader.granted(outcome.grants)
         self._answer(token, [])
         self._notify()
 
@@ -275,6 +275,7 @@ class Stream:
         if writing is not None and not writing.done.done():
             writing.done.set_exception(error)
             writing.done.exception()  # who has gone away need not see it
+        self._notify()
 
     # --- what is written ------------------------------------------------------------------------------------
 
@@ -328,20 +329,8 @@ class Stream:
     def post(self, *entries: dict[str, Any]) -> asyncio.Future[list[Verdict]]:
         """Write to the journal; the future is done once this process has read it."""
         self.require()
-        said = [*self._said(), *entries]
-        said += [claim for reader in self.readers.values() if (claim := reader.claim()) is not None]
-        self._posted = self._write(JOURNAL, [], codec.dumps(said))
-        claims = [(entry["reader"], entry["number"]) for entry in said if entry["do"] == "claim"]
-        if claims:
-            self._posted.add_done_callback(functools.partial(self._claimed, claims))
+        self._posted = self._write(JOURNAL, [], codec.dumps([*self._said(), *entries]))
         return self._posted
-
-    def _claimed(self, claims: list[tuple[str, int]], done: asyncio.Future[list[Verdict]]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            for reader, number in claims:
-                if reader in self.readers:
-                    self.readers[reader].lost(number)
-            self._notify()
 
     def settle(
         self, consumer: str, born: int, sequence: int, attempt: int, delay_seconds: float | None

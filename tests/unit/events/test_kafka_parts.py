@@ -227,7 +227,6 @@ def _claim(limit: int, fresh: list[int], upto: int, version: int = 0) -> dict[st
         "consumer": "c",
         "born": 0,
         "reader": "r",
-        "number": 1,
         "limit": limit,
         "version": version,
         "fresh": fresh,
