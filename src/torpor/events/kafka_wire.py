@@ -391,6 +391,8 @@ class Reader:
 
     async def _read_alone(self, offsets: list[int]) -> list[Message]:
         async with self._lock:
+            if self._closed:
+                raise EventLogError("what was to be read is not followed any more")
             return await self._wire.call(lambda: self._read(offsets))
 
     async def close(self) -> None:

@@ -373,6 +373,9 @@ class _OneThread:
         self._asking.release()
         return _Message(self._next - 1)
 
+    def close(self) -> None:
+        """Nothing more comes."""
+
     def consume(self, count: int, _: float) -> list[_Message]:
         self._next += count
         return [_Message(offset) for offset in range(self._next - count, self._next)]
@@ -383,6 +386,18 @@ class _Threads:
 
     async def call(self, work: Callable[[], Any]) -> Any:
         return await asyncio.to_thread(work)
+
+
+def test_a_reader_that_was_closed_says_so() -> None:
+    async def run() -> None:
+        consumer: Any = _OneThread()
+        threads: Any = _Threads()
+        reader = Reader(threads, "topic", consumer)
+        await reader.close()
+        with pytest.raises(EventLogError):
+            await reader.read([0])
+
+    asyncio.run(run())
 
 
 def test_a_reader_that_gives_up_takes_nothing_from_the_next_one() -> None:
