@@ -52,7 +52,16 @@ _KEYS = {
         )
     },
 }
-_HEADERS = {name: header for header, name in _KEYS.items()}
+
+
+class _HeaderNames(dict[str, bytes]):
+    """The header of each attribute; those that are not usual are not kept."""
+
+    def __missing__(self, name: str) -> bytes:
+        return b"ce-" + name.encode()
+
+
+_HEADERS = _HeaderNames({name: header for header, name in _KEYS.items()})
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -311,20 +320,16 @@ def encode_binary(event: WireEvent) -> tuple[Headers, bytes]:
     """Headers and body of ``event`` in binary mode."""
     attributes = event.attributes
     if is_plain("".join(attributes.values())):
-        headers = [(_header_of(name), value.encode()) for name, value in attributes.items()]
+        headers = [(_HEADERS[name], value.encode()) for name, value in attributes.items()]
     else:
         headers = [
             (
-                _header_of(name),
+                _HEADERS[name],
                 value.encode("latin-1", "replace") if name == "datacontenttype" else encode_value(value),
             )
             for name, value in attributes.items()
         ]
     return headers, event.data or b""
-
-
-def _header_of(name: str) -> bytes:
-    return _HEADERS.get(name) or b"ce-" + name.encode()
 
 
 def is_plain(value: str) -> bool:

@@ -34,14 +34,7 @@ def attempt_of(
     replies: int = 0,
 ) -> Attempt:
     """What is written down of the attempt of this ``number`` that ``of`` made; ``decision`` came of it."""
-    return Attempt(
-        of,
-        number,
-        took_seconds,
-        end=_ENDS[type(decision)],
-        status=status,
-        why="" if isinstance(decision, Delivered) else decision.reason,
-        delay_seconds=decision.delay_seconds if isinstance(decision, Retry) else None,
-        replies=replies,
-        instance=instance,
-    )
+    why = "" if isinstance(decision, Delivered) else decision.reason
+    delay_seconds = decision.delay_seconds if isinstance(decision, Retry) else None
+    end = _ENDS[type(decision)]
+    return Attempt(of, number, took_seconds, end, status, why, delay_seconds, replies, instance)

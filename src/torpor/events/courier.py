@@ -27,7 +27,7 @@ from torpor.events.dead_letters import dead_letters
 from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, Schedule, decide
 from torpor.events.log import Delivery, EventLog, Record
 from torpor.events.records import died, taken_in, tried
-from torpor.events.replies import hops, replies
+from torpor.events.replies import replies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,7 +193,7 @@ class Courier:
             outcome = NoAnswer(f"the function did not answer: {error}")
         took_seconds = self._clock.monotonic() - began
         first = message.events[0]
-        decision = decide(route.schedule, delivery.attempt, outcome, f"{first.source} {first.id}")
+        decision = decide(route.schedule, delivery.attempt, outcome, first.id)
         written = 0
         if isinstance(decision, Delivered) and response is not None:
             result = await self._publish(route, message, response)
@@ -269,7 +269,7 @@ class Courier:
     async def _publish(self, route: Route, message: Message, response: Response) -> DeadLetter | int:
         """Append the replies, all or none, and say how many they are; or why they never can be appended."""
         try:
-            events = replies(response, min(hops(event) for event in message.events))
+            events = replies(response, message.events)
         except MalformedEventError as error:
             return DeadLetter(str(error), response.status)
         if not events:

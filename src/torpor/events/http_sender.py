@@ -68,29 +68,24 @@ class GatewaySender:
         if not self._places.take(function_key):
             await self._places.wait(function_key)
         try:
-            return await self._call(method, target, headers, body, timeout_seconds)
+            deadline = self._clock.monotonic() + timeout_seconds
+            left_seconds = timeout_seconds
+            pause_seconds = _FIRST_PAUSE_SECONDS
+            while True:
+                try:
+                    answer = await self._client.request(
+                        self._known(), method, target, headers, body, timeout_seconds=left_seconds
+                    )
+                    return Response(*answer)
+                except (ConnectError, BrokenError) as error:
+                    if pause_seconds >= deadline - self._clock.monotonic():
+                        raise
+                    _LOG.debug("the gateway is called again", extra={"error": str(error)})
+                await self._clock.sleep(pause_seconds)
+                left_seconds = deadline - self._clock.monotonic()
+                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
         finally:
             self._places.give(function_key)
-
-    async def _call(
-        self, method: bytes, target: bytes, headers: Headers, body: bytes, timeout_seconds: float
-    ) -> Response:
-        deadline = self._clock.monotonic() + timeout_seconds
-        left_seconds = timeout_seconds
-        pause_seconds = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                answer = await self._client.request(
-                    self._known(), method, target, headers, body, timeout_seconds=left_seconds
-                )
-                return Response(*answer)
-            except (ConnectError, BrokenError) as error:
-                if pause_seconds >= deadline - self._clock.monotonic():
-                    raise
-                _LOG.debug("the gateway is called again", extra={"error": str(error)})
-            await self._clock.sleep(pause_seconds)
-            left_seconds = deadline - self._clock.monotonic()
-            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     def _known(self) -> Endpoint:
         if self.gateway is None:

@@ -73,9 +73,9 @@ def event_of(headers: Iterable[tuple[str, str]], payload: bytes) -> WireEvent:
     """The event of a message with these headers: names and values."""
     attributes: dict[str, str] = {}
     for name, value in headers:
-        if name.startswith(_PREFIX):
+        if name[:3] == _PREFIX:
             text = unquote_to_bytes(value).decode("utf-8", "replace") if "%" in value else value
-            attributes[name[len(_PREFIX) :]] = text
+            attributes[name[3:]] = text
         elif name == _CONTENT_TYPE:
             attributes["datacontenttype"] = value
     return WireEvent(attributes, payload if payload or says_data(attributes) else None)

@@ -8,6 +8,7 @@ version of the client does not have any more what stands in for it here.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from nats.aio import client
@@ -29,8 +30,12 @@ def header_pairs(lines: bytes) -> Iterable[tuple[str, str]]:
     if not lines.isascii():
         parsed: dict[str, str] = client.Client._parse_header_lines(lines)  # noqa: SLF001 - what this is for
         return parsed.items()
-    parts = [line.partition(":") for line in lines.decode("ascii").split("\r\n")]
-    return [(name.strip(_BLANKS), value.strip(_BLANKS)) for name, colon, value in parts if colon]
+    pairs = []
+    for line in lines.decode("ascii").split("\r\n"):
+        name, colon, value = line.partition(":")
+        if colon:
+            pairs.append((name.strip(_BLANKS), value.strip(_BLANKS)))
+    return pairs
 
 
 class Heard:
@@ -78,6 +83,21 @@ class Client(client.Client):
         subscription = await self.subscribe(subject)
         self._takers[subscription._id] = take  # noqa: SLF001 - by it the server names what a message is for
         return subscription
+
+    def tell(self, subject: str, payload: bytes) -> bool:
+        """Send a small message without waiting for room; ``False`` where only :meth:`publish` can."""
+        flusher, kicks = self._flusher_task, self._flush_queue
+        connected = self._status == self.CONNECTED and self._pending_data_size < self._max_pending_size
+        if not connected or kicks is None or flusher is None or flusher.done():
+            return False
+        message = b"PUB %b  %d\r\n%b\r\n" % (subject.encode(), len(payload), payload)
+        self._pending.append(message)
+        self._pending_data_size += len(message)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
+        if kicks.empty():
+            kicks.put_nowait(asyncio.get_running_loop().create_future())
+        return True
 
     def taker(self, sid: int) -> Callable[[Heard], None] | None:
         """Who hears the messages of a subscription."""

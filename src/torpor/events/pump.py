@@ -235,23 +235,21 @@ class Pump:
             return
         while True:
             held = self._held[me]
+            delivery = held.delivery
             held.began = self._clock.monotonic()
-            await self._handle_one(held.delivery)
+            try:
+                await self._handle(delivery)
+            except TorporError as error:
+                _LOG.warning("an event could not be handled and comes again", extra=self._about(error))
+                await self._give_back(delivery, _RETRY_SECONDS)
             quick = self._clock.monotonic() - held.began < _QUICK_SECONDS
-            small = len(held.delivery.record.event.data or b"") <= _SMALL_BYTES
+            small = len(delivery.record.event.data or b"") <= _SMALL_BYTES
             self._quick = self._quick + 1 if quick and small else 0
             del self._held[me]
             if not self._ready:
                 return
             self._held[me] = self._ready.popleft()
             self._freed.set()
-
-    async def _handle_one(self, delivery: Delivery) -> None:
-        try:
-            await self._handle(delivery)
-        except TorporError as error:
-            _LOG.warning("an event could not be handled and comes again", extra=self._about(error))
-            await self._give_back(delivery, _RETRY_SECONDS)
 
     async def _give_back(self, delivery: Delivery, delay_seconds: float) -> None:
         try:

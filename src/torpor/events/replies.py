@@ -13,25 +13,30 @@ from torpor.errors import MalformedEventError
 from torpor.events.log import MAX_APPEND
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torpor.events.sender import Response
 
 MAX_HOPS = 255
 _HOPS = "knativebrokerttl"
 
 
-def replies(response: Response, hops_left: int) -> list[WireEvent]:
+def replies(response: Response, to: Iterable[WireEvent]) -> list[WireEvent]:
     """The events of ``response`` in whatever mode; none when its body is not a CloudEvent.
 
-    ``hops_left`` is what :func:`hops` says of the input. Raises :class:`~torpor.errors.MalformedEventError`
-    when the answer claims to be events and is not, or when the chain has become too long.
+    ``to`` are the events that it answers. Raises :class:`~torpor.errors.MalformedEventError` when the answer
+    claims to be events and is not, or when the chain has become too long.
     """
     try:
-        events = decode(response.headers, response.body) or []
+        events = decode(response.headers, response.body)
     except MalformedEventError as error:
         raise MalformedEventError(f"the function's reply is no valid CloudEvent: {error}") from None
+    if not events:
+        return []
     if len(events) > MAX_APPEND:
         raise MalformedEventError(f"the function's reply has {len(events)} events, at most {MAX_APPEND}")
-    if events and hops_left <= 1:
+    hops_left = min(hops(event) for event in to)
+    if hops_left <= 1:
         raise MalformedEventError(
             f"the function replied to the last of {MAX_HOPS} replies in a row: is it answering itself?"
         )

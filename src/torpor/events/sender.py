@@ -19,7 +19,10 @@ class Response(NamedTuple):
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name."""
-        return next((value for key, value in self.headers if key == name), None)
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
 
     @property
     def instance(self) -> str:

@@ -143,8 +143,12 @@ class Sieve:
             record = record._replace(event=await self._courier.claims.looked_into(record.event))
         if is_for(self._route, record):
             return False
-        await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
+        await self.let_pass(delivery)
         return True
+
+    async def let_pass(self, delivery: Delivery) -> None:
+        """Settle what is not for the trigger. Raises :class:`~torpor.errors.EventLogError`."""
+        await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
 
 
 class Subscription(Reading):
@@ -189,12 +193,17 @@ class Subscription(Reading):
         self._throttle.end()
 
     async def _handle(self, delivery: Delivery) -> None:
-        if await self._sieve.passes_by(delivery):
+        record = delivery.record
+        if self._sieve.has_to_fetch(record):
+            if await self._sieve.passes_by(delivery):
+                return
+        elif not is_for(self.route, record):
+            await self._sieve.let_pass(delivery)
             return
-        if not await self._throttle.turn():
+        if not (self._throttle.is_open or await self._throttle.turn()):
             await delivery.retry(0.0)
         elif await self._courier.deliver(
-            self.route, message_of(delivery.record.event), self._overflow.limited(delivery)
+            self.route, message_of(record.event), self._overflow.limited(delivery)
         ):
             await self._courier.acknowledge(self.route, delivery)
 
@@ -241,13 +250,13 @@ class Watched:
 def message_of(event: WireEvent) -> Message:
     """What is sent for one event: the binary mode, and its trace context as the call's own."""
     headers, body = encode_binary(event)
-    return Message([*headers, *trace_headers(event)], body, [event])
+    headers += trace_headers(event)
+    return Message(headers, body, [event])
 
 
 def trace_headers(event: WireEvent) -> Headers:
     """The event's trace context as the headers of the call (CloudEvents extension "Distributed Tracing")."""
-    return [
-        (name.encode(), event.attributes[name].encode("ascii", "replace"))
-        for name in _TRACE
-        if name in event.attributes
-    ]
+    attributes = event.attributes
+    if "traceparent" not in attributes and "tracestate" not in attributes:
+        return []
+    return [(name.encode(), attributes[name].encode("ascii", "replace")) for name in _TRACE if name in attributes]

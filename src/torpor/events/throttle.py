@@ -24,6 +24,11 @@ class Throttle:
         self.waiting = 0
         """How many deliveries wait for their turn."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing has to wait for its turn, ever."""
+        return self._pace is None
+
     async def turn(self) -> bool:
         """Return when a delivery may be made: ``True``. ``False`` if none is to be made any more."""
         if self._pace is None:

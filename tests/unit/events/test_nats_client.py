@@ -179,3 +179,26 @@ def test_messages_are_written_as_the_client_does(headers: dict[str, Any] | None,
         asyncio.run(wire.client._send_publish("a.b", reply, b"data", 4, headers))
     assert b"".join(ours.written) == b"".join(theirs.written)
     assert (ours.flushes, ours.client.stats) == (theirs.flushes, theirs.client.stats)
+
+
+def test_what_is_told_is_written_as_what_is_published() -> None:
+    async def run() -> None:
+        theirs, ours = _Wire(client.Client), Client()
+        await theirs.client._send_publish("a.b", "", b"+ACK", 4, None)
+        assert not ours.tell("a.b", b"+ACK")  # there is no connection
+        ours._status, ours._flush_queue = Client.CONNECTED, asyncio.Queue()
+        ours._max_pending_size = 20
+        ours._flusher_task = asyncio.create_task(asyncio.Event().wait())
+        assert ours.tell("a.b", b"+ACK")
+        assert ours.tell("a.b", b"+ACK")
+        assert not ours.tell("a.b", b"+ACK")  # there is no room
+        assert ours._pending == theirs.written * 2
+        assert ours._pending_data_size == len(b"".join(ours._pending))
+        assert ours._flush_queue.qsize() == 1
+        assert ours.stats == {name: 2 * count for name, count in theirs.client.stats.items()}
+        ours._pending_data_size = 0
+        ours._flusher_task.cancel()
+        await asyncio.wait([ours._flusher_task])
+        assert not ours.tell("a.b", b"+ACK")  # nobody would write it
+
+    asyncio.run(run())

@@ -112,7 +112,7 @@ def test_a_dead_letter_without_an_answer() -> None:
 
 
 def test_replies_carry_the_hops_that_are_left() -> None:
-    found = replies(answer(events=[event("1/0"), event("1/1")]), hops(event("1")))
+    found = replies(answer(events=[event("1/0"), event("1/1")]), [event("1")])
     assert [each.attributes["knativebrokerttl"] for each in found] == [str(MAX_HOPS - 1)] * 2
     assert hops(found[0]) == MAX_HOPS - 1
 
@@ -126,18 +126,18 @@ def test_hops(text: str, left: int) -> None:
 
 def test_a_function_that_answers_itself_is_stopped() -> None:
     with pytest.raises(MalformedEventError, match="answering itself"):
-        replies(answer(events=[event("1")]), 1)
-    assert replies(answer(), 1) == []
+        replies(answer(events=[event("1")]), [event("1"), event("2", knativebrokerttl="1")])
+    assert replies(answer(), [event("1", knativebrokerttl="1")]) == []
 
 
 def test_an_answer_without_an_event_is_no_reply() -> None:
-    assert replies(Response(200, [(b"content-type", b"application/json")], b"{}"), 9) == []
+    assert replies(Response(200, [(b"content-type", b"application/json")], b"{}"), [event("1")]) == []
 
 
 @pytest.mark.parametrize("body", [b"no json", b"{}", b'[{"id": "1"}]'])
 def test_a_broken_reply_is_said_to_be(body: bytes) -> None:
     with pytest.raises(MalformedEventError, match="the function's reply is no valid CloudEvent"):
-        replies(Response(200, [(b"content-type", b"application/cloudevents-batch+json")], body), 9)
+        replies(Response(200, [(b"content-type", b"application/cloudevents-batch+json")], body), [event("1")])
 
 
 # --- claims -------------------------------------------------------------------------------------------------

@@ -264,7 +264,7 @@ _BODIES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     handler=st.sampled_from([greet, takes_anything, splits, joins]),
     method=st.sampled_from(["POST", "POST", "POST", "GET", "PUT"]),

@@ -20,7 +20,7 @@ _MAKER = replies.Maker("/default/fn", "fn.replied")
 _NOW = "2026-01-01T00:00:00Z"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(_PLACES, max_size=groups.MAX_DEPTH - 1))
 def test_what_is_nested_comes_back(places: Any) -> None:
     attributes: dict[str, str] = {}
@@ -68,7 +68,7 @@ def _part(index: int, size: int, kind: str = "t", group: str = "g") -> WireEvent
     return WireEvent({**attributes, **groups.part(group, index, size, "0.2.o")}, b"x")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.permutations(list(range(12))))
 def test_replies_to_a_joined_group_do_not_depend_on_its_order(order: Any) -> None:
     events = [_part(index, 12) for index in order]

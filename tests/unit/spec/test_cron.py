@@ -117,7 +117,6 @@ def test_the_machine_s_own_zone_is_none() -> None:
     assert {"UTC", BERLIN} <= zones()
 
 
-@settings(deadline=None)
 @given(st.text(max_size=MAX_CRON_LENGTH + 5))
 def test_rubbish_is_refused_in_words(text: str) -> None:
     assert _said(text) is None or " expected" in str(_said(text))
@@ -135,7 +134,6 @@ def _said(text: str) -> str | None:
 _FIELD = st.from_regex(r"(\*|[0-9]{1,2})(-[0-9]{1,2})?(/[0-9]{1,2})?(,[0-9]{1,2})?", fullmatch=True)
 
 
-@settings(deadline=None)
 @given(st.lists(_FIELD, min_size=5, max_size=6).map(" ".join))
 def test_what_looks_like_an_expression_is_one_or_is_refused_in_words(text: str) -> None:
     said = _said(text)
@@ -159,7 +157,6 @@ _NEAR_A_CHANGE = st.sampled_from(["2026-03-29T01:00Z", "2026-10-25T01:00Z", "202
 _ZONES = st.sampled_from(["UTC", BERLIN, BEIRUT, HAVANA, LORD_HOWE, "Asia/Kathmandu", "America/New_York"])
 
 
-@settings(deadline=None)
 @given(_EXPRESSIONS, _ZONES, _MOMENTS | _NEAR_A_CHANGE)
 @example("0 */3 * * 0", LORD_HOWE, 1868500800)  # half an hour twice, between 00:00 and 03:00
 def test_times_grow_and_do_not_depend_on_where_one_begins(text: str, zone: str, start: int) -> None:
@@ -173,7 +170,6 @@ def test_times_grow_and_do_not_depend_on_where_one_begins(text: str, zone: str, 
     assert next(cron.after(start + 0.5)) == (found[0] if found[0] > start + 0.5 else found[1])
 
 
-@settings(deadline=None)
 @given(_EXPRESSIONS, _ZONES, _MOMENTS)
 def test_without_a_change_of_the_clocks_each_time_is_one_that_the_expression_names(
     text: str, zone: str, start: int

@@ -40,7 +40,6 @@ def test_what_is_no_path(path: str) -> None:
         segments(path)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab.\\0\n", min_size=1, max_size=4), min_size=1, max_size=MAX_SEGMENTS))
 def test_every_name_can_be_written(names: list[str]) -> None:
     path = "data." + ".".join(re.sub(r"([.\\])", r"\\\1", name) for name in names)

@@ -379,7 +379,7 @@ def load_or_error(root: Path) -> Declared | DeclarationError:
         return error
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=600, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=_SOUP
     | st.binary(max_size=300)
@@ -389,7 +389,7 @@ def test_any_bytes_as_yaml_give_declarations_or_faults(tmp_path: Path, content: 
     check(tmp_path, "function.yaml", content)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200), position=st.integers(0, len(HANDLER)))
 def test_any_bytes_as_code_give_declarations_or_faults(tmp_path: Path, content: bytes, position: int) -> None:
     code = HANDLER.encode()
@@ -408,7 +408,7 @@ _TREES = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kind=st.sampled_from(["Function", "Trigger"]), metadata=_TREES, spec=_TREES)
 def test_any_value_in_any_field_gives_declarations_or_faults(
     tmp_path: Path, kind: str, metadata: object, spec: object
