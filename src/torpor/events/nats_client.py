@@ -12,6 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from nats.aio import client
+from nats.aio.transport import TcpTransport
 from nats.errors import ProtocolError
 from nats.protocol import parser
 
@@ -113,6 +114,11 @@ class Client(client.Client):
         message.headers = await self._process_headers(head) or {}
         return message
 
+    async def _connect_to_server(self, s: client.Srv) -> None:
+        await super()._connect_to_server(s)
+        if type(self._transport) is TcpTransport:
+            self._transport = _Joining(self._transport)
+
     def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
         self._takers.pop(sid, None)
         super()._remove_sub(sid, max_msgs)
@@ -144,6 +150,17 @@ class Client(client.Client):
         await self._send_command(message)
         if self._flush_queue is not None and self._flush_queue.empty():
             await self._flush_pending()
+
+
+class _Joining(TcpTransport):
+    """Writes what is written at once as one piece: each piece costs as much as many bytes."""
+
+    def __init__(self, connected: TcpTransport) -> None:
+        self.__dict__.update(connected.__dict__)
+
+    def writelines(self, payload: list[bytes]) -> None:
+        """Write all of it."""
+        self.write(b"".join(payload))
 
 
 class _Parser(parser.Parser):
