@@ -337,7 +337,7 @@ def _page(stream: Stream, sequences: list[int], start: int) -> list[int]:
     page: list[int] = []
     size = 0
     for sequence in sequences[start : start + _READ_RECORDS]:
-        size += stream.index.size(sequence) if stream.index.holds(sequence) else 0
+        size += stream.index.size(sequence) or 0
         if page and size > _READ_BYTES:
             break
         page.append(sequence)

@@ -21,7 +21,7 @@ from torpor.errors import EventLogError
 from torpor.events.log import Guard, Record, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 Headers = list[tuple[str, bytes]]
 
@@ -41,10 +41,20 @@ _TYPE = "content-type"
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What one message of a stream appends, if nothing of it turns out to be a duplicate."""
+    """What one message of a stream appends, if nothing of it turns out to be a duplicate.
 
-    records: tuple[Record, ...]
+    ``heads`` has the key, the identity and the size of each record; ``record`` makes the one at a place: not
+    every process wants each.
+    """
+
+    heads: Sequence[tuple[str, str, int]]
+    record: Callable[[int], Record]
     guard: Guard | None = None
+
+    @classmethod
+    def of(cls, records: Sequence[Record], guard: Guard | None = None) -> Appended:
+        """A message of these records."""
+        return cls([(it.key, it.identity, size_bytes(it)) for it in records], records.__getitem__, guard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +93,17 @@ def size_bytes(record: Record) -> int:
 
 def attributes_bytes(record: Record) -> int:
     """The size of all but the data; characters count, since most are ASCII."""
-    attributes = record.event.attributes
-    texts = sum(map(len, attributes)) + sum(map(len, attributes.values()))
-    return texts + len(record.key) + len(record.identity)
+    return _attributes_bytes(record.key, record.identity, record.event.attributes)
+
+
+def _attributes_bytes(key: str, identity: str, attributes: dict[str, str]) -> int:
+    return len("".join((key, identity, *attributes, *attributes.values())))
 
 
 def refusal(record: Record) -> str | None:
     """Why the record is too large; ``None`` if it isn't."""
-    size, texts = size_bytes(record), attributes_bytes(record)
+    texts = attributes_bytes(record)
+    size = texts + len(record.event.data or b"")
     if size > MAX_RECORD_BYTES:
         return f"event {record.event.id!r} has {size} bytes, at most {MAX_RECORD_BYTES}"
     if texts > _MAX_ATTRIBUTES_BYTES:
@@ -112,14 +125,16 @@ def chunks(records: Sequence[Record]) -> list[list[Record]]:
     return found
 
 
-def encode(appended: Appended, *, single: bool = True) -> tuple[Headers, bytes | None]:
+def encode(
+    records: Sequence[Record], guard: Guard | None = None, *, single: bool = True
+) -> tuple[Headers, bytes | None]:
     """The headers and the value of a message that appends; with ``single``, one record in binary mode."""
     headers: Headers = []
-    if appended.guard is not None:
-        headers.append((_GUARD, f"{appended.guard.sequence} {appended.guard.key}".encode()))
-    if len(appended.records) != 1 or not single:
-        return [*headers, *BATCH], _packed(appended.records)
-    [record] = appended.records
+    if guard is not None:
+        headers.append((_GUARD, f"{guard.sequence} {guard.key}".encode()))
+    if len(records) != 1 or not single:
+        return [*headers, *BATCH], _packed(records)
+    [record] = records
     headers += [(_KEY, record.key.encode()), (_IDENTITY, _bytes(record.identity))]
     for name, value in record.event.attributes.items():
         headers.append((_TYPE if name == "datacontenttype" else _PREFIX + name, _bytes(value)))
@@ -141,17 +156,17 @@ def decode(headers: Headers | None, value: bytes | None) -> Appended | Purged | 
             return Purged((value or b"").decode()) if verb == b"purge" else Trimmed(int(value or b""))
         guard = _guard(texts.get(_GUARD))
         if texts.get(_TYPE) == _BATCH_TYPE and _KEY not in texts:
-            return Appended(_unpacked(value or b""), guard)
+            return _unpacked(value or b"", guard)
         key, identity = texts[_KEY].decode(), _text(texts[_IDENTITY])
     except (LookupError, ValueError, TypeError) as error:
         raise EventLogError(f"a message in Kafka is not of Torpor's form: {error!r}") from error
     attributes: dict[str, str] = {}
     for name, raw in headers or ():
-        if name.startswith(_PREFIX):
-            attributes[sys.intern(name[len(_PREFIX) :])] = _text(raw)
+        if name[:3] == _PREFIX:
+            attributes[sys.intern(name[3:])] = _text(raw)
         elif name == _TYPE:
             attributes["datacontenttype"] = _text(raw)
-    return Appended((Record(key, identity, WireEvent(attributes, value)),), guard)
+    return Appended.of((Record(key, identity, WireEvent(attributes, value)),), guard)
 
 
 def stored(record: Record, sequence: int, at: float) -> Stored:
@@ -192,16 +207,24 @@ def _packed(records: Sequence[Record]) -> bytes:
     return b"".join((len(head).to_bytes(4, "big"), head, *parts))
 
 
-def _unpacked(value: bytes) -> tuple[Record, ...]:
+def _unpacked(value: bytes, guard: Guard | None) -> Appended:
     at = 4 + int.from_bytes(value[:4], "big")
-    records = []
-    for key, identity, attributes, length in orjson.loads(value[4:at]):
-        data = None if length is None else value[at : at + length]
+    entries = orjson.loads(value[4:at])
+    heads, starts = [], []
+    for key, identity, attributes, length in entries:
+        starts.append(at)
         at += length or 0
-        records.append(Record(key, identity, WireEvent(attributes, data)))
+        heads.append((key, identity, _attributes_bytes(key, identity, attributes) + (length or 0)))
     if at != len(value):
         raise ValueError(f"{len(value)} bytes, {at} were expected")
-    return tuple(records)
+
+    def record(place: int) -> Record:
+        key, identity, attributes, length = entries[place]
+        start = starts[place]
+        data = None if length is None else value[start : start + length]
+        return Record(key, identity, WireEvent(attributes, data))
+
+    return Appended(heads, record, guard)
 
 
 def _bytes(text: str) -> bytes:

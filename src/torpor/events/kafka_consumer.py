@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from torpor.errors import EventLogError
@@ -146,17 +147,19 @@ class KafkaConsumer:
             change = stream.change()
             self._durable()
             await sleep_or(self._clock, None, change)
-        chosen: list[Grant] = []
-        size = 0
-        for grant in list(self._granted)[:limit]:
-            if stream.index.holds(grant.sequence):
-                size += stream.index.size(grant.sequence)
-            if chosen and size > _LOAD_BYTES:
-                break
-            chosen.append(grant)
         held = self._durable().held
-        live = [grant for grant in chosen if _lent(held, grant) and stream.index.holds(grant.sequence)]
-        loaded = {each.sequence: each for each in await stream.load(grant.sequence for grant in live)}
+        chosen: list[Grant] = []
+        live: list[int] = []
+        size = 0
+        for grant in islice(self._granted, limit):
+            found = stream.index.size(grant.sequence) if _lent(held, grant) else None
+            if found is not None:
+                size += found
+                if live and size > _LOAD_BYTES:
+                    break
+                live.append(grant.sequence)
+            chosen.append(grant)
+        loaded = {each.sequence: each for each in await stream.load(live)}
         held = self._durable().held
         deliveries: list[Delivery] = []
         for grant in chosen:

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from torpor.events.kafka_blocks import Block, Run
-from torpor.events.kafka_codec import Appended, Purged, Trimmed, sequence_of, size_bytes
+from torpor.events.kafka_codec import Appended, Purged, Trimmed, sequence_of
 from torpor.events.names import any_key_matches
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BLOCK_RECORDS = 4096
 OPEN_BLOCKS = 16
-_GENERATIONS = 8
+_GENERATIONS = 4
 
 
 class Verdict(Enum):
@@ -84,10 +84,9 @@ class Index:
             self._trim(message.before)
         else:
             if message.guard is not None and self.newest(message.guard.key) != message.guard.sequence:
-                return [Verdict.SUPERSEDED] * len(message.records)
+                return [Verdict.SUPERSEDED] * len(message.heads)
             return [
-                self._append(sequence_of(offset, place), record.key, record.identity, size_bytes(record))
-                for place, record in enumerate(message.records)
+                self._append(sequence_of(offset, place), *head) for place, head in enumerate(message.heads)
             ]
         return []
 
@@ -187,8 +186,7 @@ class Index:
 
     def holds(self, sequence: int) -> bool:
         """Whether the record is there."""
-        found = self._find(sequence)
-        return found is not None and found[0].columns.runs[found[1]] is not None
+        return self.size(sequence) is not None
 
     def newest(self, pattern: str) -> int:
         """The sequence of the newest record under ``pattern``; 0 without one."""
@@ -198,10 +196,12 @@ class Index:
         """The sequences of the records that are under ``pattern`` at that time, oldest first."""
         return self._young(self._sequences([self._by_key[key] for key in self._matching(pattern)]), now)
 
-    def size(self, sequence: int) -> int:
-        """The size of a record that is held, in bytes; 0 if it isn't."""
+    def size(self, sequence: int) -> int | None:
+        """The size of a record in bytes; ``None`` if it isn't there."""
         found = self._find(sequence)
-        return 0 if found is None else found[0].columns.sizes[found[1]]
+        if found is None or found[0].columns.runs[found[1]] is None:
+            return None
+        return found[0].columns.sizes[found[1]]
 
     def stored_at(self, sequence: int) -> float:
         """When a record that is held was stored, by the broker's time; 0 if it isn't held."""
@@ -336,29 +336,29 @@ class Identities:
     """
 
     def __init__(self) -> None:
-        self._generations: deque[_Generation] = deque()
+        self._generations: deque[_Generation] = deque()  # the newest first
 
     def __len__(self) -> int:
         return sum(len(each.seen) for each in self._generations)
 
     def add(self, digest: bytes, at: float, generation_seconds: float) -> None:
         """It was seen at that time, which is no earlier than that of the last one."""
-        if not self._generations or at >= self._generations[-1].since + generation_seconds:
-            self._generations.append(_Generation(at))
-        newest = self._generations[-1]
+        if not self._generations or at >= self._generations[0].since + generation_seconds:
+            self._generations.appendleft(_Generation(at))
+        newest = self._generations[0]
         newest.seen[digest] = newest.until = at
 
     def seen_at(self, digest: bytes) -> float:
         """When it was seen last; minus infinity if that is not known."""
-        for generation in reversed(self._generations):
+        for generation in self._generations:
             if (at := generation.seen.get(digest)) is not None:
                 return at
         return -math.inf
 
     def forget(self, upto: float) -> None:
         """All that was seen up to that time does not matter any more."""
-        while self._generations and self._generations[0].until <= upto:
-            self._generations.popleft()
+        while self._generations and self._generations[-1].until <= upto:
+            self._generations.pop()
 
 
 class _Generation:

@@ -86,7 +86,7 @@ async def _carrying(stream: Stream, entry: Entry, start: int) -> Entry:
     """``entry`` with the records before the offset ``start``, unless they are too many or too large."""
     found = stream.index.find((), 0, MOST_CARRIED + 1).sequences
     before = [sequence for sequence in found if codec.offset_of(sequence) < start]
-    if len(before) > MOST_CARRIED or sum(map(stream.index.size, before)) > MOST_CARRIED_BYTES:
+    if len(before) > MOST_CARRIED or sum(stream.index.size(it) or 0 for it in before) > MOST_CARRIED_BYTES:
         return entry
     carried = []
     for sequence in before:
@@ -101,7 +101,7 @@ def carried_records(entry: Entry) -> list[tuple[int, float, Record]]:
 
 
 def _text(record: Record) -> str:
-    _, value = codec.encode(Appended((record,)), single=False)
+    _, value = codec.encode((record,), single=False)
     return base64.b64encode(value or b"").decode()
 
 
@@ -109,4 +109,4 @@ def _record(text: str) -> Record:
     said = codec.decode(codec.BATCH, base64.b64decode(text))
     if not isinstance(said, Appended):
         raise TypeError("what is carried is no record")
-    return said.records[0]
+    return said.record(0)

@@ -40,20 +40,19 @@ _WORDS_SECONDS = 0.003
 _WORDS_AT_ONCE = 1000
 _DRIFT_SECONDS = 0.001
 _UNSURE_SECONDS = 120.0  # a replica that hangs may keep a message from readers for half a minute
-_RECORD_BYTES, _ATTRIBUTE_BYTES = 700, 90  # what Python needs beside the texts: objects and a table
+_RECORD_BYTES = 1300  # what Python needs beside the texts: objects and a table
 
 
 class Entry(NamedTuple):
     """A message that appends, as the cache has it; ``size`` is about what that takes of memory."""
 
-    records: tuple[Record, ...]
+    appended: Appended
     at: float
     size: int
 
 
-def _entry(records: tuple[Record, ...], at: float) -> Entry:
-    objects = sum(_RECORD_BYTES + _ATTRIBUTE_BYTES * len(each.event.attributes) for each in records)
-    return Entry(records, at, objects + sum(map(codec.size_bytes, records)))
+def _entry(appended: Appended, at: float) -> Entry:
+    return Entry(appended, at, sum([_RECORD_BYTES + size for _, _, size in appended.heads]))
 
 
 class _Writing(NamedTuple):
@@ -229,7 +228,7 @@ class Stream:
         verdicts = self.index.apply(offset, at, said)
         if isinstance(said, Appended):
             if self.journal.consumers or self._tails:  # who else reads, reads later
-                self._cache.put(self.topic, offset, _entry(said.records, at))
+                self._cache.put(self.topic, offset, _entry(said, at))
             new = [codec.sequence_of(offset, place) for place, it in enumerate(verdicts) if it is Verdict.NEW]
             for tail in self._tails:
                 tail.extend(new)
@@ -304,15 +303,15 @@ class Stream:
         fresh = [record for record, is_known in zip(records, known, strict=True) if not is_known]
         if not fresh:
             return [False] * len(records)
-        size = sum(map(codec.size_bytes, fresh))
+        appended = Appended.of(fresh, guard)
+        size = sum([size for _, _, size in appended.heads])
         most = self.index.spec.max_bytes
         if most is not None and self.index.bytes + self._bytes_under_way + size > most:
             raise StreamFullError(f"stream {self.name!r} is full: it holds {self.index.bytes} bytes")
-        appended = Appended(tuple(fresh), guard)
         self._bytes_under_way += size
         try:
             key = fresh[0].event.attributes.get("partitionkey") if len(fresh) == 1 else None
-            writing = self._write(RECORDS, *codec.encode(appended), key, appended)
+            writing = self._write(RECORDS, *codec.encode(fresh, guard), key, appended)
             verdicts = await self._wire.within_patience(writing)
         finally:
             self._bytes_under_way -= size
@@ -392,7 +391,8 @@ class Stream:
             if (carried := self._carried.get(sequence)) is not None:
                 loaded.append(codec.stored(carried[0], sequence, carried[1]))
             elif (entry := found.get(codec.offset_of(sequence))) is not None:
-                loaded.append(codec.stored(entry.records[codec.place_of(sequence)], sequence, entry.at))
+                record = entry.appended.record(codec.place_of(sequence))
+                loaded.append(codec.stored(record, sequence, entry.at))
         return loaded
 
     async def record(self, sequence: int) -> tuple[Record, float]:
@@ -403,7 +403,7 @@ class Stream:
         entry = self._cache.get(self.topic, offset) or (await self._read([offset])).get(offset)
         if entry is None:
             raise EventLogError(f"record {sequence} of stream {self.name!r} is gone")
-        return entry.records[codec.place_of(sequence)], entry.at
+        return entry.appended.record(codec.place_of(sequence)), entry.at
 
     async def _read(self, offsets: list[int]) -> dict[int, Entry]:
         if self._reader is None:
@@ -413,7 +413,7 @@ class Stream:
             said = codec.decode(self._token(message)[0], message.value())
             if isinstance(said, Appended):
                 at, offset = message.timestamp()[1] / 1000, message.offset() or 0
-                entry = found[offset] = _entry(said.records, at)
+                entry = found[offset] = _entry(said, at)
                 self._cache.put(self.topic, offset, entry)
         return found
 

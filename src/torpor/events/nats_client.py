@@ -160,7 +160,8 @@ class _Joining(TcpTransport):
 
     def writelines(self, payload: list[bytes]) -> None:
         """Write all of it."""
-        self.write(b"".join(payload))
+        if self._io_writer is not None:
+            self._io_writer.write(b"".join(payload))
 
 
 class _Parser(parser.Parser):

@@ -259,4 +259,6 @@ def trace_headers(event: WireEvent) -> Headers:
     attributes = event.attributes
     if "traceparent" not in attributes and "tracestate" not in attributes:
         return []
-    return [(name.encode(), attributes[name].encode("ascii", "replace")) for name in _TRACE if name in attributes]
+    return [
+        (name.encode(), attributes[name].encode("ascii", "replace")) for name in _TRACE if name in attributes
+    ]

@@ -33,17 +33,21 @@ SPEC = ConsumerSpec("s", "c", ack_wait_seconds=10.0, max_in_flight=4)
 
 
 @pytest.mark.parametrize(
-    "appended",
+    ("records", "guard"),
     [
-        Appended((record("1"),)),
-        Appended((record("1"),), Guard("lead.>", 7 << 14)),
-        Appended((record("1"), record("2", "b"), Record("c", "ü", WireEvent({"id": "x"}, None)))),
-        Appended((Record("k", "i", event("\U0001f600", b"", datacontenttype="text/plain")),)),
-        Appended((), Guard("a", 0)),
+        ([record("1")], None),
+        ([record("1")], Guard("lead.>", 7 << 14)),
+        ([record("1"), record("2", "b"), Record("c", "ü", WireEvent({"id": "x"}, None))], None),
+        ([Record("k", "i", event("\U0001f600", b"", datacontenttype="text/plain"))], None),
+        ([], Guard("a", 0)),
     ],
 )
-def test_what_is_encoded_is_decoded(appended: Appended) -> None:
-    assert codec.decode(*codec.encode(appended)) == appended
+def test_what_is_encoded_is_decoded(records: list[Record], guard: Guard | None) -> None:
+    back = codec.decode(*codec.encode(records, guard))
+    assert isinstance(back, Appended)
+    assert [back.record(place) for place in range(len(records))] == records
+    assert back.heads == [(it.key, it.identity, codec.size_bytes(it)) for it in records]
+    assert back.guard == guard
 
 
 @pytest.mark.parametrize("change", [Purged("a.>"), Trimmed(12345)])
@@ -52,7 +56,7 @@ def test_changes_are_decoded(change: Purged | Trimmed) -> None:
 
 
 def test_a_single_event_is_in_the_binary_mode_of_the_cloudevents_binding() -> None:
-    headers, value = codec.encode(Appended((record("1"),)))
+    headers, value = codec.encode([record("1")])
     assert value == b"{}"
     assert ("ce_id", b"1") in headers
     assert ("ce_specversion", b"1.0") in headers
@@ -86,7 +90,7 @@ def test_an_append_is_split_where_it_does_not_fit_into_a_message() -> None:
 
 
 def _append(index: Index, offset: int, at: float, *ids: str, key: str = "k") -> list[Verdict]:
-    return index.apply(offset, at, Appended(tuple(record(each, key) for each in ids)))
+    return index.apply(offset, at, Appended.of([record(each, key) for each in ids]))
 
 
 def test_identities_are_known_for_the_window_of_the_broker() -> None:
@@ -167,7 +171,7 @@ def test_an_index_holds_what_a_plain_list_holds(
     for offset, (verb, key, number) in enumerate(actions):
         if verb == "append":
             new = number not in identities and not (once and any(key == each for _, each in held))
-            said = index.apply(offset, 1.0, Appended((record(str(number), key),)))
+            said = index.apply(offset, 1.0, Appended.of([record(str(number), key)]))
             assert said == [Verdict.NEW if new else Verdict.DUPLICATE]
             if new:
                 identities.add(number)

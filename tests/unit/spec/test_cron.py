@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from torpor.spec.cron import MAX_CRON_LENGTH, NICKNAMES, Cron, CronError, is_zone, zones

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from torpor.spec.datapaths import MAX_LENGTH, MAX_SEGMENTS, PATTERN, is_path, segments
