@@ -54,6 +54,7 @@ _READ_AT_ONCE = 256
 _TAIL_AT_ONCE = 256
 _TAIL_IDLE_SECONDS = 60.0
 _NO_MESSAGE = 10037
+_NOTHING = "No Results"  # else the server found that one of those it had looked up is gone
 
 
 class _TooManyKeysError(Exception):
@@ -108,16 +109,18 @@ class JetStreamLog:
         """Create the stream or bring it to ``spec``; whether it is new."""
         name = quoted(spec.name)
         config = _stream_config(spec, self._copies)
-        if spec.once_per_key:
-            self._once_per_key.add(spec.name)
+        self._once_per_key.discard(spec.name)
+        is_new = False
         try:
             await self._api.call(f"STREAM.UPDATE.{name}", config)
         except ApiRefusedError as refused:
             if refused.code != STREAM_NOT_FOUND:
                 raise
             await self._api.call(f"STREAM.CREATE.{name}", config)
-            return True
-        return False
+            is_new = True
+        if spec.once_per_key:
+            self._once_per_key.add(spec.name)
+        return is_new
 
     async def streams(self) -> list[str]:
         """The names of all streams, sorted."""
@@ -280,7 +283,11 @@ class JetStreamLog:
                 if status is None:
                     page.append(codec.stored_of_direct(stream, headers, message.data))
                 elif status == "404":
-                    return [], False
+                    if not by_key or headers.get("Description") == _NOTHING:
+                        return [], False
+                    if page:
+                        return page, True
+                    raise UnansweredError("a record was removed while it was to be read")
                 elif status == "413":
                     raise _TooManyKeysError(f"too many keys of stream {stream!r} are under {key!r}")
                 elif status == "204":

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from nats.aio import client
 from nats.errors import ProtocolError
 
+from torpor.events.jetstream import JetStreamLog
 from torpor.events.nats_client import Client, Heard
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 BLOCKS = [
     b"",
@@ -202,3 +207,57 @@ def test_what_is_told_is_written_as_what_is_published() -> None:
         assert not ours.tell("a.b", b"+ACK")  # nobody would write it
 
     asyncio.run(run())
+
+
+class _Answering:
+    """As much of the API as reading a page takes: it has the answers to one request after the other."""
+
+    def __init__(self, *answers: list[Heard]) -> None:
+        self._answers = list(answers)
+
+    def deadline(self) -> float:
+        return 0.0
+
+    async def pause(self, deadline: float, error: Exception) -> None:
+        assert self._answers, error
+
+    @contextlib.asynccontextmanager
+    async def stream(self, subject: str, payload: bytes) -> AsyncIterator[AsyncIterator[Heard]]:
+        async def each() -> AsyncIterator[Heard]:
+            for answer in self._answers.pop(0):
+                yield answer
+
+        yield each()
+
+
+def _record(sequence: int) -> Heard:
+    lines = f"Nats-Subject: torpor.s.a.{sequence}\r\nNats-Sequence: {sequence}\r\n"
+    return Heard(
+        "_INBOX.1", "", b"x", f"{lines}Nats-Time-Stamp: 2026-01-01T00:00:00Z\r\nce-id: 1\r\n".encode()
+    )
+
+
+def _status(status: str, **headers: str) -> Heard:
+    message = Heard("_INBOX.1", "", b"", b"")
+    message.headers = {"Status": status, **headers}
+    return message
+
+
+GONE = _status("404", Description="Message Not Found")
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [[_record(1), _record(2), GONE], [_record(4), _status("204")]],
+        [[GONE], [_record(1), _record(2), _record(4), _status("204")]],
+        [[_record(1), _record(2), _record(4), GONE], [_status("404", Description="No Results")]],
+    ],
+)
+def test_a_record_that_goes_while_it_is_read_ends_no_reading(answers: list[list[Heard]]) -> None:
+    async def read() -> list[int]:
+        log = JetStreamLog(_Answering(*answers))  # type: ignore[arg-type]
+        log._once_per_key.add("s")
+        return [stored.sequence async for stored in log.read("s", "a.>")]
+
+    assert asyncio.run(read()) == [1, 2, 4]
