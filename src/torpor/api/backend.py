@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torpor.binding import WireEvent
     from torpor.blobs import OpenBlob
-    from torpor.spec.calls import CallStatus
+    from torpor.spec.calls import CallPage, CallSelection, CallStatus
     from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.replays import Replay, ReplayPage
@@ -101,6 +101,10 @@ class Backend(Protocol):
 
     async def call(self, call_id: str) -> CallStatus | None:
         """How far the call of this id is that nobody waits for, and what came of it; ``None``: not known."""
+        ...
+
+    async def calls(self, selection: CallSelection) -> CallPage:
+        """A page of the calls that are known and that nobody waits for, the newest first."""
         ...
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:

@@ -28,7 +28,7 @@ from torpor.api.places import Place, find
 from torpor.binding import BATCH, STRUCTURED, WireEvent, decode_structured, encode_batch, encode_structured
 from torpor.errors import ApiError, MalformedEventError, RefusedError, UnreachableError
 from torpor.settings import PlatformSettings
-from torpor.spec.calls import CallStatus
+from torpor.spec.calls import CallPage, CallSelection, CallStatus, CallSummary
 from torpor.spec.history import Answer
 from torpor.spec.letters import DeadLetter, LetterOutcome, LetterSelection
 from torpor.spec.replays import Replay, ReplayPage
@@ -157,6 +157,15 @@ class Client:
     def call(self, call_id: str) -> CallStatus:
         """How far a call is that nobody waits for, and what came of it."""
         return self._read(f"/api/v1/calls/{_path(call_id)}", CallStatus)
+
+    def calls(self, selection: CallSelection | None = None) -> Iterator[CallSummary]:
+        """The calls of ``selection`` (default: all), the newest first; page by page, as they are wanted."""
+        chosen: CallSelection | None = selection or CallSelection()
+        while chosen is not None:
+            query = urlencode(chosen.model_dump(mode="json", exclude_defaults=True), doseq=True)
+            page = self._read(f"/api/v1/calls?{query}", CallPage, _LONG_TIMEOUT)
+            yield from page.items
+            chosen = chosen.model_copy(update={"after": page.next}) if page.next is not None else None
 
     # --- writes ---------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torpor.providers.kubernetes.resources import Object
     from torpor.scaling.load import Load
     from torpor.scaling.loop import ScalingState
-    from torpor.spec.calls import CallStatus
+    from torpor.spec.calls import CallPage, CallSelection, CallStatus
     from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.replays import Replay, ReplayPage
@@ -195,6 +195,10 @@ class ClusterBackend:
     async def call(self, call_id: str) -> CallStatus | None:
         """A call that nobody waits for."""
         return await self._events.call(call_id)
+
+    async def calls(self, selection: CallSelection) -> CallPage:
+        """Calls that nobody waits for."""
+        return await self._events.calls(selection)
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Store a blob."""

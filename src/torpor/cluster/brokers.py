@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from torpor.errors import EventLogError
 from torpor.events.control import ControlClient
+from torpor.spec.calls import CallQuestion
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.events.declaration import EventsState
-    from torpor.spec.calls import CallStatus
+    from torpor.spec.calls import CallPage, CallSelection, CallStatus
 
 _LOG = logging.getLogger("torpor.api")
 _FIRST_PAUSE_SECONDS = 0.1
@@ -105,6 +106,18 @@ class EventsPods:
             return await self.ask(lambda pod: pod.call(call_id))
         known = [each for each in told if each is not None]
         return min(known, key=lambda each: each.state == "accepted", default=None)
+
+    async def calls(self, selection: CallSelection) -> CallPage:
+        """A page of calls: any pod can read them, and all together know which are being made.
+
+        Raises :class:`~torpor.errors.EventLogError` when none answers.
+        """
+        told = await asyncio.gather(
+            *(client.running_calls() for client in await self._known()), return_exceptions=True
+        )
+        running = tuple(each for ids in told if not isinstance(ids, BaseException) for each in ids)
+        question = CallQuestion(selection=selection, running=running)
+        return await self.ask(lambda pod: pod.calls(question))
 
     async def _tail(self, broker: str) -> AsyncGenerator[WireEvent, None]:
         return await self.ask(lambda pod: pod.tail(broker))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from torpor.events import names
 from torpor.events.call_worker import CALLBACK
 from torpor.events.callback_urls import shown
-from torpor.events.calls import Call, Outcome, call_of, is_call_id, outcome_of
+from torpor.events.calls import Call, Outcome, call_of, is_call_id, outcome_of, time_of
 from torpor.events.log import oldest
 from torpor.events.records import MANY, TRY, key_of_one, matching, needle
 from torpor.spec.calls import CallbackStatus, CallResult, CallStatus
@@ -63,7 +62,7 @@ class CallReader:
             state="succeeded" if outcome.succeeded else "failed",
             attempts=outcome.attempts,
             reason=outcome.reason,
-            finished_at=_time(outcome.finished_at),
+            finished_at=time_of(outcome.finished_at),
             duration_seconds=round(outcome.duration_seconds, 6),
             result=_result(outcome, event),
             callback=await self._callback(outcome) if outcome.call.callback else None,
@@ -105,7 +104,7 @@ def _told(call: Call) -> dict[str, object]:
         "function": call.function_key,
         "method": call.method,
         "path": call.target,
-        "accepted_at": _time(call.accepted_at),
+        "accepted_at": time_of(call.accepted_at),
     }
 
 
@@ -127,7 +126,3 @@ def _result(outcome: Outcome, event: WireEvent) -> CallResult | None:
         blob=None if reference is None else reference.rpartition("/")[2],
         truncated=outcome.truncated,
     )
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

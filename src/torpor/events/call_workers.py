@@ -81,6 +81,10 @@ class CallWorkers:
         """Whether this process is making the call."""
         return call_id in self._office.running
 
+    def running(self) -> set[str]:
+        """The ids of the calls that this process is making."""
+        return set(self._office.running)
+
     def queue(self, function_key: str) -> Queue | None:
         """The calls of a function that wait, if this process works on any."""
         worker = self._workers.get(function_key)

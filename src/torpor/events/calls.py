@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from torpor.binding import WireEvent
@@ -94,6 +95,11 @@ def function_of(an_id: str) -> str:
     """The key of the function that a call is for."""
     namespace, name, _ = an_id.split(".")
     return f"{namespace}/{name}"
+
+
+def time_of(seconds: float) -> datetime:
+    """A time as documents have it; ``seconds`` are since the epoch."""
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def passed_on(headers: Headers, called: str) -> Headers:

@@ -16,7 +16,7 @@ from torpor.errors import EventLogError, MalformedEventError
 from torpor.events.control_app import END
 from torpor.events.declaration import Declaration, EventsHealth, EventsState
 from torpor.scaling.backlog import Backlog, decode
-from torpor.spec.calls import CallStatus
+from torpor.spec.calls import CallPage, CallQuestion, CallStatus
 from torpor.spec.history import Answer, Question
 from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
 from torpor.spec.replays import Replay, ReplayPage
@@ -32,6 +32,7 @@ _ACTION_SECONDS = 60.0
 _EXPLAIN_SECONDS = 120.0
 _BASE = "http://events"
 _LETTER = TypeAdapter(DeadLetter | None)
+_IDS = TypeAdapter(list[str])
 _CALL = TypeAdapter(CallStatus | None)
 _OUTCOMES = TypeAdapter(list[LetterOutcome])
 T = TypeVar("T")
@@ -133,6 +134,20 @@ class ControlClient:
     async def call(self, call_id: str) -> CallStatus | None:
         """How far a call is that nobody waits for, if it is known."""
         return _CALL.validate_json(await self._call("GET", f"/calls/{quote(call_id, safe='')}"))
+
+    async def calls(self, question: CallQuestion) -> CallPage:
+        """A page of the calls that are known, the newest first."""
+        body = await self._call(
+            "POST",
+            "/calls/select",
+            content=question.model_dump_json(exclude_none=True),
+            timeout_seconds=_ACTION_SECONDS,
+        )
+        return CallPage.model_validate_json(body)
+
+    async def running_calls(self) -> list[str]:
+        """The ids of the calls that the process is making."""
+        return _IDS.validate_json(await self._call("GET", "/calls/running"))
 
     async def _act(self, name: str, action: LetterAction) -> list[LetterOutcome]:
         body = await self._call(

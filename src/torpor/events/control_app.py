@@ -5,7 +5,9 @@ and ``PUT /declared`` where somebody else knows what is declared.
 ``POST /backlogs`` with the keys of triggers and of functions' calls, and of each whether the age of what
 waits longest is wanted: what waits (:mod:`torpor.scaling.backlog`).
 ``POST /explain`` with a :class:`~torpor.spec.history.Question`: what happened to an event.
-``GET /calls/<id>``: how far a call is that nobody waits for.
+``GET /calls/<id>``: how far a call is that nobody waits for. ``POST /calls/select`` with a
+:class:`~torpor.spec.calls.CallQuestion`: a page of them; ``GET /calls/running``: the ids of those that this
+process is making.
 ``POST /replay/<namespace>/<broker>`` with a :class:`~torpor.spec.replays.Replay`: events delivered again.
 Of dead letters: ``GET /dead-letters/<id>``, and ``POST /dead-letters/select``, ``/replay`` and ``/drop`` with
 the documents of :mod:`torpor.spec.letters`. What is selected comes as a line of JSON each; the last line is
@@ -20,6 +22,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, TypeVar
 
+import orjson
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import TypeAdapter
 
@@ -32,6 +35,7 @@ from torpor.events.declaration import Declaration
 from torpor.problems import ProblemType
 from torpor.scaling.backlog import encode
 from torpor.serving import answer, refuse
+from torpor.spec.calls import CallQuestion
 from torpor.spec.history import Question
 from torpor.spec.letters import ID_DIGITS, LetterAction, LetterOutcome, LetterSelection
 from torpor.spec.replays import REPLAYED, Replay
@@ -105,9 +109,8 @@ class ControlApp:
             question = Question.model_validate_json(await _body(receive))
             told = await service.explainer.explain(question)
             await answer(send, 200, _JSON, told.model_dump_json().encode())
-        elif method == "GET" and path.startswith(_CALLS):
-            call = await service.calls.status(path.removeprefix(_CALLS))
-            await answer(send, 200, _JSON, b"null" if call is None else call.model_dump_json().encode())
+        elif path.startswith(_CALLS):
+            await self._calls(method, path.removeprefix(_CALLS), receive, send)
         elif method == "POST" and path.startswith(_REPLAY):
             replay = Replay.model_validate_json(await _body(receive))
             page = await service.archive.replay(path.removeprefix(_REPLAY), replay)
@@ -144,6 +147,20 @@ class ControlApp:
             await items.aclose()
         with contextlib.suppress(OSError):
             await send({"type": "http.response.body", "body": b""})
+
+    async def _calls(self, method: str, name: str, receive: Receive, send: Send) -> None:
+        service = self._service
+        if (method, name) == ("POST", "select"):
+            question = CallQuestion.model_validate_json(await _body(receive))
+            page = await service.call_list.page(question.selection, question.running)
+            await answer(send, 200, _JSON, page.model_dump_json().encode())
+        elif (method, name) == ("GET", "running"):
+            await answer(send, 200, _JSON, orjson.dumps(sorted(service.call_workers.running())))
+        elif method == "GET":
+            call = await service.calls.status(name)
+            await answer(send, 200, _JSON, b"null" if call is None else call.model_dump_json().encode())
+        else:
+            await refuse(send, ProblemType.NOT_FOUND, f"{method} {_CALLS}{name[:200]} is not known")
 
     async def _letters(self, method: str, name: str, receive: Receive, send: Send) -> None:
         letters = self._service.dead_letters

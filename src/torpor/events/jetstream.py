@@ -227,6 +227,46 @@ class JetStreamLog:
                 return
             await self._api.pause(deadline, UnansweredError(f"a copy of stream {stream!r} is behind"))
 
+    async def newest(
+        self, stream: str, key: str, limit: int, *, before: int | None = None
+    ) -> Sequence[Stored]:
+        """The last records now under ``key``, newest first.
+
+        The server reads forwards only. So spans are read, from the last one back: the next is twice as long
+        while few are found, and half as long when more are in it than come at once.
+        """
+        state = (await self._api.call(f"STREAM.INFO.{quoted(stream)}"))["state"]
+        first, end = max(1, int(state["first_seq"])), int(state["last_seq"]) + 1
+        end = end if before is None else min(end, before)
+        found: list[Stored] = []
+        limit = min(limit, _READ_AT_ONCE)
+        size, span = 0, limit
+        while end > first and len(found) < limit:
+            start = max(first, end - span)
+            part = await self._between(stream, key, start, end, limit)
+            if part is None:
+                span = max(1, (end - start) // 2)
+                continue
+            for stored in reversed(part):
+                size += len(stored.event.data or b"")
+                if len(found) == limit or (found and size > _READ_BYTES):
+                    return found
+                found.append(stored)
+            end, span = start, 2 * span
+        return found
+
+    async def _between(self, stream: str, key: str, start: int, end: int, limit: int) -> list[Stored] | None:
+        """The records from the sequence ``start`` to below ``end``; ``None`` if they don't come at once."""
+        deadline = self._api.deadline()
+        while True:
+            page, left = await self._page(stream, key, start, limit=limit)
+            upto = page[-1].sequence + 1 if page else start
+            if left and upto < end:
+                return None
+            if left or upto >= end or upto > await self._newest(stream, key):
+                return [stored for stored in page if stored.sequence < end]
+            await self._api.pause(deadline, UnansweredError(f"a copy of stream {stream!r} is behind"))
+
     async def _start(self, stream: str, since: float) -> int:
         """The sequence to read from, for what was stored at that time or later."""
         state = (await self._api.call(f"STREAM.INFO.{quoted(stream)}"))["state"]
@@ -251,7 +291,9 @@ class JetStreamLog:
             return 0
         return int(found["message"]["seq"])
 
-    async def _page(self, stream: str, key: str, sequence: int, *, by_key: bool) -> tuple[list[Stored], bool]:
+    async def _page(
+        self, stream: str, key: str, sequence: int, *, by_key: bool = False, limit: int = _READ_AT_ONCE
+    ) -> tuple[list[Stored], bool]:
         """Some of the records from ``sequence`` on, and whether there are more.
 
         With ``by_key`` the server looks up which keys there are, the newest record of each, instead of all
@@ -261,18 +303,18 @@ class JetStreamLog:
         deadline = self._api.deadline()
         while True:
             try:
-                return await self._try_page(stream, key, sequence, by_key=by_key)
+                return await self._try_page(stream, key, sequence, by_key=by_key, limit=limit)
             except UnansweredError as error:
                 await self._api.pause(deadline, error)
 
     async def _try_page(
-        self, stream: str, key: str, sequence: int, *, by_key: bool
+        self, stream: str, key: str, sequence: int, *, by_key: bool, limit: int
     ) -> tuple[list[Stored], bool]:
         subject = codec.subject(stream, key)
         request = {
             "seq": sequence,
             **({"multi_last": [subject]} if by_key else {"next_by_subj": subject}),
-            "batch": _READ_AT_ONCE,
+            "batch": limit,
             "max_bytes": _READ_BYTES,
         }
         page: list[Stored] = []

@@ -244,6 +244,21 @@ class KafkaLog:
                     yield stored
             start += len(page)
 
+    async def newest(
+        self, stream: str, key: str, limit: int, *, before: int | None = None
+    ) -> Sequence[Stored]:
+        """The last records now under ``key``, newest first."""
+        target = await self._stream(stream)
+        await target.sync()
+        sequences = target.index.under(key, target.now())
+        end = len(sequences) if before is None else bisect_left(sequences, before)
+        found: list[Stored] = []
+        while end and not found:  # more than once only if they were removed just now
+            page = _page(target, sequences[max(0, end - limit) : end][::-1], 0)
+            found = [each for each in await target.load(page) if target.index.holds(each.sequence)]
+            end -= len(page)
+        return found
+
     async def tail(self, stream: str) -> AsyncGenerator[Stored, None]:
         """Each record appended from now on; a reader that falls 100,000 behind loses the oldest."""
         target = await self._stream(stream)

@@ -231,6 +231,16 @@ class EventLog(Protocol):
         """
         ...
 
+    async def newest(
+        self, stream: str, key: str, limit: int, *, before: int | None = None
+    ) -> Sequence[Stored]:
+        """The last records that the stream holds now under ``key`` (exact, or ending in ``.>``), backwards.
+
+        With ``before`` of those below that sequence. At most ``limit``, and fewer where these are too much at
+        once (8 MiB); none only if there are none. However many are older, they are not read.
+        """
+        ...
+
     async def tail(self, stream: str) -> AsyncGenerator[Stored, None]:
         """Each record appended after the return of this call, until the iterator is closed."""
         ...

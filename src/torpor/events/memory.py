@@ -129,6 +129,22 @@ class MemoryLog:
             if stored.stored_at >= since and key_matches(key, stored.key):
                 yield stored
 
+    async def newest(
+        self, stream: str, key: str, limit: int, *, before: int | None = None
+    ) -> Sequence[Stored]:
+        """The last records now under ``key``, newest first."""
+        target = self._stream(stream)
+        self._expire(target)
+        found: list[Stored] = []
+        size = 0
+        for stored in reversed(target.records.values()):
+            if (before is None or stored.sequence < before) and key_matches(key, stored.key):
+                size += target.sizes[stored.sequence]
+                if len(found) == limit or (found and size > MAX_RECORD_BYTES):
+                    break
+                found.append(stored)
+        return found
+
     async def tail(self, stream: str) -> AsyncGenerator[Stored, None]:
         """Each record appended from now on; a reader that falls 10,000 behind loses the oldest."""
         target = self._stream(stream)

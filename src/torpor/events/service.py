@@ -23,6 +23,7 @@ from torpor.events.admission import Admission
 from torpor.events.archive import Archive
 from torpor.events.blob_sweep import BlobSweep
 from torpor.events.call_intake import CallIntake
+from torpor.events.call_list import CallList
 from torpor.events.call_reader import CallReader
 from torpor.events.call_workers import CallWorkers
 from torpor.events.callback_urls import REFUSED, Networks
@@ -122,6 +123,7 @@ class Service:
             shared=shared,
         )
         self.calls = CallReader(log, self.call_workers.is_running)
+        self.call_list = CallList(log, self.call_workers.is_running)
         self._call_intake = CallIntake(
             log, self.call_workers, claims, self.stats, self._recorder, self._callbacks.refused
         )

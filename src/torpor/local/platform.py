@@ -31,6 +31,7 @@ from torpor.local.watch import changes
 from torpor.providers.process.provider import ProcessProvider
 from torpor.scaling.backlog import Backlog, BacklogLoads, waiting
 from torpor.scaling.loop import Autoscaler
+from torpor.spec.calls import CallQuestion
 from torpor.spec.status import PlatformStatus
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from torpor.endpoint import Endpoint
     from torpor.local.reports import Tell
     from torpor.otlp import Tracer
-    from torpor.spec.calls import CallStatus
+    from torpor.spec.calls import CallPage, CallSelection, CallStatus
     from torpor.spec.history import Answer, Question
     from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
     from torpor.spec.models import Function, Schedule, Trigger
@@ -363,6 +364,10 @@ class LocalPlatform:
     async def call(self, call_id: str) -> CallStatus | None:
         """A call that nobody waits for."""
         return await self._events.control.call(call_id)
+
+    async def calls(self, selection: CallSelection) -> CallPage:
+        """Calls that nobody waits for."""
+        return await self._events.control.calls(CallQuestion(selection=selection))
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Store a blob."""

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
 
 from torpor.spec.view import View
+
+MAX_CALLS = 100
+"""Most calls of one page."""
+CallState = Literal["accepted", "running", "succeeded", "failed"]
+_Name = Annotated[str, StringConstraints(pattern="^[a-z0-9-]{1,63}$")]
 
 
 class CallResult(View):
@@ -51,7 +58,7 @@ class CallStatus(View):
     """The request's method."""
     path: str
     """The request's path below the function."""
-    state: Literal["accepted", "running", "succeeded", "failed"]
+    state: CallState
     """`accepted`: it waits, for its first attempt or the next; `running`: the function is being called."""
     accepted_at: datetime
     """When it was on the disk."""
@@ -67,3 +74,61 @@ class CallStatus(View):
     """What the function answered; none while it is not finished, or when no answer came at all."""
     callback: CallbackStatus | None = None
     """The callback that was asked for."""
+
+
+class CallSummary(View):
+    """One call among many; `GET /api/v1/calls/ID` has the rest."""
+
+    id: str
+    """The id that the caller was told."""
+    function: str
+    """The function, `namespace/name`."""
+    method: str
+    """The request's method."""
+    path: str
+    """The request's path below the function."""
+    state: CallState
+    """`accepted`: it waits, for its first attempt or the next; `running`: the function is being called."""
+    accepted_at: datetime
+    """When it was on the disk."""
+    finished_at: datetime | None = None
+    """When it succeeded or failed."""
+    attempts: int | None = None
+    """How often the function was called; told once the call has ended."""
+    status: int | None = None
+    """The HTTP status that the function answered last; none while it is open, or when no answer came."""
+    reason: str = ""
+    """Why the last attempt did not succeed; told once the call has ended."""
+
+
+class CallSelection(View):
+    """Which calls are meant: those that meet everything that is given."""
+
+    namespace: _Name | None = None
+    """Of functions of this namespace."""
+    function: _Name | None = None
+    """Of the function of this name; its namespace is `default` where none is given."""
+    state: tuple[CallState, ...] = Field((), max_length=4)
+    """In one of these states; none given means in any."""
+    limit: int = Field(50, ge=1, le=MAX_CALLS)
+    """Most calls of the page."""
+    after: Annotated[str, StringConstraints(pattern="^[ae][0-9]{1,19}$")] | None = None
+    """The `next` of the page before, which was asked for with the same selection."""
+
+
+class CallPage(View):
+    """Some calls, the newest first. There may be more even where there are no items."""
+
+    items: tuple[CallSummary, ...]
+    """The calls."""
+    next: str | None = None
+    """The `after` of the next page; none when this is the last."""
+
+
+class CallQuestion(View):
+    """What an events process is asked for a page of calls."""
+
+    selection: CallSelection
+    """Which."""
+    running: tuple[str, ...] = ()
+    """The ids of calls that other processes are making."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from torpor.blobs import OpenBlob
 from torpor.errors import BlobNotFoundError, TorporError
 from torpor.spec import selectors
+from torpor.spec.calls import CallPage, CallSummary
 from torpor.spec.history import Answer, Explanation, Question
 from torpor.spec.letters import DeadLetter, LetterAction, LetterOutcome, LetterSelection
 from torpor.spec.replays import Replay, ReplayedEvent, ReplayPage
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from torpor.binding import WireEvent
-    from torpor.spec.calls import CallStatus
+    from torpor.spec.calls import CallSelection, CallStatus
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "http://127.0.0.1:8080"
@@ -79,7 +80,7 @@ class FakeBackend:
         self.letters: dict[str, DeadLetter] = {}
         self.replayed: list[str] = []
         self.explanations: list[Explanation] = []
-        self.calls: dict[str, CallStatus] = {}
+        self.known_calls: dict[str, CallStatus] = {}
         self.archived: list[ReplayedEvent] = []
         self.again: list[tuple[str, str]] = []
         self.failure: TorporError | None = None
@@ -244,9 +245,20 @@ class FakeBackend:
         return Answer(looked_at=looked_at, since=EPOCH, items=tuple(items))
 
     async def call(self, call_id: str) -> CallStatus | None:
-        """One of ``calls``."""
+        """One of ``known_calls``."""
         self._fail()
-        return self.calls.get(call_id)
+        return self.known_calls.get(call_id)
+
+    async def calls(self, selection: CallSelection) -> CallPage:
+        """A page of ``known_calls``, the newest first."""
+        self._fail()
+        newest = sorted(self.known_calls.values(), key=lambda each: each.accepted_at, reverse=True)
+        meant = [each for each in newest if _is_meant(each, selection)]
+        start = int((selection.after or "a0")[1:])
+        end = start + selection.limit
+        return CallPage(
+            items=tuple(map(_summary, meant[start:end])), next=f"a{end}" if len(meant) > end else None
+        )
 
     async def put_blob(self, chunks: AsyncIterator[bytes], content_type: str | None) -> str:
         """Keep the bytes."""
@@ -279,6 +291,32 @@ def _is_selected(letter: DeadLetter, selection: LetterSelection) -> bool:
         and (selection.since is None or selection.since <= letter.at)
         and (selection.until is None or letter.at < selection.until)
         and all(each.matches(attributes) for each in selectors.parse(selection.filters))
+    )
+
+
+def _is_meant(call: CallStatus, selection: CallSelection) -> bool:
+    namespace, name = call.function.split("/")
+    wanted = selection.namespace or ("default" if selection.function else namespace)
+    return (
+        namespace == wanted
+        and selection.function in (name, None)
+        and (not selection.state or call.state in selection.state)
+    )
+
+
+def _summary(call: CallStatus) -> CallSummary:
+    ended = call.finished_at is not None
+    return CallSummary(
+        id=call.id,
+        function=call.function,
+        method=call.method,
+        path=call.path,
+        state=call.state,
+        accepted_at=call.accepted_at,
+        finished_at=call.finished_at,
+        attempts=call.attempts if ended else None,
+        status=call.result.status if call.result is not None else None,
+        reason=call.reason if ended else "",
     )
 
 

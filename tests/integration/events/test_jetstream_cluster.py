@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -48,14 +48,17 @@ def test_a_copy_that_is_behind_is_waited_for(cluster: NatsCluster) -> None:
         page = log._page
         behind = [0, 1]  # what a copy has of the records, the first times that it is asked
 
-        async def late(stream: str, key: str, sequence: int, *, by_key: bool) -> tuple[list[Stored], bool]:
-            found, left = await page(stream, key, sequence, by_key=by_key)
+        async def late(stream: str, key: str, sequence: int, **how: Any) -> tuple[list[Stored], bool]:
+            found, left = await page(stream, key, sequence, **how)
             return (found[: behind.pop(0)], False) if behind else (found, left)
 
         log._page = late  # type: ignore[method-assign]
         try:
             await log.append("behind", [_record(number) for number in range(3)])
             assert [one.event.id async for one in log.read("behind", ">")] == ["0", "1", "2"]
+            assert behind == []
+            behind = [0, 2]
+            assert [one.event.id for one in await log.newest("behind", ">", 2)] == ["2", "1"]
             assert behind == []
             assert [one.event.id async for one in log.read("behind", "r.7")] == []
         finally:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from tests.integration.local.conftest import until
+from torpor.cli import run
 from torpor.testing.running import PATIENCE_SECONDS, Running
 
 if TYPE_CHECKING:
@@ -124,6 +126,12 @@ class _Calls:
         assert response.status_code == 202, response.text
         return response.headers["x-call-id"]
 
+    def get(self, query: str) -> dict[str, Any]:
+        """A page of calls."""
+        response = httpx.get(f"{self.platform.url}/api/v1/calls?{query}", timeout=PATIENCE_SECONDS)
+        document: dict[str, Any] = response.json()
+        return document
+
     def ended(self, call_id: str) -> None:
         until(lambda: self.client.call(call_id).state in ("succeeded", "failed"), "the end of the call")
 
@@ -221,6 +229,36 @@ def test_a_call_fails_with_the_functions_answer_and_a_large_answer_is_a_blob(cal
     assert result.blob is not None
     assert calls.client.get_blob(result.blob) == b"x" * 300_000
     assert sorted(calls.made()) == sorted([failing, large, again])
+
+
+@pytest.mark.parametrize("broker", ["nats", "kafka"], indirect=True)
+def test_calls_are_listed(calls: _Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = [calls.call("echo/never"), *(calls.call(f"echo/{number}") for number in range(3))]
+    for each in ended:
+        calls.ended(each)
+    waiting = calls.call("echo/closed")
+    until(lambda: len(calls.made()) == 5, "its first attempt")
+    place = ("--context", calls.platform.url, "-o", "json")
+
+    def listed(*arguments: str) -> list[tuple[str, str]]:
+        assert run(["calls", "list", *place, *arguments]) == 0
+        found = json.loads(capsys.readouterr().out)
+        return [(each["id"], "open" if each["finishedAt"] is None else each["state"]) for each in found]
+
+    done = [(each, "succeeded") for each in reversed(ended[1:])]
+    assert listed() == [(waiting, "open"), *done, (ended[0], "failed")]
+    assert listed("echo", "--limit", "2") == [(waiting, "open"), done[0]]
+    assert listed("--state", "failed") == [(ended[0], "failed")]
+    assert listed("--state", "accepted", "--state", "running") == [(waiting, "open")]
+    assert listed("echo.shop") == []
+    pages = [calls.get("limit=3")]
+    pages.append(calls.get(f"limit=3&after={pages[0]['next']}"))
+    ids = [[each["id"] for each in page["items"]] for page in pages]
+    assert ids == [[waiting, ended[3], ended[2]], [ended[1], ended[0]]]
+    assert pages[1]["next"] is None
+    calls.open()
+    calls.ended(waiting)
+    assert listed("--limit", "1") == [(waiting, "succeeded")]
 
 
 @pytest.mark.parametrize("part", ["events", "nats"])

@@ -256,7 +256,7 @@ def test_a_host_name_can_be_allowed() -> None:
 def test_a_call_is_shown_while_it_is_known() -> None:
     backend = FakeBackend()
     call_id = f"default.pay.{'0' * 32}"
-    backend.calls[call_id] = CallStatus(
+    backend.known_calls[call_id] = CallStatus(
         id=call_id,
         function="default/pay",
         method="POST",
@@ -270,6 +270,40 @@ def test_a_call_is_shown_while_it_is_known() -> None:
     assert (document["state"], document["attempts"], document["result"]["body"]) == ("succeeded", 2, "done")
     detail = assert_problem(call(backend, "/api/v1/calls/other"), 404, "not-found")
     assert "There is no call 'other'" in detail
+
+
+def test_calls_are_listed_page_by_page() -> None:
+    backend = FakeBackend()
+    for number in range(5):
+        call_id = f"default.pay.{number:032x}"
+        backend.known_calls[call_id] = CallStatus(
+            id=call_id,
+            function="default/pay",
+            method="POST",
+            path="/",
+            state="accepted" if number % 2 else "running",
+            accepted_at=datetime(2026, 1, 1, 0, number, tzinfo=UTC),
+        )
+    query, found = "limit=2", []
+    while True:
+        document = call(backend, f"/api/v1/calls?{query}").json()
+        found.append([int(each["id"][-1]) for each in document["items"]])
+        if document["next"] is None:
+            break
+        query = f"limit=2&after={document['next']}"
+    assert found == [[4, 3], [2, 1], [0]]
+    [one, other] = call(backend, "/api/v1/calls?state=accepted&state=failed&function=pay").json()["items"]
+    assert (one["acceptedAt"], one["state"]) == ("2026-01-01T00:03:00Z", "accepted")
+    assert (one["attempts"], one["finishedAt"], other["state"]) == (None, None, "accepted")
+    assert call(backend, "/api/v1/calls?namespace=other").json() == {"items": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    "query", ["state=done", "limit=0", "limit=101", "after=1", "function=a.b", "namespace="]
+)
+def test_a_wrong_selection_of_calls_is_a_problem(query: str) -> None:
+    detail = assert_problem(call(FakeBackend(), f"/api/v1/calls?{query}"), 400, "malformed-request")
+    assert query.partition("=")[0] in detail
 
 
 def test_a_callback_is_refused_whatever_it_asks_for() -> None:
@@ -300,6 +334,7 @@ def test_the_api_documents_itself() -> None:
         "getHealth",
         "getStatus",
         "listBrokers",
+        "listCalls",
         "listDeadLetters",
         "listFunctions",
         "listSchedules",

@@ -18,15 +18,19 @@ from torpor.binding import WireEvent, encode_structured
 from torpor.blobs import BlobStore
 from torpor.cluster.backend import ClusterBackend
 from torpor.errors import EventLogError
+from torpor.events import names
+from torpor.events.calls import Call, call_id
 from torpor.events.control_app import ControlApp
 from torpor.events.dead_letters import dead_letters
 from torpor.events.declaration import Declaration, EventsState, ScheduleReport, TriggerReport
+from torpor.events.log import Record
 from torpor.events.memory import MemoryLog
 from torpor.events.service import Service
 from torpor.providers.kubernetes.resources import FUNCTIONS, PODS, SCHEDULES, TRIGGERS
 from torpor.scaling import told
 from torpor.scaling.load import Load, encode
 from torpor.scaling.loop import ScalingState
+from torpor.spec.calls import CallSelection
 from torpor.spec.models import Metadata, Subscriber, Trigger, TriggerSpec
 from torpor.testing.clock import MovableClock
 from torpor.testing.kube import ApiServer
@@ -316,6 +320,31 @@ def test_any_events_pod_tells_of_dead_letters_and_replays_them(tmp_path: Path) -
         assert len([each async for each in log.read("broker.n.default", "=to.>")]) == 2
         for service in services:
             await service.close(0.0)
+
+    run(tmp_path, case)
+
+
+def test_calls_are_listed_by_any_events_pod_and_all_together_know_which_are_being_made(
+    tmp_path: Path,
+) -> None:
+    async def case(bench: _Bench) -> None:
+        log = MemoryLog(bench.clock)
+        service = Service(log, bench.clock, shared=True)
+        await service.declare(Declaration())
+        ids = [call_id("n/f", f"{number:032x}") for number in range(3)]
+        calls = [Call(each, "POST", "/", [], bench.clock.now()) for each in ids]
+        await log.append(names.CALLS, [Record(each.id, each.id, each.event(b"")) for each in calls])
+        await bench.pod("events", "events-1", _Agent({"/calls/running": orjson.dumps([ids[1]])}))
+        await bench.pod("events", "events-2", ControlApp(service, bench.clock, declares=False))
+        await bench.pod("events", "events-3", _Agent({}))
+        await bench.settle()
+        page = await bench.backend.calls(CallSelection(namespace="n"))
+        assert [(each.id, each.state) for each in page.items] == [
+            (ids[2], "accepted"),
+            (ids[1], "running"),
+            (ids[0], "accepted"),
+        ]
+        await service.close(0.0)
 
     run(tmp_path, case)
 

@@ -911,6 +911,49 @@ async def read_gives_large_records(rig: Rig) -> None:
 
 
 @_case
+async def the_newest_come_first(rig: Rig) -> None:
+    """Page by page, down to the first, with what is left of each key."""
+    await rig.make()
+    assert await _newest(rig, ">", 2) == []
+    await rig.append(*(f"a{number}" for number in range(5)), key="a")
+    await rig.append(*(f"b{number}" for number in range(1200)), key="b.x")
+    await rig.append(*(f"a{number}" for number in range(5, 8)), key="a")
+    await rig.append("c", key="c")
+    assert await _newest(rig, ">", 3) == [["c", "a7", "a6"]]
+    assert await _newest(rig, "none", 3) == []
+    assert await _newest(rig, "a", 3, pages=9) == [["a7", "a6", "a5"], ["a4", "a3", "a2"], ["a1", "a0"]]
+    assert await _newest(rig, "b.>", 2, pages=2) == [["b1199", "b1198"], ["b1197", "b1196"]]
+    everything = [each for page in await _newest(rig, "b.>", 250, pages=9) for each in page]
+    assert everything == [f"b{number}" for number in reversed(range(1200))]
+    await rig.log.purge(rig.stream, "b.>")
+    assert await _newest(rig, ">", 250) == [["c", *(f"a{number}" for number in reversed(range(8)))]]
+    with pytest.raises(EventLogError):
+        await rig.log.newest("nothing", ">", 1)
+
+
+@_case
+async def the_newest_come_in_bounded_pages(rig: Rig) -> None:
+    """However large the records are."""
+    await rig.make()
+    data = b"x" * (3 * 1024 * 1024)
+    for number in range(5):
+        await rig.log.append(rig.stream, [Record("some.key", str(number), event(str(number), data))])
+    pages = await _newest(rig, ">", 5, pages=9)
+    assert [each for page in pages for each in page] == ["4", "3", "2", "1", "0"]
+    assert len(pages[0]) < 4
+
+
+async def _newest(rig: Rig, key: str, limit: int, *, pages: int = 1) -> list[list[str]]:
+    """The ids of the events of some pages."""
+    found: list[list[str]] = []
+    before: int | None = None
+    while len(found) < pages and (page := await rig.log.newest(rig.stream, key, limit, before=before)):
+        found.append([stored.event.id for stored in page])
+        before = page[-1].sequence
+    return found
+
+
+@_case
 async def purge_removes_what_is_under_a_key(rig: Rig) -> None:
     """And nothing else."""
     await rig.make()
