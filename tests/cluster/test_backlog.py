@@ -63,7 +63,7 @@ def test_producers_are_refused_once_as_many_wait_as_may(
         answers = [_post(url, str(number)) for number in range(6 * LIMIT)]
     refused = [(headers, told) for status, headers, told in answers if status != 202]
     assert {status for status, _, _ in answers} == {202, 429}
-    assert {headers["retry-after"] for headers, _ in refused} == {"1"}
+    assert all(1 <= int(headers["retry-after"]) <= 60 for headers, _ in refused)
     assert {told["trigger"] for _, told in refused} == {f"{namespace}/worker"}
     accepted = len(answers) - len(refused)
     print(f"\n{accepted} taken in, {len(refused)} refused")

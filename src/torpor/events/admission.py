@@ -83,7 +83,9 @@ class Admission:
         for gate, number in gates:
             if gate.level.full:
                 self._stats.of(gate.route.key).backlog_refused += number
-                raise BacklogFullError(problem(gate.route.key, gate.level.limit, gate.level.waiting))
+                level = gate.level
+                told = problem(gate.route.key, level.limit, level.waiting, level.room_in_seconds)
+                raise BacklogFullError(told)
         for gate, number in gates:
             gate.level.take(number)
         try:

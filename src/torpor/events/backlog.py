@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from torpor.events.retry_after import Drain
 from torpor.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Level:
         self._under_way = 0
         self._unseen = 0  # taken in, and maybe not in the last count
         self._unseen_next = 0  # the same of the count that is under way
+        self._taken = 0
+        self._drain = Drain()
 
     @property
     def waiting(self) -> int:
@@ -39,6 +42,11 @@ class Level:
     def full(self) -> bool:
         """Whether no more may come."""
         return self.waiting >= self.limit
+
+    @property
+    def room_in_seconds(self) -> int:
+        """In about how many seconds there is room again, by the counts of late."""
+        return self._drain.seconds_until(self.limit - 1)
 
     def is_known(self, now: float) -> bool:
         """Whether :attr:`full` can be gone by; else it is to be counted."""
@@ -53,9 +61,11 @@ class Level:
     def counted(self, waiting: int, now: float) -> None:
         """The count that was begun last came to ``waiting``."""
         self._counted, self._at, self._unseen = waiting, now, self._unseen_next
+        self._drain.see(now, self.waiting, self._taken)
 
     def take(self, events: int) -> None:
         """``events`` are being taken in."""
+        self._taken += events
         self._under_way += events
         self._unseen += events
         self._unseen_next += events
@@ -71,11 +81,11 @@ def limit_of(trigger: Trigger, on_limit: Literal["reject", "deadLetterOldest"]) 
     return backlog.limit if backlog is not None and backlog.on_limit == on_limit else None
 
 
-def problem(trigger_key: str, limit: int, waiting: int) -> Problem:
+def problem(trigger_key: str, limit: int, waiting: int, room_in_seconds: int | None = None) -> Problem:
     """What a producer is told whose events would be too many, and what a dead letter carries for that."""
     detail = (
         f"{waiting} events wait for trigger {trigger_key}, of which the backlog may be {limit}; "
         "send it again once there is room"
     )
     more = {"trigger": trigger_key, "limit": limit, "waiting": waiting}
-    return Problem(ProblemType.BACKLOG_FULL, detail, extras=more)
+    return Problem(ProblemType.BACKLOG_FULL, detail, retry_after_seconds=room_in_seconds, extras=more)

@@ -11,31 +11,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torpor.binding import WireEvent, decode
+from torpor.clock import SystemClock
 from torpor.errors import BlobError, EventLogError, MalformedEventError, RecordTooLargeError
+from torpor.events import names
 from torpor.events.admission import Admission, BacklogFullError
 from torpor.events.calls import CALL_ID_HEADER, ROUTE
 from torpor.events.claims import Claims
 from torpor.events.courier import publish
 from torpor.events.records import taken_in
 from torpor.events.refusals import RefusedError
+from torpor.events.retry_after import LEAST_SECONDS, Outages
 from torpor.events.stats import Stats
 from torpor.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
+    from torpor.clock import Clock
     from torpor.events.call_intake import CallIntake
     from torpor.events.log import EventLog
     from torpor.events.recorder import Recorder
     from torpor.serving import Receive, Scope, Send
 
 _LOG = logging.getLogger("torpor.events")
-_RETRY_AFTER_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,11 @@ class Ingress:
         recorder: Recorder | None = None,
         calls: CallIntake | None = None,
         admission: Admission | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._log = log
+        self._clock = clock or SystemClock()
+        self._outages = Outages()
         self._admission = admission
         self._claims = claims or Claims(None)
         self._stats = stats or Stats()
@@ -109,13 +115,26 @@ class Ingress:
         expected = calls.expect(scope)
         limit = min(expected.body_bytes, self._limits.body_bytes)
         async with self._budget() as take:
-            return await calls.accept(expected, await self._read(scope["headers"], receive, take, limit))
+            body = await self._read(scope["headers"], receive, take, limit)
+            with self._storing(names.CALLS):
+                return await calls.accept(expected, body)
 
     async def _take_events(self, scope: Scope, receive: Receive) -> None:
         broker = self._broker(scope)
         async with self._budget() as take:
             body = await self._read(scope["headers"], receive, take, self._limits.body_bytes)
             await self._publish(broker, self._decode(scope["headers"], body))
+
+    @contextmanager
+    def _storing(self, place: str) -> Iterator[None]:
+        """A block that stores something: while that fails, who is refused is asked to wait ever longer."""
+        try:
+            yield
+        except RefusedError as refused:
+            if refused.kind is ProblemType.UNAVAILABLE:
+                refused.retry_after_seconds = self._outages.failed(place, self._clock.monotonic())
+            raise
+        self._outages.stored(place)
 
     def _broker(self, scope: Scope) -> str:
         parts = scope["path"].split("/")
@@ -216,13 +235,23 @@ class Ingress:
             return
         recorder = self._recorder
         at = recorder.now() if recorder is not None else 0.0
+        with self._storing(broker):
+            new = await self._store(broker, events)
+        if recorder is not None:
+            recorder.add(broker, taken_in(events, new, at=at, by=recorder.name, how="sent"))
+            await recorder.flush(broker)
+
+    async def _store(self, broker: str, events: list[WireEvent]) -> list[bool]:
         try:
             async with self._admitted(broker, events):
                 checked = [await self._claims.check_in(event) for event in events]
-                new = await publish(self._log, self._stats, broker, checked)
+                return await publish(self._log, self._stats, broker, checked)
         except BacklogFullError as error:
             full = error.problem
-            raise RefusedError(full.type, full.detail, extras=full.extras) from error
+            seconds = full.retry_after_seconds
+            raise RefusedError(
+                full.type, full.detail, extras=full.extras, retry_after_seconds=seconds
+            ) from error
         except RecordTooLargeError as error:
             raise RefusedError(ProblemType.TOO_LARGE, self._claims.too_large(error)) from error
         except (EventLogError, BlobError) as error:
@@ -230,9 +259,6 @@ class Ingress:
             raise RefusedError(
                 ProblemType.UNAVAILABLE, "the events could not be stored; send them again"
             ) from error
-        if recorder is not None:
-            recorder.add(broker, taken_in(events, new, at=at, by=recorder.name, how="sent"))
-            await recorder.flush(broker)
 
     def _admitted(self, broker: str, events: list[WireEvent]) -> AbstractAsyncContextManager[None]:
         return nullcontext() if self._admission is None else self._admission.admitted(broker, events)
@@ -256,13 +282,11 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 async def _send_problem(send: Send, refused: RefusedError, request_id: str) -> None:
-    again = refused.kind.status in (429, 503)
+    seconds = refused.retry_after_seconds
+    if seconds is None and refused.kind.status in (429, 503):
+        seconds = LEAST_SECONDS
     problem = Problem(
-        refused.kind,
-        str(refused),
-        request_id,
-        retry_after_seconds=_RETRY_AFTER_SECONDS if again else None,
-        extras=refused.extras,
+        refused.kind, str(refused), request_id, retry_after_seconds=seconds, extras=refused.extras
     )
     body = problem.body()
     headers = problem.headers(body)

@@ -10,13 +10,20 @@ if TYPE_CHECKING:
 
 class RefusedError(Exception):
     """A request is refused; the text says why. ``allow`` names the methods that would not be; ``extras`` are
-    further members of the problem document.
+    further members of the problem document; ``retry_after_seconds`` is when to try again, if that is known.
     """
 
     def __init__(
-        self, kind: ProblemType, detail: str, *, allow: str = "POST", extras: dict[str, Any] | None = None
+        self,
+        kind: ProblemType,
+        detail: str,
+        *,
+        allow: str = "POST",
+        extras: dict[str, Any] | None = None,
+        retry_after_seconds: int | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.allow = allow
         self.extras = extras
+        self.retry_after_seconds = retry_after_seconds

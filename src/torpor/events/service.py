@@ -134,6 +134,7 @@ class Service:
             recorder=self._recorder,
             calls=self._call_intake,
             admission=self._admission,
+            clock=clock,
         )
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""

@@ -131,7 +131,7 @@ def test_producers_are_refused_and_what_was_taken_in_is_delivered(
                 refused = [one for one in answers if one.status_code == 429]
                 assert len(accepted) == LIMIT
                 assert len(refused) == 2 * LIMIT
-                assert {one.headers["retry-after"] for one in refused} == {"1"}
+                assert all(1 <= int(one.headers["retry-after"]) <= 60 for one in refused)
                 assert {one.json()["trigger"] for one in refused} == {"default/t"}
                 assert await _pending(events) == LIMIT
                 functions.gate.set()
@@ -251,7 +251,7 @@ def test_while_nats_stands_still_producers_are_told_to_come_again(tmp_path: Path
                 finally:
                     os.kill(nats.pid, signal.SIGCONT)
                 assert {one.status_code for one in answers} == {503}
-                assert {one.headers["retry-after"] for one in answers} == {"1"}
+                assert all(1 <= int(one.headers["retry-after"]) <= 30 for one in answers)
 
                 async def taken() -> bool:
                     return (await _send(client, events.url, "after")).status_code == 202
