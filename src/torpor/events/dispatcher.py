@@ -145,7 +145,9 @@ class Dispatcher:
         async with self._applying:
             self._leads = leads
             self.superseded.clear()
-            await self._halt(key for key, each in self._subscriptions.items() if not self._is_mine(each))
+            await self._halt(
+                key for key, each in self._subscriptions.items() if _is_lost(each) or not self._is_mine(each)
+            )
             await self._start_missing()
 
     async def strays(self) -> set[Stray]:
@@ -405,6 +407,10 @@ class Dispatcher:
                 await self._log.trim(names.broker_stream(key), before)
             except TorporError as error:
                 _LOG.warning("old events could not be removed", extra={"broker": key, "error": str(error)})
+
+
+def _is_lost(subscription: AtWork) -> bool:
+    return isinstance(subscription, JoinSubscription) and subscription.lost
 
 
 def _with_sink(state: TriggerState, sink: TriggerState | None) -> TriggerState:

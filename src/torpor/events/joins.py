@@ -45,7 +45,10 @@ _WHOLE, _PARTIAL, _EXPIRED = "whole", "partial", "expired"
 
 
 class JoinSubscription:
-    """Joins the groups of a trigger; ``superseded`` is called when another process does so now."""
+    """Joins the groups of a trigger; ``superseded`` is called when another process does so now.
+
+    Then it takes nothing any more, and what it has not stored is for the other at once.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class JoinSubscription:
         self._store = JoinLog(log, route.key)
         self._news = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
+        self._losing: asyncio.Task[None] | None = None
         self._parts = Pump(log, clock, consumer_spec(route, fresh=fresh), self._take, _AT_ONCE)
         self._endings = Pump(log, clock, endings_spec(route.key), self._deliver, route.parallelism)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
@@ -82,6 +86,11 @@ class JoinSubscription:
     def busy(self) -> int:
         """How many parts and groups are being handled."""
         return self._parts.busy + self._endings.busy - self._throttle.waiting
+
+    @property
+    def lost(self) -> bool:
+        """Whether another process joins this trigger now."""
+        return self._losing is not None
 
     async def start(self) -> None:
         """Begin; from then on no event passes the trigger by. What the log holds is taken up meanwhile."""
@@ -103,6 +112,8 @@ class JoinSubscription:
 
     async def pending(self) -> int:
         """How many parts and groups wait, or are under way."""
+        if self.lost:
+            raise EventLogError("another process joins the groups of this trigger now")
         if self._work is not None and self._work.done() and not self._work.cancelled():
             raise EventLogError("joining has ended unexpectedly; the log has the cause")
         return await self._parts.pending() + await self._endings.pending() + len(self._groups)
@@ -113,19 +124,28 @@ class JoinSubscription:
 
     async def halt(self) -> None:
         """Begin nothing more; what is under way can go on while another process begins."""
-        if self._work is not None:
-            await cancel(self._work)
-        await asyncio.gather(self._parts.halt(), self._endings.halt())
+        working = () if self._work is None else (cancel(self._work),)
+        await asyncio.gather(self._parts.halt(), self._endings.halt(), *working)
         self._throttle.end()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop; what is not done after ``grace_seconds`` is taken up again later."""
         await self.halt()
+        if self._losing is not None:
+            await asyncio.wait([self._losing])
         await asyncio.gather(self._parts.stop(grace_seconds), self._endings.stop(grace_seconds))
 
     # --- parts come -----------------------------------------------------------------------------------------
 
     async def _take(self, delivery: Delivery) -> None:
+        try:
+            await self._take_in(delivery)
+        except SupersededError:
+            if self._losing is not None:
+                await asyncio.wait([self._losing])  # or it would come here again
+            await delivery.retry(0.0)
+
+    async def _take_in(self, delivery: Delivery) -> None:
         if await self._sieve.passes_by(delivery):
             return
         event = delivery.record.event
@@ -165,10 +185,14 @@ class JoinSubscription:
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
-        """Tell whoever wants to know that another process joins this trigger now."""
+        """Take nothing any more once another process joins this trigger, and tell whoever wants to know."""
         try:
             yield
         except SupersededError:
+            if self._losing is None:
+                _LOG.warning("another process joins a trigger now", extra={"trigger": self.route.key})
+                self._losing = asyncio.create_task(self.halt())
+                self._losing.add_done_callback(self._fell)
             if self._superseded is not None:
                 self._superseded(self)
             raise

@@ -13,6 +13,7 @@ from torpor.events import names
 from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
+from torpor.events.joins import JoinSubscription
 from torpor.events.memory import MemoryLog
 from torpor.events.stats import Stats
 from torpor.events.strays import Stray
@@ -116,6 +117,72 @@ def test_who_was_superseded_writes_nothing_and_is_told() -> None:
             assert not it.one.superseded.is_set()
             await it.clock.advance(5.0, it.settle)
             assert it.called() == [[f"g/{index}" for index in range(200)]]
+
+    asyncio.run(run())
+
+
+def test_who_was_superseded_takes_no_more_and_gives_back_what_it_has_at_once() -> None:
+    async def run() -> None:
+        async with pair(JOINS) as it:
+            await it.one.lead(True)
+            await it.publish(*(part("g", index, 200) for index in range(20)))
+            await it.two.lead(True)
+            await it.publish(*(part("g", index, 200) for index in range(20, 150)))
+            received = _received(it.one)
+            assert received > 20  # some came to the one that had lost
+            assert it.one.busy == 0
+            await it.publish(*(part("g", index, 200) for index in range(150, 200)))
+            assert _received(it.one) == received
+            # No time has passed, and nobody has told the one that it does not lead.
+            assert it.called() == [[f"g/{index}" for index in range(200)]]
+            problem = "another process joins the groups of this trigger now"
+            assert (await it.one.states())["default/joins"].problem == problem
+            assert (await it.two.states())["default/joins"].problem == ""
+
+    asyncio.run(run())
+
+
+def _received(dispatcher: Dispatcher) -> int:
+    """How many parts a dispatcher has taken so far."""
+    subscription = dispatcher._subscriptions["default/joins"]
+    assert isinstance(subscription, JoinSubscription)
+    return subscription._parts.received
+
+
+def test_who_learns_by_an_overdue_group_that_it_was_superseded_takes_no_more() -> None:
+    async def run() -> None:
+        async with pair(JOINS) as it:
+            await it.one.lead(True)
+            await it.publish(part("g", 0, 2))
+            await it.two.lead(True)
+            await it.clock.advance(60.0, it.settle)
+            assert it.one.superseded.is_set()
+            assert [each.type async for each in _dead(it)] == ["part"]
+            for index in range(50):
+                await it.publish(part("h", index, 50))
+            assert _received(it.one) == 1
+            assert it.called() == [[f"h/{index}" for index in range(50)]]
+
+    asyncio.run(run())
+
+
+async def _dead(it: _Pair) -> AsyncIterator[WireEvent]:
+    async for stored in it.log.read(names.dead_stream(BROKER), ">"):
+        yield stored.event
+
+
+def test_who_is_to_lead_after_it_was_superseded_joins_again() -> None:
+    async def run() -> None:
+        async with pair(JOINS) as it:
+            await it.one.lead(True)
+            await it.two.lead(True)
+            await it.publish(*(part("g", index, 60) for index in range(59)))
+            assert it.one.superseded.is_set()
+            await it.one.lead(True)
+            await it.publish(part("h", 0, 1), part("g", 59, 60), part("h", 0, 1))
+            assert it.two.superseded.is_set()
+            assert sorted(map(len, it.called())) == [1, 60]
+            assert (await it.one.states())["default/joins"].problem == ""
 
     asyncio.run(run())
 
