@@ -51,7 +51,7 @@ class Retention:
     age_seconds: float = 86_400.0
     max_bytes: int = 8 * 1024**3
     """A broker that holds this much forgets what was delivered, however young; when that does not make room,
-    it refuses events."""
+    it refuses events. The groups of a joining trigger hold as much beside it."""
     duplicate_window_seconds: float = 600.0
 
 
@@ -179,7 +179,7 @@ class Dispatcher:
 
     async def _state(self, subscription: AtWork) -> TriggerState:
         try:
-            pending, problem = await subscription.pending(), ""
+            pending, problem = await subscription.pending(), subscription.problem
         except TorporError as error:
             pending, problem = 0, str(error)
         return TriggerState(self.stats.of(subscription.route.key), pending, problem)
@@ -322,7 +322,8 @@ class Dispatcher:
         joins = route.trigger.spec.join is not None
         if not self._works_on(route):
             consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route.key)] if joins else ())]
-            return Watched(route, self._log, streams(route.key) if joins else (), consumers)
+            needed = streams(route.key, self._retention.max_bytes) if joins else ()
+            return Watched(route, self._log, needed, consumers)
         if route.trigger.spec.ordering == "key":
             return OrderedSubscription(
                 route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh
@@ -354,6 +355,7 @@ class Dispatcher:
             self._clock,
             self._courier,
             self._claims,
+            max_bytes=self._retention.max_bytes,
             shared=self._shared,
             fresh=fresh,
             superseded=self._hear_superseded,

@@ -161,6 +161,10 @@ class JetStreamLog:
                     raise
             tried = sequence
 
+    async def size_bytes(self, stream: str) -> int:
+        """How much the stream holds."""
+        return int((await self._api.call(f"STREAM.INFO.{quoted(stream)}"))["state"]["bytes"])
+
     async def trim(self, stream: str, before: float) -> None:
         """Remove records stored before that time that no consumer waits for."""
         name = quoted(stream)

@@ -109,6 +109,11 @@ class Groups:
         """Whether the group is open."""
         return group in self._open
 
+    def has(self, part: Part) -> bool:
+        """Whether the part came already, to a group that is open."""
+        known = self._open.get(part.group)
+        return known is not None and bool(known.bits >> part.index & 1)
+
     def names(self) -> list[str]:
         """The open groups."""
         return list(self._open)

@@ -40,10 +40,10 @@ _PART, _READY, _TURN = "part", "ready", "turn"
 _TYPE = "dev.torpor.join."
 
 
-def streams(trigger_key: str) -> list[StreamSpec]:
-    """The streams that a joining trigger needs."""
+def streams(trigger_key: str, max_bytes: int) -> list[StreamSpec]:
+    """The streams that a joining trigger needs; its groups hold ``max_bytes`` at most."""
     return [
-        StreamSpec(names.groups_stream(trigger_key), once_per_key=True),
+        StreamSpec(names.groups_stream(trigger_key), once_per_key=True, max_bytes=max_bytes),
         StreamSpec(names.DONE, once_per_key=True, max_age_seconds=MARK_SECONDS),
     ]
 
@@ -67,15 +67,16 @@ def ending_of(event: WireEvent) -> tuple[str, str, str]:
 class JoinLog:
     """The parts, endings, marks and turns of one trigger. Every call may raise ``EventLogError``."""
 
-    def __init__(self, log: EventLog, trigger_key: str) -> None:
+    def __init__(self, log: EventLog, trigger_key: str, max_bytes: int) -> None:
         self._log = log
         self._key = trigger_key
+        self._max_bytes = max_bytes
         self._stream = names.groups_stream(trigger_key)
         self._guard: Guard | None = None
 
     async def open(self) -> None:
         """Have the streams, and shut out whoever joined this trigger before."""
-        for stream in streams(self._key):
+        for stream in streams(self._key, self._max_bytes):
             await self._log.ensure_stream(stream)
         self._guard = await self._take_turn()
 
@@ -139,6 +140,10 @@ class JoinLog:
         )
 
     # --- what is there --------------------------------------------------------------------------------------
+
+    async def size_bytes(self) -> int:
+        """How much is held, as it counts against the limit."""
+        return await self._log.size_bytes(self._stream)
 
     async def ending(self, group: str) -> str | None:
         """How the group ended, if it did."""

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from torpor.binding import BATCH, WireEvent, encode_batch, encode_value
 from torpor.clock import cancel
-from torpor.errors import EventLogError, SupersededError, TorporError
+from torpor.errors import EventLogError, StreamFullError, SupersededError, TorporError
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
 from torpor.events.delivery import DeadLetter
 from torpor.events.join import Groups, Overdue, Part, Seen, Unfit, part_of
 from torpor.events.join_log import JoinLog, ending_of, endings_spec
+from torpor.events.join_room import Room, size_of
 from torpor.events.pump import Pump
 from torpor.events.records import group_ended, part_dealt_with
 from torpor.events.subscription import Sieve, consumer_spec, trace_headers
@@ -58,6 +59,7 @@ class JoinSubscription:
         courier: Courier,
         claims: Claims,
         *,
+        max_bytes: int,
         shared: bool = False,
         fresh: bool = False,
         superseded: Callable[[JoinSubscription], None] | None = None,
@@ -73,7 +75,9 @@ class JoinSubscription:
         self._on_timeout = _EXPIRED if join.on_timeout == "deadLetter" else _PARTIAL
         self._groups = Groups(join.timeout_seconds)
         self._ended: OrderedDict[str, str] = OrderedDict()  # groups that ended lately, and how
-        self._store = JoinLog(log, route.key)
+        self._store = JoinLog(log, route.key, max_bytes)
+        self._room = Room(max_bytes)
+        self._looking: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._losing: asyncio.Task[None] | None = None
@@ -86,6 +90,11 @@ class JoinSubscription:
     def busy(self) -> int:
         """How many parts and groups are being handled."""
         return self._parts.busy + self._endings.busy - self._throttle.waiting
+
+    @property
+    def problem(self) -> str:
+        """What keeps parts waiting."""
+        return self._room.problem(self._clock.monotonic())
 
     @property
     def lost(self) -> bool:
@@ -158,13 +167,45 @@ class JoinSubscription:
             await self._admit(event, part, delivery)
 
     async def _admit(self, event: WireEvent, part: Part, delivery: Delivery) -> None:
+        await self._look()
+        size = 0 if self._groups.has(part) else size_of(event)
+        opens = not self._groups.knows(part.group)
         if (unfit := self._groups.check(part)) is not None:
             await self._refuse(event, delivery, unfit)
-        elif not self._groups.reserve(part, self._clock.now()):
+        elif size and not self._room.take(size, opens=opens, now=self._clock.monotonic()):
             await delivery.retry(_PAUSE_SECONDS)
         else:
-            self._news.set()
+            try:
+                await self._enter(event, part, delivery)
+            finally:
+                self._room.done(size)
+
+    async def _enter(self, event: WireEvent, part: Part, delivery: Delivery) -> None:
+        if not self._groups.reserve(part, self._clock.now()):
+            await delivery.retry(_PAUSE_SECONDS)
+            return
+        self._news.set()
+        try:
             await self._keep(event, part, delivery)
+        except StreamFullError:  # what an event takes there can't be known in advance
+            self._room.refused(self._clock.monotonic())
+            await delivery.retry(_PAUSE_SECONDS)
+
+    async def _look(self) -> None:
+        """Know how much is held, with all who want to know it now."""
+        if self._room.is_known(self._clock.monotonic()):
+            return
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_alone())
+        await asyncio.shield(self._looking)
+
+    async def _look_alone(self) -> None:
+        began = self._clock.monotonic()
+        self._room.begin()
+        try:
+            self._room.seen(await self._store.size_bytes(), began)
+        finally:
+            self._looking = None
 
     async def _refuse(self, event: WireEvent, delivery: Delivery, unfit: Unfit) -> None:
         await self._bury(event, delivery, f"the event cannot be joined: {unfit.reason}")

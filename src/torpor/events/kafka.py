@@ -282,6 +282,12 @@ class KafkaLog:
         finally:
             stream.look_away(waiting)
 
+    async def size_bytes(self, stream: str) -> int:
+        """How much the stream holds."""
+        target = await self._stream(stream)
+        target.require()
+        return target.index.bytes
+
     async def purge(self, stream: str, key: str) -> None:
         """Remove the records under ``key``."""
         target = await self._stream(stream)

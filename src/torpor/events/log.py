@@ -245,6 +245,10 @@ class EventLog(Protocol):
         """Each record appended after the return of this call, until the iterator is closed."""
         ...
 
+    async def size_bytes(self, stream: str) -> int:
+        """How much the stream holds, as it counts against ``max_bytes``; may be a moment behind."""
+        ...
+
     async def trim(self, stream: str, before: float) -> None:
         """Remove records stored before that time (seconds since the epoch) that no consumer waits for.
 

@@ -161,6 +161,12 @@ class MemoryLog:
         finally:
             stream.tails.remove(waiting)
 
+    async def size_bytes(self, stream: str) -> int:
+        """How much the stream holds."""
+        target = self._stream(stream)
+        self._expire(target)
+        return target.bytes
+
     async def purge(self, stream: str, key: str) -> None:
         """Remove the records under ``key``."""
         target = self._stream(stream)

@@ -40,6 +40,11 @@ class AtWork(Queue, Protocol):
         """How many deliveries are under way."""
         ...
 
+    @property
+    def problem(self) -> str:
+        """What keeps events waiting though it is at work, if there is such a thing."""
+        ...
+
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""
         ...
@@ -57,6 +62,7 @@ class Reading:
     """What most of those at work (:class:`AtWork`) have in common: one pump reads for them, ``_pump``."""
 
     route: Route
+    problem = ""
     _pump: Pump
 
     @property
@@ -212,6 +218,7 @@ class Watched:
     """A trigger that another process works on: here it only has what keeps events from passing it by."""
 
     busy = 0
+    problem = ""
 
     def __init__(
         self, route: Route, log: EventLog, streams: Sequence[StreamSpec], consumers: Sequence[ConsumerSpec]

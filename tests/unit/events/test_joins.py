@@ -303,7 +303,7 @@ def test_what_a_crash_left_of_a_group_is_removed_at_the_next_start() -> None:
         async with world() as it:
             it.functions.behave = _joined
             await it.declare(JOIN)
-            store = JoinLog(it.log, JOIN.key)
+            store = JoinLog(it.log, JOIN.key, 2**30)
             subscription = it.dispatcher._subscriptions[JOIN.key]
             subscription._store.clear = _lost  # type: ignore[attr-defined]
             await it.publish(part("g", 0, 1))

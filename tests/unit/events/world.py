@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from torpor.binding import Headers
+    from torpor.events.dispatcher import Retention
     from torpor.events.log import Guard
 
 BROKER = "default/default"
@@ -141,15 +142,16 @@ class Functions:
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, retention: Retention | None = None) -> None:
         self.clock = MovableClock()
         self.log = MemoryLog(self.clock)
         self.functions = Functions(self.clock)
+        self.retention = retention
         self.dispatcher = self._dispatcher()
         self.declared = Declared()
 
     def _dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.log, self.functions, self.clock)
+        return Dispatcher(self.log, self.functions, self.clock, retention=self.retention)
 
     async def declare(
         self, *triggers: Trigger, functions: dict[str, Callee] | None = None, **timeouts_seconds: float
@@ -195,8 +197,8 @@ class World:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[World]:
-    made = World()
+async def world(retention: Retention | None = None) -> AsyncIterator[World]:
+    made = World(retention)
     try:
         yield made
     finally:

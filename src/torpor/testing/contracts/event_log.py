@@ -280,6 +280,28 @@ async def a_full_stream_refuses_and_drops_nothing(rig: Rig) -> None:
 
 
 @_case
+async def the_size_of_a_stream_is_what_counts_against_its_limit(rig: Rig) -> None:
+    """It grows with what is written, and shrinks when that goes."""
+    await rig.make(max_bytes=100_000)
+    assert await rig.log.size_bytes(rig.stream) == 0
+    data = b"x" * 10_000
+    for number in range(9):
+        await rig.log.append(rig.stream, [Record("some.key", str(number), event(str(number), data))])
+        assert (number + 1) * 10_000 <= await rig.log.size_bytes(rig.stream) <= (number + 1) * 11_000
+    held = await rig.log.size_bytes(rig.stream)
+    with pytest.raises(StreamFullError):
+        await rig.log.append(
+            rig.stream, [Record("some.key", "large", event("large", b"x" * (100_000 - held)))]
+        )
+    assert await rig.log.size_bytes(rig.stream) == held
+    await rig.log.append(rig.stream, [Record("some.key", "small", event("small", b"x" * 100))])
+    await rig.log.purge(rig.stream, ">")
+    assert await rig.log.size_bytes(rig.stream) == 0
+    with pytest.raises(EventLogError):
+        await rig.log.size_bytes("nothing")
+
+
+@_case
 async def too_many_records_are_refused(rig: Rig) -> None:
     """More than MAX_APPEND in one append."""
     await rig.make()
