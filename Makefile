@@ -47,8 +47,8 @@ lint-workflows: $(STAMP) ## actionlint, which is built by Go the first time
 unit: $(STAMP) ## The fast tests alone
 	$(BIN)/python -m pytest tests/unit
 
-chaos: $(STAMP) ## Kill processes at random while 20,000 events are worked on, twenty times (an hour)
-	$(BIN)/python -m tests.chaos
+chaos: $(STAMP) ## Kill processes at random while 20,000 events are worked on, twenty times, for an hour (BROKER=kafka: with Kafka)
+	$(BIN)/python -m tests.chaos --broker $(or $(BROKER),nats)
 
 test-cluster: $(STAMP) ## The suite on a real Kubernetes: kind's where Docker runs, else one that it starts by itself (as root)
 	$(BIN)/python -m pytest -s tests/cluster

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.chaos.driver import Chaos
+from tests.chaos.driver import BROKERS, Chaos
 
 
 def main() -> None:
@@ -17,13 +17,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20, help="how often (default: 20)")
     parser.add_argument("--events", type=int, default=20_000, help="results wanted a run (default: 20000)")
     parser.add_argument("--kills", type=int, default=30, help="processes killed a run (default: 30)")
+    parser.add_argument("--broker", choices=BROKERS, default=BROKERS[0], help="which (default: nats)")
     parser.add_argument("--seed", type=int, help="of the first run, to repeat it; each further one adds 1")
     asked = parser.parse_args()
     first = random.randrange(1_000_000) if asked.seed is None else asked.seed
     failed = 0
     for seed in range(first, first + asked.runs):
         with tempfile.TemporaryDirectory(prefix="torpor-chaos-") as folder:
-            outcome = Chaos(Path(folder), seed=seed, total=asked.events, kills=asked.kills).run()
+            run = Chaos(Path(folder), seed=seed, total=asked.events, kills=asked.kills, broker=asked.broker)
+            outcome = run.run()
         killed = ", ".join(f"{number} {name}" for name, number in sorted(outcome.killed.items()))
         print(
             f"seed {seed}: {outcome.events} events, {outcome.outcomes} results in {outcome.seconds:.0f} s; "

@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,18 @@ import psutil
 
 from tests.chaos.workload import Workload, declare, faults, workload
 from torpor.api.client import Client
+from torpor.clock import SystemClock
 from torpor.endpoint import free_ports
 from torpor.errors import TorporError
 from torpor.events import names
-from torpor.events.jetstream import JetStreamLog
+from torpor.events.brokers import Broker, connect
+from torpor.events.kafka_server import KafkaServer, install
 from torpor.events.nats_server import NatsServer
+from torpor.settings import PlatformSettings
 from torpor.testing.running import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from torpor.binding import WireEvent
@@ -37,7 +41,9 @@ _BATCH = 100
 _LOOK_SECONDS = 0.1
 _PAUSES_SECONDS = (0.3, 2.0)
 _DONE_SECONDS = 300.0
-VICTIMS = ("nats", "events", "envoy", "instance", "platform")
+_START_SECONDS = {"nats": 60.0, "kafka": 120.0}
+_MARKS = {"nats": "nats-server", "kafka": "kafka.Kafka", "events": "torpor.events", "envoy": "envoy"}
+BROKERS = ("nats", "kafka")
 
 
 @dataclass(slots=True)
@@ -55,11 +61,13 @@ class Outcome:
 class Chaos:
     """One run. ``kills`` is how many processes are killed while events are sent and worked on."""
 
-    def __init__(self, folder: Path, *, seed: int, total: int, kills: int) -> None:
+    def __init__(self, folder: Path, *, seed: int, total: int, kills: int, broker: str = "nats") -> None:
         chance = random.Random(seed)
         self._folder = folder
         self._chance = chance
         self._kills = kills
+        self._broker = broker
+        self._victims = (broker, "events", "envoy", "instance", "platform")
         self._work: Workload = workload(total, chance)
         [self._port] = free_ports(1)
         self._platform = self._new_platform()
@@ -76,13 +84,13 @@ class Chaos:
             sender.start()
             for _ in range(self._kills):
                 time.sleep(self._chance.uniform(*_PAUSES_SECONDS))
-                self._kill(self._chance.choice(VICTIMS))
+                self._kill(self._chance.choice(self._victims))
             self._until(self._sent.is_set, "all events were sent")
             self._until(self._is_done, "all work was done")
         finally:
             self._platform.stop()
         self.outcome.seconds = time.monotonic() - began
-        stored, dead = asyncio.run(_stored(self._folder / "data" / "events" / "nats"))
+        stored, dead = asyncio.run(_stored(self._broker, self._folder / "data" / "events"))
         self.outcome.faults = list(faults(self._work, stored, dead))
         return self.outcome
 
@@ -91,7 +99,13 @@ class Chaos:
         return Client(f"http://127.0.0.1:{self._port}")
 
     def _new_platform(self) -> Running:
-        return Running([self._folder / "functions.yaml"], self._folder, port=self._port)
+        return Running(
+            [self._folder / "functions.yaml"],
+            self._folder,
+            port=self._port,
+            broker=self._broker,
+            start_seconds=_START_SECONDS[self._broker],
+        )
 
     # --- events -------------------------------------------------------------------------------------------
 
@@ -142,26 +156,39 @@ class Chaos:
                 pids = [one.pid for function in client.functions() for one in function.instances]
                 return [psutil.Process(pid) for pid in pids if pid is not None and psutil.pid_exists(pid)]
             return []
-        marks = {"nats": "nats-server", "events": "torpor.events", "envoy": "envoy"}
         found = []
         for process in psutil.Process(self._platform.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                if any(part.endswith(marks[victim]) for part in process.cmdline()):
+                if any(part.endswith(_MARKS[victim]) for part in process.cmdline()):
                     found.append(process)
         return found
 
 
-async def _stored(work_dir: Path) -> tuple[list[WireEvent], list[WireEvent]]:
+async def _stored(broker: str, folder: Path) -> tuple[list[WireEvent], list[WireEvent]]:
     """What the broker holds at the end: its events, oldest first, and its dead letters."""
-    server = NatsServer(work_dir)
-    await server.start()
-    try:
-        log = await JetStreamLog.connect(server.url, token=server.token)
+    async with _served(broker, folder) as there:
+        log = await connect(there, SystemClock())
         try:
             streams = (names.broker_stream(names.DEFAULT_BROKER), names.dead_stream(names.DEFAULT_BROKER))
             stored, dead = [[one.event async for one in log.read(stream, ">")] for stream in streams]
         finally:
             await log.close()
+    return stored, dead
+
+
+@asynccontextmanager
+async def _served(broker: str, folder: Path) -> AsyncIterator[Broker]:
+    """The platform's broker with what it holds, without the platform."""
+    server: NatsServer | KafkaServer
+    if broker == "nats":
+        server = NatsServer(folder / "nats")
+        await server.start()
+        there = Broker(server.url, server.token)
+    else:
+        server = KafkaServer(folder / "kafka", await install(PlatformSettings.from_environment().cache_dir))
+        await server.start()
+        there = Broker(f"kafka://{server.servers}", options=server.options)
+    try:
+        yield there
     finally:
         await server.close()
-    return stored, dead

@@ -56,8 +56,10 @@ def test_what_is_lost_doubled_or_out_of_order_is_seen() -> None:
     assert list(faults(wanted, stored, [*dead, dead[0]]))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_nothing_is_lost_or_doubled_while_processes_are_killed(tmp_path: Path, seed: int) -> None:
-    outcome = Chaos(tmp_path, seed=seed, total=1_500, kills=5).run()
+@pytest.mark.parametrize(("broker", "seed"), [("nats", 1), ("nats", 2), ("kafka", 3)])
+def test_nothing_is_lost_or_doubled_while_processes_are_killed(
+    tmp_path: Path, broker: str, seed: int
+) -> None:
+    outcome = Chaos(tmp_path, seed=seed, total=1_500, kills=5, broker=broker).run()
     assert outcome.faults == []
     assert outcome.killed.total() > 0
