@@ -169,7 +169,7 @@ class KafkaLog:
         return f"{self._prefix}.{stream}_{generation}"
 
     async def _stream(self, name: str) -> Stream:
-        """The stream, as far as it was written when it was opened. Raises if there is none."""
+        """The stream, whose records are still being read where they are many. Raises if there is none."""
         entry = self._registry.get(name)
         if entry is None:
             await self._registry.sync()
@@ -188,6 +188,7 @@ class KafkaLog:
         topic = self._topic(entry.spec.name, entry.generation)
         stream = Stream(self._wire, self._cache, self._clock, topic, entry.spec)
         await stream.open(entry.snapshot, entry.start, carried_records(entry))
+        self._tell(stream)  # what was heard while it was opened
         return stream
 
     async def _let_go(self, name: str, reason: str) -> None:
@@ -209,8 +210,14 @@ class KafkaLog:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
         elif opening.done() and opening.exception() is None:
-            opening.result().index.spec = entry.spec
-            opening.result().carry(carried_records(entry))
+            self._tell(opening.result())
+
+    def _tell(self, stream: Stream) -> None:
+        """Have a stream know what the registry says of it."""
+        entry = self._registry.get(stream.name)
+        if entry is not None and self._topic(stream.name, entry.generation) == stream.topic:
+            stream.index.spec = entry.spec
+            stream.carry(carried_records(entry))
 
     # --- records --------------------------------------------------------------------------------------------
 
@@ -308,11 +315,11 @@ class KafkaLog:
     async def consumer(self, spec: ConsumerSpec, *, keep: bool = False) -> KafkaConsumer:
         """Create the durable consumer or bring it to ``spec``, and read from it."""
         stream = await self._stream(spec.stream)
-        end, _ = await asyncio.gather(stream.sync(), stream.sync_journal())
+        there, _ = await asyncio.gather(stream.upcoming(), stream.sync_journal())
         durable = stream.journal.consumers.get(spec.name)
         if durable is None or not (keep or durable.spec == spec):
-            await stream.say(put(spec, 0 if spec.start == "first" else end, keep=keep))
-        return KafkaConsumer(stream, spec.name, self._clock)
+            await stream.say(put(spec, 0 if spec.start == "first" else there, keep=keep))
+        return KafkaConsumer(stream, spec.name, self._clock, there)
 
     async def remove_consumer(self, stream: str, name: str) -> None:
         """Delete a durable consumer."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -58,13 +57,14 @@ class KafkaDelivery:
 class KafkaConsumer:
     """Keeps :class:`torpor.events.log.Consumer`."""
 
-    def __init__(self, stream: Stream, name: str, clock: Clock) -> None:
+    def __init__(self, stream: Stream, name: str, clock: Clock, there: int) -> None:
         self._stream = stream
         self._name = name
         self._clock = clock
+        self._there = there  # what there was when it was opened is below this sequence
         self._id = uuid.uuid4().hex
         self._born = self._durable().born
-        self._granted: deque[Grant] = deque()
+        self._granted: dict[Grant, None] = {}  # in the order in which they came
         self._asked = False
         self._failed = False
         self._closed = False
@@ -92,9 +92,12 @@ class KafkaConsumer:
         if self._asked:
             return None
         index, now = self._stream.index, self._stream.now()
+        start = self._stream.claimable(durable.next)
+        if start is None:
+            return None
         due = durable.next_due()
         again = due is not None and due <= now
-        start = max(durable.next, self._seen[1] if self._seen[0] == durable.version else 0)
+        start = max(start, self._seen[1] if self._seen[0] == durable.version else 0)
         fresh: list[int] = []
         upto = start
         if len(durable.held) < durable.spec.max_in_flight:
@@ -127,7 +130,7 @@ class KafkaConsumer:
     def granted(self, grants: tuple[Grant, ...]) -> None:
         """The journal has come to a claim of this reader."""
         self._asked = False
-        self._granted.extend(grants)
+        self._granted.update(dict.fromkeys(grants))
         if self._closed:
             self._give_back()
 
@@ -143,7 +146,7 @@ class KafkaConsumer:
         """Some of what was granted; without those that are not there any more, which are done with."""
         stream = self._stream
         # Another process may have seen more of the stream, and more may be granted meanwhile.
-        while stream.index.end <= max((grant.sequence for grant in self._granted), default=-1):
+        while not (known := self._known(limit)):
             change = stream.change()
             self._durable()
             await sleep_or(self._clock, None, change)
@@ -151,7 +154,7 @@ class KafkaConsumer:
         chosen: list[Grant] = []
         live: list[int] = []
         size = 0
-        for grant in islice(self._granted, limit):
+        for grant in known:
             found = stream.index.size(grant.sequence) if _lent(held, grant) else None
             if found is not None:
                 size += found
@@ -163,7 +166,7 @@ class KafkaConsumer:
         held = self._durable().held
         deliveries: list[Delivery] = []
         for grant in chosen:
-            self._granted.popleft()
+            del self._granted[grant]
             stored = loaded.get(grant.sequence)
             if not _lent(held, grant):
                 continue  # it has waited here for too long, and is granted again
@@ -174,13 +177,20 @@ class KafkaConsumer:
             # Else it can't be read though it was not removed, as far as is known here: it comes again.
         return deliveries
 
+    def _known(self, limit: int) -> list[Grant]:
+        """The first of what was granted that this process has read."""
+        end = self._stream.index.end
+        return list(islice((grant for grant in self._granted if grant.sequence < end), limit))
+
     async def pending(self) -> int:
         """How many records wait to be delivered or acknowledged."""
+        await self._stream.reach(self._there)
         durable, index = self._durable(), self._stream.index
         return index.count(durable.spec.keys, durable.next) + self._held(durable)
 
     async def waiting_since(self) -> float | None:
         """When the oldest record was stored that was never delivered, by the broker's time."""
+        await self._stream.reach(self._there)
         durable, index = self._durable(), self._stream.index
         if not index.count(durable.spec.keys, durable.next):  # to look for one would take long
             return None
@@ -208,8 +218,8 @@ class KafkaConsumer:
 
     def _give_back(self) -> None:
         """What was granted and not fetched is for others; what is under way will be."""
-        while self._granted:
-            grant = self._granted.popleft()
+        granted, self._granted = self._granted, {}
+        for grant in granted:
             self._stream.settle(self._name, self._born, grant.sequence, grant.attempt, 0.0)
         if not self._asked:
             self._stream.readers.pop(self._id, None)

@@ -113,6 +113,10 @@ class Journal:
         self.consumers: dict[str, Durable] = {}
         self.end = 0
         """Offsets from here on are not known yet."""
+        self.trimmed = 0
+        """Records below this sequence are removed, or are about to be, and no consumer waits for them."""
+        self.purged = False
+        """Whether other records were ever removed before their time, or are about to be."""
 
     def apply(self, offset: int, at: float, entries: list[dict[str, Any]]) -> list[Outcome]:
         """Take in the message at ``offset``, stored at that time."""
@@ -123,6 +127,12 @@ class Journal:
         verb, name = entry["do"], entry["consumer"]
         if verb == "put":
             self._put(offset, entry)
+            return None
+        if verb == "trim":
+            self.trimmed = max(self.trimmed, entry["before"])
+            return None
+        if verb == "purge":
+            self.purged = True
             return None
         durable = self.consumers.get(name)
         if durable is None or entry.get("born", durable.born) != durable.born:
@@ -162,13 +172,16 @@ class Journal:
             }
             for each in self.consumers.values()
         ]
-        return {"end": self.end, "consumers": consumers}
+        said = {"end": self.end, "trimmed": self.trimmed, "purged": self.purged}
+        return {**said, "consumers": consumers}
 
     @classmethod
     def load(cls, document: dict[str, Any]) -> Journal:
         """The journal as it was when it was dumped."""
         journal = cls()
         journal.end = document["end"]
+        journal.trimmed = document.get("trimmed", 0)
+        journal.purged = document.get("purged", False)
         for entry in document["consumers"]:
             durable = Durable(_spec(entry["spec"]), entry["born"], entry["version"], entry["next"])
             for sequence, attempt, until, waits in entry["held"]:
@@ -182,6 +195,16 @@ class Journal:
 def put(spec: ConsumerSpec, start: int, *, keep: bool) -> dict[str, Any]:
     """The entry that makes a consumer that starts at the sequence ``start``, or brings it to ``spec``."""
     return {"do": "put", "consumer": spec.name, "spec": asdict(spec), "next": start, "keep": keep}
+
+
+def trim(before: int) -> dict[str, Any]:
+    """The entry that goes before the removal of the records below the sequence ``before``."""
+    return {"do": "trim", "consumer": "", "before": before}
+
+
+def purge() -> dict[str, Any]:
+    """The entry that goes before the first removal of records of some key."""
+    return {"do": "purge", "consumer": ""}
 
 
 def _spec(document: dict[str, Any]) -> ConsumerSpec:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from torpor.events.kafka_wire import Wire
 
+_MANY_MESSAGES = 64
 _LOG = logging.getLogger("torpor.events")
 
 
@@ -44,19 +45,36 @@ class Followed:
         self._asking: asyncio.Task[int] | None = None
         self._asking_next: asyncio.Task[int] | None = None
         self._ended: EventLogError | None = None
+        self._beside = False
         self.end = 0
         """The offset that comes next."""
+        self.first_new = 0
+        """What was there when this began is below this offset."""
+
+    async def begin(self, start: int = 0, *, beside: bool = True) -> None:
+        """Begin at the offset ``start``, or at the first that is left.
+
+        ``beside`` says that nothing else is to wait behind what is there already.
+        """
+        low = await self._wire.first(self._topic, self._partition)
+        self.first_new = await self._wire.next(self._topic, self._partition)
+        self.end = max(start, low)
+        self._beside = beside and self.first_new - self.end > _MANY_MESSAGES
+        self._wire.follow(self._topic, self._partition, self.end, self._take, beside=self._beside)
 
     async def open(self, start: int = 0) -> None:
-        """Begin at the offset ``start``, or at the first that is left; returns when all there is was read."""
-        low = await self._wire.first(self._topic, self._partition)
-        high = await self._wire.next(self._topic, self._partition)
-        self.end = max(start, low)
-        self._wire.follow(self._topic, self._partition, self.end, self._take)
-        await self._reach(high)
+        """Begin; returns when all there is was read."""
+        await self.begin(start, beside=False)
+        await self.reach(self.first_new)
 
     async def sync(self) -> int:
         """Read all that was written before this call; returns the offset that came next then."""
+        high = await self.ask()
+        await self.reach(high)
+        return high
+
+    async def ask(self) -> int:
+        """The offset that comes next for the broker, whatever was read here."""
         # Those who come while a question is under way share the next one: it may have been answered already.
         if self._asking is None:
             self._asking = task = asyncio.create_task(self._ask(None))
@@ -64,9 +82,7 @@ class Followed:
             self._asking_next = task = asyncio.create_task(self._ask(self._asking))
         else:
             task = self._asking_next
-        high = await asyncio.shield(task)
-        await self._reach(high)
-        return high
+        return await asyncio.shield(task)
 
     async def _ask(self, before: asyncio.Task[int] | None) -> int:
         if before is not None:
@@ -78,7 +94,8 @@ class Followed:
             if self._asking_next is None:
                 self._asking = None
 
-    async def _reach(self, offset: int) -> None:
+    async def reach(self, offset: int) -> None:
+        """Read all below ``offset``, for as long as something comes."""
         if self._ended is not None:
             raise self._ended
         if self.end >= offset:
@@ -130,6 +147,10 @@ class Followed:
                 return
             else:
                 _LOG.debug("%s can't be read at the moment: %s", self._topic, error.str())
+        if self._beside and self.end >= self.first_new:
+            self._beside = False
+            self._wire.unfollow(self._topic, self._partition)
+            self._wire.follow(self._topic, self._partition, self.end, self._take)
         if self._waiting:
             for offset, reached in self._waiting:
                 if offset <= self.end and not reached.done():

@@ -19,7 +19,7 @@ from torpor.errors import EventLogError, StreamFullError, SupersededError
 from torpor.events import kafka_codec as codec
 from torpor.events.kafka_codec import Appended, Purged, Trimmed
 from torpor.events.kafka_index import Index, Verdict
-from torpor.events.kafka_journal import Journal
+from torpor.events.kafka_journal import Journal, purge, trim
 from torpor.events.kafka_partition import Followed
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Stream:
         self._bytes_under_way = 0
         self._tails: list[deque[int]] = []
         self._changed: asyncio.Future[None] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         self._words: dict[tuple[str, str, int], list[list[Any]]] = {}
         self._flushing: asyncio.TimerHandle | None = None
         self._posted: asyncio.Future[list[Verdict]] | None = None
@@ -121,8 +122,8 @@ class Stream:
         start: int = 0,
         carried: Sequence[tuple[int, float, Record]] = (),
     ) -> None:
-        """Read what there is: the journal from ``snapshot`` on, records from the offset ``start`` on, before
-        which there are ``carried``.
+        """Read the journal from ``snapshot`` on, and begin with the records from the offset ``start`` on,
+        before which there are ``carried``.
         """
         if snapshot is not None:
             self.journal = Journal.load(snapshot)
@@ -131,7 +132,7 @@ class Stream:
             self.index.carry(sequence, at, record.key, record.identity, codec.size_bytes(record))
         try:
             await asyncio.gather(
-                self._records.open(start),
+                self._records.begin(start),
                 self._entries.open(self.journal.end),
                 self._wire.prepare(self.topic),
             )
@@ -139,6 +140,36 @@ class Stream:
             await self.close(EventLogError(f"stream {self.name!r} can't be read"))
             raise
         self.index.skip(self._records.end)
+        self._catching_up = asyncio.create_task(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._records.reach(self._records.first_new)
+        except EventLogError as error:
+            self._end(error)
+        self._notify()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all is known that there was when this was opened."""
+        return self._records.end >= self._records.first_new
+
+    async def whole(self) -> None:
+        """Return once all is known that there was when this was opened."""
+        if self._catching_up is not None and not self.is_whole:
+            await asyncio.shield(self._catching_up)
+        self.require()
+
+    def claimable(self, after: int) -> int | None:
+        """From which sequence on a consumer may claim that has had all below ``after``; ``None`` if not yet.
+
+        Until all is known, what is known may be removed by what is not: by a trim, of which the journal says
+        how far, by its age or by its key. And what the consumer has had may come again, and has to be known.
+        """
+        if self.is_whole:
+            return after
+        removes = self.journal.purged or self.index.spec.max_age_seconds is not None
+        return None if removes or self.index.end < after else max(after, self.journal.trimmed)
 
     def carry(self, carried: Sequence[tuple[int, float, Record]]) -> None:
         """Have these records at hand, which Kafka may have no more."""
@@ -148,6 +179,8 @@ class Stream:
         """Let go; whoever waits is told ``error``."""
         self._flush()
         self._end(error)
+        if self._catching_up is not None:
+            await asyncio.wait([self._catching_up])
         if self._reader is not None:
             await self._reader.close()
 
@@ -194,8 +227,19 @@ class Stream:
 
     async def sync(self) -> int:
         """Know every record written before this call; returns the sequence that comes next."""
+        end = await self.upcoming()
+        await self.reach(end)
+        return end
+
+    async def upcoming(self) -> int:
+        """The sequence that comes next for the broker, whatever is known here."""
         self.require()
-        return codec.sequence_of(await self._records.sync())
+        return codec.sequence_of(await self._records.ask())
+
+    async def reach(self, sequence: int) -> None:
+        """Know all below ``sequence``, and all that there was when this was opened."""
+        await self.whole()
+        await self._records.reach(codec.offset_of(sequence))
 
     async def sync_journal(self) -> None:
         """Know everything that consumers did before this call."""
@@ -297,7 +341,7 @@ class Stream:
 
     async def append(self, records: Sequence[Record], guard: Guard | None) -> list[bool]:
         """Write what fits into one message; per record whether it was new."""
-        self.require()
+        await self.whole()
         now = self.now()
         known = [guard is None and self.index.knows(each.identity, each.key, now) for each in records]
         fresh = [record for record, is_known in zip(records, known, strict=True) if not is_known]
@@ -321,8 +365,12 @@ class Stream:
         return [not is_known and next(outcome) is Verdict.NEW for is_known in known]
 
     async def remove(self, change: Purged | Trimmed) -> None:
-        """Remove records."""
-        self.require()
+        """Remove records; the journal is told before, for who has to know before it has read all records."""
+        await self.whole()
+        if isinstance(change, Trimmed):
+            await self.say(trim(change.before))
+        elif not self.journal.purged:
+            await self.say(purge())
         await self._wire.within_patience(self._write(RECORDS, *codec.encode_change(change)))
 
     def post(self, *entries: dict[str, Any]) -> asyncio.Future[list[Verdict]]:

@@ -1,7 +1,7 @@
 """The connections to Kafka: what is sent, what is followed, and the few calls beside.
 
-librdkafka (confluent-kafka) works in threads of its own; two more here wait for it and hand over to the event
-loop in batches. What is handed over is bounded: no more is read before the loop has taken in the last batch.
+librdkafka (confluent-kafka) works in threads of its own; a few more wait for it and hand over to the event
+loop (:mod:`torpor.events.kafka_follower`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 
 from torpor.errors import EventLogError, RecordTooLargeError
 from torpor.events.kafka_codec import MAX_MESSAGE_BYTES
+from torpor.events.kafka_follower import Follower
 from torpor.transport.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _LOG = logging.getLogger("torpor.events")
 PATIENCE_SECONDS = 20.0
 _SEND_MS = 300_000  # who waits for it gives up earlier; what ends a delivery is not lost with a short outage
 _POLL_SECONDS = 0.2
-_FOLLOW_SECONDS = 0.02  # how long a change of what is followed waits
 _AT_ONCE = 1000
 _FETCH_WAIT_MS = 50  # also how long a partition that is added waits for the fetch under way
 _QUEUED_KBYTES = 16 * 1024
@@ -95,16 +94,12 @@ class Wire:
                 "message.timeout.ms": _SEND_MS,
             }
         )
-        self._follower = self._consumer("")
+        self._follower = Follower(self._consumer(""), self._loop)
+        self._beside: Follower | None = None
+        self._ended: list[Follower] = []
         self._admin = AdminClient(self._common)
-        self._sinks: dict[tuple[str, int], Callable[[list[Message]], None]] = {}
-        self._orders: deque[Callable[[], None]] = deque()
-        self._taken = threading.Event()
         self._ending = threading.Event()
-        self._threads = [
-            threading.Thread(target=work, name=f"torpor-kafka-{work.__name__}", daemon=True)
-            for work in (self._report, self._follow)
-        ]
+        self._reporter = threading.Thread(target=self._report, name="torpor-kafka-report", daemon=True)
         self._listeners: set[Callable[[], None]] = set()
         self._probing: asyncio.Task[None] | None = None
         self._said = ""  # what the client said last of a connection
@@ -113,8 +108,8 @@ class Wire:
 
     async def open(self) -> int:
         """Reach the brokers, and begin; how many there are. Raises :class:`~torpor.errors.EventLogError`."""
-        for thread in self._threads:
-            thread.start()
+        self._reporter.start()
+        self._follower.start()
         try:
             metadata = await self.call(lambda: self._admin.list_topics(timeout=self._patience_seconds))
         except EventLogError as error:
@@ -128,14 +123,13 @@ class Wire:
             return
         if self._probing is not None:
             self._probing.cancel()
-        if self._threads[0].ident is not None:
+        if self._reporter.ident is not None:
             await self._in_thread(lambda: self._producer.flush(2.0))
         self._ending.set()
-        self._taken.set()
-        for thread in self._threads:
-            if thread.ident is not None:
-                await self._in_thread(thread.join)
-        await self._in_thread(self._follower.close)
+        if self._reporter.ident is not None:
+            await self._in_thread(self._reporter.join)
+        for follower in (self._follower, *filter(None, [self._beside]), *self._ended):
+            await self._in_thread(follower.join)
         await self._deadlines.close()
         self._pool.shutdown(wait=False)
 
@@ -200,15 +194,27 @@ class Wire:
 
     # --- following ------------------------------------------------------------------------------------------
 
-    def follow(self, topic: str, partition: int, start: int, take: Callable[[list[Message]], None]) -> None:
-        """Have ``take`` called for all messages from the offset ``start`` on, errors among them."""
-        self._sinks[topic, partition] = take
-        self._orders.append(lambda: self._assign(TopicPartition(topic, partition, start)))
+    def follow(
+        self,
+        topic: str,
+        partition: int,
+        start: int,
+        take: Callable[[list[Message]], None],
+        *,
+        beside: bool = False,
+    ) -> None:
+        """Have ``take`` called for all messages from the offset ``start`` on, errors among them.
 
-    def _assign(self, place: TopicPartition) -> None:
-        with contextlib.suppress(KafkaException):  # it is asked again, once a second
-            self._follower.list_topics(place.topic, timeout=_ATTEMPT_SECONDS)
-        self._follower.incremental_assign([place])
+        ``beside`` says that they are many: so that nothing else waits behind them, another client reads them.
+        """
+        if not beside:
+            self._follower.follow(topic, partition, start, take)
+            return
+        if self._beside is None:
+            self._ended = [each for each in self._ended if not each.has_ended]
+            self._beside = Follower(self._consumer(""), self._loop)
+            self._beside.start()
+        self._beside.follow(topic, partition, start, take)
 
     async def prepare(self, topic: str) -> None:
         """Have the producer know a topic, which else waits for a second with what it is to send at first."""
@@ -216,35 +222,13 @@ class Wire:
 
     def unfollow(self, topic: str, partition: int) -> None:
         """The contrary of :meth:`follow`."""
-        if self._sinks.pop((topic, partition), None) is not None:
-            self._orders.append(
-                lambda: self._follower.incremental_unassign([TopicPartition(topic, partition)])
-            )
-
-    def _follow(self) -> None:
-        while not self._ending.is_set():
-            # In this thread alone, since a poll keeps others waiting for as long as it has nothing.
-            while self._orders:
-                with contextlib.suppress(KafkaException):
-                    self._orders.popleft()()
-            first = self._follower.poll(_FOLLOW_SECONDS)
-            if first is None:
-                continue
-            batch = [first, *self._follower.consume(_AT_ONCE, 0)]
-            self._taken.clear()
-            self._loop.call_soon_threadsafe(self._take, batch)
-            self._taken.wait()
-
-    def _take(self, batch: list[Message]) -> None:
-        try:
-            by_sink: dict[tuple[str, int], list[Message]] = {}
-            for message in batch:
-                by_sink.setdefault((message.topic() or "", message.partition() or 0), []).append(message)
-            for place, messages in by_sink.items():
-                if (take := self._sinks.get(place)) is not None:
-                    take(messages)
-        finally:
-            self._taken.set()
+        self._follower.unfollow(topic, partition)
+        if self._beside is not None:
+            self._beside.unfollow(topic, partition)
+            if self._beside.is_idle:
+                self._beside.end()
+                self._ended.append(self._beside)
+                self._beside = None
 
     # --- calls ----------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import time
@@ -16,6 +17,7 @@ from torpor.errors import EventLogError, SupersededError
 from torpor.events.kafka import KafkaLog
 from torpor.events.kafka_codec import offset_of
 from torpor.events.kafka_server import KafkaServer, install
+from torpor.events.kafka_stream import RECORDS
 from torpor.events.log import ConsumerSpec, Guard, Record, StreamSpec
 from torpor.settings import PlatformSettings
 from torpor.testing.contracts.rig import event, record
@@ -23,6 +25,8 @@ from torpor.testing.contracts.rig import event, record
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
+
+    from confluent_kafka import Message
 
     from torpor.events.log import Consumer
 
@@ -262,6 +266,81 @@ def test_a_backlog_is_read_from_kafka_and_not_kept(kafka: KafkaServer) -> None:
         assert taken == [str(number) for number in range(1000)]
 
     run(kafka, case)
+
+
+def test_a_process_that_starts_delivers_while_it_reads_the_backlog(kafka: KafkaServer) -> None:
+    """What it has read is held back at the first 100 of 300 messages."""
+
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        await (await one.consumer(SPEC)).close()
+        await asyncio.gather(*(one.append(STREAM, [record(str(number))]) for number in range(300)))
+        kept = _Kept(other, 100)
+        consumer = await other.consumer(SPEC)
+        stream = await other._stream(STREAM)
+        taken: list[str] = []
+
+        async def take(count: int) -> None:
+            while len(taken) < count:
+                for delivery in await consumer.fetch(50):
+                    taken.append(delivery.record.event.id)
+                    await delivery.ack()
+
+        await take(100)
+        assert offset_of(stream.index.end) == 100
+        assert not stream.is_whole
+        fetching = asyncio.create_task(consumer.fetch(1))
+        reading = asyncio.create_task(ids(other))
+        appending = asyncio.create_task(other.append(STREAM, [record("7"), record("new")]))
+        pending = asyncio.create_task(consumer.pending())
+        await other.consumers(STREAM)  # which waits for the journal alone
+        assert not any(task.done() for task in (fetching, reading, appending, pending))
+        await kept.let()
+        [delivery] = await fetching
+        taken.append(delivery.record.event.id)
+        await delivery.ack()
+        assert set(await reading) >= set(map(str, range(300)))
+        assert await appending == [False, True]
+        assert await pending >= 200
+        await take(301)
+        assert sorted(taken) == sorted([*map(str, range(300)), "new"])
+        await until_pending(consumer, 0)
+
+    run(kafka, case)
+
+
+class _Kept:
+    """Has a process read of its streams' records those below the offset ``upto`` alone, until it is let."""
+
+    def __init__(self, log: KafkaLog, upto: int) -> None:
+        self._upto: float = upto
+        self._messages: list[Message] = []
+        self._came = asyncio.Event()
+        self._follow = log._wire.follow
+        log._wire.follow = self._following  # type: ignore[method-assign]
+
+    def _following(
+        self,
+        topic: str,
+        partition: int,
+        start: int,
+        take: Callable[[list[Message]], None],
+        *,
+        beside: bool = False,
+    ) -> None:
+        def some(messages: list[Message]) -> None:
+            later = [each for each in messages if (each.offset() or 0) >= self._upto]
+            take([each for each in messages if each not in later])
+            if later:
+                self._messages += later
+                self._take = take
+                self._came.set()
+
+        self._follow(topic, partition, start, some if partition == RECORDS else take, beside=beside)
+
+    async def let(self) -> None:
+        await self._came.wait()
+        self._upto = math.inf
+        self._take(self._messages)
 
 
 def test_a_broker_that_is_killed_loses_nothing(kafka: KafkaServer) -> None:

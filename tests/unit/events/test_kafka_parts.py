@@ -17,7 +17,7 @@ from torpor.errors import EventLogError
 from torpor.events import kafka_codec as codec
 from torpor.events.kafka_codec import Appended, Purged, Trimmed, sequence_of
 from torpor.events.kafka_index import Identities, Index, Verdict
-from torpor.events.kafka_journal import Journal, put
+from torpor.events.kafka_journal import Journal, purge, put, trim
 from torpor.events.kafka_wire import Reader
 from torpor.events.log import ConsumerSpec, Guard, Record, StreamSpec
 from torpor.events.names import key_matches
@@ -311,9 +311,10 @@ def test_what_was_for_a_consumer_before_does_not_reach_its_successor() -> None:
 def test_a_journal_goes_on_from_what_was_dumped() -> None:
     journal = _journal()
     _grants(journal, 1, 100.0, _claim(3, [1, 2, 3], 4))
-    journal.apply(2, 101.0, [_settle([1, 1, None], [2, 1, 30.0])])
+    journal.apply(2, 101.0, [_settle([1, 1, None], [2, 1, 30.0]), trim(7), trim(5), purge()])
     other = Journal.load(codec.loads(codec.dumps(journal.dump())))
     assert other.dump() == journal.dump()
+    assert (other.trimmed, other.purged) == (7, True)
     for each in (journal, other):
         assert _grants(each, 3, 200.0, _claim(9, [], 4)) == [(3, 2), (2, 2)]
 
