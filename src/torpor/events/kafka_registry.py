@@ -6,16 +6,14 @@ since one that is made again is another topic: Kafka ends the old one in its own
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import logging
-import uuid
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torpor.errors import EventLogError
 from torpor.events import kafka_codec as codec
 from torpor.events.kafka_partition import Followed
+from torpor.events.kafka_writes import Writes, headers_and_token
 from torpor.events.log import StreamSpec
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from torpor.events.kafka_wire import Wire
 
 _LOG = logging.getLogger("torpor.events")
-_TOKEN = "torpor-token"  # noqa: S105 - it tells one message from another
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +52,17 @@ class Registry:
         self._changed = changed
         self._entries: dict[str, Entry] = {}
         self._followed = Followed(wire, topic, 0, self._take, self._fall)
-        self._own = uuid.uuid4().hex[:12].encode() + b"."
-        self._numbers = itertools.count(1)
-        self._under_way: dict[bytes, asyncio.Future[None]] = {}
+        self._writes: Writes[None] = Writes(wire, topic)
 
     async def open(self) -> None:
         """Read what there is."""
         await self._followed.open()
 
     def close(self) -> None:
-        """Read no more."""
-        self._followed.close(EventLogError("the connection to Kafka is closed"))
+        """Read no more; whoever waits is told so."""
+        error = EventLogError("the connection to Kafka is closed")
+        self._followed.close(error)
+        self._writes.close(error)
 
     async def sync(self) -> None:
         """Know everything written before this call."""
@@ -87,21 +84,8 @@ class Registry:
 
     async def put(self, entry: Entry) -> None:
         """Write an entry; returns once it is known here."""
-        token = self._own + str(next(self._numbers)).encode()
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._under_way[token] = future
-
-        def failed(error: EventLogError) -> None:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # who has gone away need not see it
-
         value = codec.dumps({**asdict(entry)})
-        self._wire.send(self._topic, 0, [(_TOKEN, token)], value, key=entry.spec.name, failed=failed)
-        try:
-            await self._wire.within_patience(future)
-        finally:
-            self._under_way.pop(token, None)
+        await self._wire.within_patience(self._writes.write(0, [], value, entry.spec.name))
 
     async def remove(self, entry: Entry) -> None:
         """Write that a stream is removed."""
@@ -111,7 +95,7 @@ class Registry:
         _LOG.error("%s can't be followed any more: what was to be read was removed", self._topic)
 
     def _take(self, message: Message) -> None:
-        headers: Any = message.headers() or []
+        _, token = headers_and_token(message)
         try:
             document = codec.loads(message.value())
             entry = Entry(**{**document, "spec": StreamSpec(**document["spec"])})
@@ -123,7 +107,4 @@ class Registry:
         if old is None or (entry.generation, entry.removed) >= (old.generation, old.removed):
             self._entries[entry.spec.name] = entry
             self._changed(entry.spec.name)
-        for name, token in headers:
-            future = self._under_way.get(token) if name == _TOKEN else None
-            if future is not None and not future.done():
-                future.set_result(None)
+        self._writes.answer(token, None)

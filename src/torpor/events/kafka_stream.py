@@ -7,11 +7,8 @@ its durable consumers. Each process follows both, and whatever it writes has hap
 from __future__ import annotations
 
 import asyncio
-import functools
-import itertools
 import logging
 import math
-import uuid
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +18,7 @@ from torpor.events.kafka_codec import Appended, Purged, Trimmed
 from torpor.events.kafka_index import Index, Verdict
 from torpor.events.kafka_journal import Journal, purge, trim
 from torpor.events.kafka_partition import Followed
+from torpor.events.kafka_writes import Writes, headers_and_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.events")
 RECORDS, JOURNAL = 0, 1
-_TOKEN = "torpor-token"  # noqa: S105 - it tells one message from another
 _TAIL_RECORDS = 100_000
 _WORDS_SECONDS = 0.003
 _WORDS_AT_ONCE = 1000
@@ -53,13 +50,6 @@ class Entry(NamedTuple):
 
 def _entry(appended: Appended, at: float) -> Entry:
     return Entry(appended, at, sum([_RECORD_BYTES + size for _, _, size in appended.heads]))
-
-
-class _Writing(NamedTuple):
-    """A message that was not read back yet; what it appends need not be decoded again."""
-
-    done: asyncio.Future[list[Verdict]]
-    appended: Appended | None
 
 
 class Cache:
@@ -101,9 +91,7 @@ class Stream:
         """Those who claim, by their ids."""
         self._records = Followed(wire, topic, RECORDS, self._take_record, self._fall)
         self._entries = Followed(wire, topic, JOURNAL, self._take_entry, self._fall)
-        self._own = uuid.uuid4().hex[:12].encode() + b"."
-        self._numbers = itertools.count(1)
-        self._under_way: dict[bytes, _Writing] = {}
+        self._writes: Writes[list[Verdict]] = Writes(wire, topic, self._notify)
         self._bytes_under_way = 0
         self._tails: list[deque[int]] = []
         self._changed: asyncio.Future[None] | None = None
@@ -192,8 +180,7 @@ class Stream:
             self.gone = error
             self._records.close(error)
             self._entries.close(error)
-            for token in list(self._under_way):
-                self._failed(token, error)
+            self._writes.close(error)
             self._notify()
 
     def require(self) -> None:
@@ -259,9 +246,8 @@ class Stream:
 
     def _take_record(self, message: Message) -> None:
         offset, at = message.offset() or 0, self._at(message)
-        headers, token = self._token(message)
-        writing = self._under_way.get(token)
-        said: Appended | Purged | Trimmed | None = writing and writing.appended
+        headers, token = headers_and_token(message)
+        said: Appended | Purged | Trimmed | None = self._writes.appended(token)
         if said is None:
             try:
                 said = codec.decode(headers, message.value())
@@ -276,12 +262,12 @@ class Stream:
             new = [codec.sequence_of(offset, place) for place, it in enumerate(verdicts) if it is Verdict.NEW]
             for tail in self._tails:
                 tail.extend(new)
-        self._answer(token, verdicts)
+        self._writes.answer(token, verdicts)
         self._notify()
 
     def _take_entry(self, message: Message) -> None:
         offset, at = message.offset() or 0, self._at(message)
-        _, token = self._token(message)
+        _, token = headers_and_token(message)
         try:
             outcomes = self.journal.apply(offset, at, codec.loads(message.value()))
         except (EventLogError, LookupError, TypeError) as error:
@@ -290,7 +276,7 @@ class Stream:
         for outcome in outcomes:
             if (reader := self.readers.get(outcome.reader)) is not None:
                 reader.granted(outcome.grants)
-        self._answer(token, [])
+        self._writes.answer(token, [])
         self._notify()
 
     def _at(self, message: Message) -> float:
@@ -301,43 +287,7 @@ class Stream:
         self._ahead_seconds = max(self._ahead_seconds, at - self._clock.monotonic())
         return at
 
-    @staticmethod
-    def _token(message: Message) -> tuple[codec.Headers, bytes]:
-        headers: Any = message.headers() or []
-        if headers and headers[-1][0] == _TOKEN:
-            return headers[:-1], headers[-1][1]
-        return headers, b""
-
-    def _answer(self, token: bytes, verdicts: list[Verdict]) -> None:
-        writing = self._under_way.pop(token, None)
-        if writing is not None and not writing.done.done():
-            writing.done.set_result(verdicts)
-
-    def _failed(self, token: bytes, error: EventLogError) -> None:
-        writing = self._under_way.pop(token, None)
-        if writing is not None and not writing.done.done():
-            writing.done.set_exception(error)
-            writing.done.exception()  # who has gone away need not see it
-        self._notify()
-
     # --- what is written ------------------------------------------------------------------------------------
-
-    def _write(
-        self,
-        partition: int,
-        headers: codec.Headers,
-        value: bytes | None,
-        key: str | None = None,
-        appended: Appended | None = None,
-    ) -> asyncio.Future[list[Verdict]]:
-        """Write a message; the future is done once this process has read it."""
-        token = self._own + str(next(self._numbers)).encode()
-        future: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
-        self._under_way[token] = _Writing(future, appended)
-        headers = [*headers, (_TOKEN, token)]
-        failed = functools.partial(self._failed, token)
-        self._wire.send(self.topic, partition, headers, value, key=key, failed=failed)
-        return future
 
     async def append(self, records: Sequence[Record], guard: Guard | None) -> list[bool]:
         """Write what fits into one message; per record whether it was new."""
@@ -355,7 +305,7 @@ class Stream:
         self._bytes_under_way += size
         try:
             key = fresh[0].event.attributes.get("partitionkey") if len(fresh) == 1 else None
-            writing = self._write(RECORDS, *codec.encode(fresh, guard), key, appended)
+            writing = self._writes.write(RECORDS, *codec.encode(fresh, guard), key, appended)
             verdicts = await self._wire.within_patience(writing)
         finally:
             self._bytes_under_way -= size
@@ -371,12 +321,12 @@ class Stream:
             await self.say(trim(change.before))
         elif not self.journal.purged:
             await self.say(purge())
-        await self._wire.within_patience(self._write(RECORDS, *codec.encode_change(change)))
+        await self._wire.within_patience(self._writes.write(RECORDS, *codec.encode_change(change)))
 
     def post(self, *entries: dict[str, Any]) -> asyncio.Future[list[Verdict]]:
         """Write to the journal; the future is done once this process has read it."""
         self.require()
-        self._posted = self._write(JOURNAL, [], codec.dumps([*self._said(), *entries]))
+        self._posted = self._writes.write(JOURNAL, [], codec.dumps([*self._said(), *entries]))
         return self._posted
 
     def settle(
@@ -458,7 +408,7 @@ class Stream:
             self._reader = self._wire.reader(self.topic)
         found: dict[int, Entry] = {}
         for message in await self._reader.read(offsets):
-            said = codec.decode(self._token(message)[0], message.value())
+            said = codec.decode(headers_and_token(message)[0], message.value())
             if isinstance(said, Appended):
                 at, offset = message.timestamp()[1] / 1000, message.offset() or 0
                 entry = found[offset] = _entry(said, at)

@@ -1,0 +1,103 @@
+"""What becomes of writes to Kafka whose answer does not come, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from torpor.errors import EventLogError
+from torpor.events.kafka_registry import Entry, Registry
+from torpor.events.log import StreamSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torpor.events.kafka_wire import Wire
+
+ENTRY = Entry(StreamSpec("s"), 1)
+
+
+class _Silent:
+    """A broker that takes what is sent, and gives it back when it is told to; patience never ends."""
+
+    def __init__(self) -> None:
+        self.sent: list[_Sent] = []
+        self.take: Callable[[list[Any]], None] = lambda _: None
+
+    async def first(self, topic: str, partition: int) -> int:
+        return 0
+
+    async def next(self, topic: str, partition: int) -> int:
+        return 0
+
+    def follow(self, topic: str, partition: int, start: int, take: Any, *, beside: bool = False) -> None:
+        self.take = take
+
+    def unfollow(self, topic: str, partition: int) -> None:
+        """It gives nothing any more."""
+
+    def send(self, topic: str, partition: int, headers: Any, value: bytes, **_: object) -> None:
+        self.sent.append(_Sent(len(self.sent), headers, value))
+
+    async def within_patience(self, future: asyncio.Future[Any]) -> Any:
+        return await future
+
+
+class _Sent:
+    def __init__(self, offset: int, headers: Any, value: bytes) -> None:
+        self._offset = offset
+        self._headers = headers
+        self._value = value
+
+    def error(self) -> None:
+        return None
+
+    def offset(self) -> int:
+        return self._offset
+
+    def headers(self) -> Any:
+        return self._headers
+
+    def value(self) -> bytes:
+        return self._value
+
+
+def _registry(wire: _Silent) -> Registry:
+    return Registry(cast("Wire", wire), "t", lambda _: None)
+
+
+def test_an_entry_is_written_once_it_was_read_back() -> None:
+    async def run() -> None:
+        wire = _Silent()
+        registry = _registry(wire)
+        await registry.open()
+        putting = asyncio.create_task(registry.put(ENTRY))
+        await asyncio.sleep(0)
+        assert registry.get("s") is None
+        wire.take(wire.sent)
+        await putting
+        assert registry.get("s") == ENTRY
+
+    asyncio.run(run())
+
+
+def test_a_registry_that_is_closed_leaves_nobody_waiting() -> None:
+    async def run() -> None:
+        wire = _Silent()
+        registry = _registry(wire)
+        await registry.open()
+        putting = [asyncio.create_task(work) for work in (registry.put(ENTRY), registry.remove(ENTRY))]
+        await asyncio.sleep(0)
+        registry.close()
+        putting.append(asyncio.create_task(registry.put(ENTRY)))  # which is too late
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [task.done() for task in putting] == [True, True, True]
+        for task in putting:
+            with pytest.raises(EventLogError, match="is closed"):
+                await task
+        assert len(wire.sent) == 2
+
+    asyncio.run(run())
