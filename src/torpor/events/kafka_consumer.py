@@ -75,6 +75,8 @@ class KafkaConsumer:
         """Up to ``limit`` deliveries, as soon as there is one."""
         while True:
             durable = self._durable()
+            if self._closed:
+                raise EventLogError(f"a reader of consumer {self._name!r} was closed")
             if self._granted:
                 deliveries = await self._take(limit)
                 if deliveries:
@@ -147,6 +149,8 @@ class KafkaConsumer:
         stream = self._stream
         # Another process may have seen more of the stream, and more may be granted meanwhile.
         while not (known := self._known(limit)):
+            if not self._granted:
+                return []  # it was closed
             change = stream.change()
             self._durable()
             await sleep_or(self._clock, None, change)
@@ -166,6 +170,8 @@ class KafkaConsumer:
         held = self._durable().held
         deliveries: list[Delivery] = []
         for grant in chosen:
+            if grant not in self._granted:
+                continue  # it was closed, and this given back
             del self._granted[grant]
             stored = loaded.get(grant.sequence)
             if not _lent(held, grant):

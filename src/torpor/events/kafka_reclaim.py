@@ -49,13 +49,14 @@ async def reclaim(
 
     Raises :class:`~torpor.errors.EventLogError`.
     """
+    passed = stream.passed()
     await registry.sync()
     entry = registry.get(stream.name)
     if entry is None:
         return
     await stream.sync()
     await stream.sync_journal()
-    stream.rest()
+    stream.rest(passed)
     window = stream.index.spec.duplicate_window_seconds
     since = await wire.first_since(stream.topic, RECORDS, stream.now() - window)
     wanted = codec.offset_of(stream.index.first())

@@ -192,14 +192,20 @@ class Stream:
         """About what time it is for the broker."""
         return self._clock.now() - (self._behind_seconds or 0.0)
 
-    def rest(self) -> None:
-        """Let go of what matters no more, though nothing may have come since.
+    def passed(self) -> float:
+        """A time that the broker's clock has surely passed: that of the last message, and what went by since.
 
-        All processes must judge alike, so here a time counts that the broker's clock has surely passed:
-        that of a message, and what went by since it was read.
+        Minus infinity if no message was read yet.
         """
-        if not math.isinf(self._ahead_seconds):
-            self.index.expire(self._ahead_seconds + self._clock.monotonic() - _UNSURE_SECONDS)
+        return self._ahead_seconds + self._clock.monotonic()
+
+    def rest(self, passed: float) -> None:
+        """Let go of what mattered no more at a time that the broker's clock had :meth:`passed`.
+
+        All processes must judge alike: everything that was written by then has to be known here.
+        """
+        if not math.isinf(passed):
+            self.index.expire(passed - _UNSURE_SECONDS)
 
     def change(self) -> asyncio.Future[None]:
         """Done with the next change after this call."""
@@ -284,7 +290,7 @@ class Stream:
         behind = self._clock.now() - at
         known = self._behind_seconds
         self._behind_seconds = behind if known is None else min(known + _DRIFT_SECONDS, behind)
-        self._ahead_seconds = max(self._ahead_seconds, at - self._clock.monotonic())
+        self._ahead_seconds = at - self._clock.monotonic()  # its clock may be set back
         return at
 
     # --- what is written ------------------------------------------------------------------------------------

@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import KafkaError
 
+from torpor.events.kafka_consumer import KafkaConsumer
+from torpor.events.kafka_journal import put
 from torpor.events.kafka_stream import JOURNAL, RECORDS, Cache, Stream
+from torpor.events.log import ConsumerSpec, StreamSpec
 from torpor.testing.clock import MovableClock
 
 if TYPE_CHECKING:
     from torpor.errors import EventLogError
     from torpor.events.kafka_codec import Headers
     from torpor.events.kafka_wire import Wire
-    from torpor.events.log import StreamSpec
 
+SPEC = StreamSpec("s")
+READER = ConsumerSpec("s", "c")
 Take = Callable[[list[Any]], None]
 
 
@@ -53,10 +57,12 @@ class Lost:
 
 
 class Topic:
-    """Two partitions, written to by several processes; ``clock`` is the broker's."""
+    """Two partitions, written to by several processes."""
 
     def __init__(self) -> None:
         self.clock = MovableClock(1_000_000.0)
+        self.ahead_seconds = 0.0
+        """Of processes' clocks the broker's is so far ahead."""
         self.partitions: tuple[list[Message], list[Message]] = ([], [])
         self._wires: list[MemoryWire] = []
 
@@ -69,7 +75,7 @@ class Topic:
     def write(self, partition: int, headers: Headers, value: bytes | None) -> None:
         """Store a message, and have all read it."""
         stored = self.partitions[partition]
-        stored.append(Message(len(stored), self.clock.now(), headers, value))
+        stored.append(Message(len(stored), self.clock.now() + self.ahead_seconds, headers, value))
         for wire in self._wires:
             wire.give()
 
@@ -114,6 +120,13 @@ class MemoryWire:
     async def next(self, topic: str, partition: int) -> int:
         return len(self._topic.partitions[partition])
 
+    async def first_since(self, topic: str, partition: int, at: float) -> int:
+        stored = self._topic.partitions[partition]
+        return sum(1 for message in stored if message.timestamp()[1] < at * 1000)
+
+    async def delete_before(self, topic: str, partition: int, offset: int) -> None:
+        """It is of no use here."""
+
     async def prepare(self, topic: str) -> None:
         """The topic is known."""
 
@@ -155,3 +168,12 @@ class MemoryReader:
 
     async def close(self) -> None:
         """Let go."""
+
+
+async def reader(topic: Topic, stream: Stream, spec: ConsumerSpec = READER) -> KafkaConsumer:
+    """A reader of the durable consumer, which is made or brought to ``spec``."""
+    there = await stream.upcoming()
+    durable = stream.journal.consumers.get(spec.name)
+    if durable is None or durable.spec != spec:
+        await stream.say(put(spec, 0, keep=False))
+    return KafkaConsumer(stream, spec.name, topic.clock, there)

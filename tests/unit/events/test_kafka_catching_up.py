@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.events.kafka_world import Topic
+from tests.unit.events.kafka_world import READER, SPEC, Topic, reader
 from torpor.errors import EventLogError
 from torpor.events.kafka_codec import Purged, Trimmed, sequence_of
-from torpor.events.kafka_consumer import KafkaConsumer
-from torpor.events.kafka_journal import Grant, put
+from torpor.events.kafka_journal import Grant
 from torpor.events.kafka_stream import JOURNAL, RECORDS
-from torpor.events.log import ConsumerSpec, StreamSpec
+from torpor.events.log import StreamSpec
 from torpor.testing.contracts.rig import record
 
 if TYPE_CHECKING:
@@ -22,17 +21,6 @@ if TYPE_CHECKING:
 
     from torpor.events.kafka_stream import Stream
     from torpor.events.log import Delivery
-
-SPEC = StreamSpec("s")
-READER = ConsumerSpec("s", "c")
-
-
-async def reader(topic: Topic, stream: Stream, spec: ConsumerSpec = READER) -> KafkaConsumer:
-    there = await stream.upcoming()
-    durable = stream.journal.consumers.get(spec.name)
-    if durable is None or durable.spec != spec:
-        await stream.say(put(spec, 0, keep=False))
-    return KafkaConsumer(stream, spec.name, topic.clock, there)
 
 
 async def filled(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torpor.binding import WireEvent
@@ -161,6 +161,7 @@ ACTIONS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(ACTIONS, st.booleans(), st.sampled_from((1, 3, 4096)))
 def test_an_index_holds_what_a_plain_list_holds(
     actions: list[tuple[str, str, int]], once: bool, block_records: int
