@@ -58,7 +58,7 @@ async def reclaim(
     await stream.sync_journal()
     stream.rest(passed)
     window = stream.index.spec.duplicate_window_seconds
-    since = await wire.first_since(stream.topic, RECORDS, stream.now() - window)
+    since = await wire.first_since(stream.topic, RECORDS, max(0.0, passed - window))
     wanted = codec.offset_of(stream.index.first())
     settled = clock.now() - entry.at >= settled_seconds
     if not entry.carried:

@@ -189,7 +189,7 @@ class Stream:
             raise EventLogError(str(self.gone))
 
     def now(self) -> float:
-        """About what time it is for the broker."""
+        """About what time it is for the broker; as here, until something was written since the start."""
         return self._clock.now() - (self._behind_seconds or 0.0)
 
     def passed(self) -> float:
@@ -251,7 +251,7 @@ class Stream:
     # --- what is read ---------------------------------------------------------------------------------------
 
     def _take_record(self, message: Message) -> None:
-        offset, at = message.offset() or 0, self._at(message)
+        offset, at = message.offset() or 0, self._at(message, self._records)
         headers, token = headers_and_token(message)
         said: Appended | Purged | Trimmed | None = self._writes.appended(token)
         if said is None:
@@ -272,7 +272,7 @@ class Stream:
         self._notify()
 
     def _take_entry(self, message: Message) -> None:
-        offset, at = message.offset() or 0, self._at(message)
+        offset, at = message.offset() or 0, self._at(message, self._entries)
         _, token = headers_and_token(message)
         try:
             outcomes = self.journal.apply(offset, at, codec.loads(message.value()))
@@ -285,11 +285,12 @@ class Stream:
         self._writes.answer(token, [])
         self._notify()
 
-    def _at(self, message: Message) -> float:
+    def _at(self, message: Message, of: Followed) -> float:
         at = message.timestamp()[1] / 1000
-        behind = self._clock.now() - at
-        known = self._behind_seconds
-        self._behind_seconds = behind if known is None else min(known + _DRIFT_SECONDS, behind)
+        if (message.offset() or 0) >= of.first_new:  # what was there may be of any age
+            behind = self._clock.now() - at
+            known = self._behind_seconds
+            self._behind_seconds = behind if known is None else min(known + _DRIFT_SECONDS, behind)
         self._ahead_seconds = at - self._clock.monotonic()  # its clock may be set back
         return at
 

@@ -103,3 +103,40 @@ def test_a_clock_that_was_set_back_is_not_believed_to_have_passed_what_it_said_b
         assert stream.index.knows("1", "k", stream.index.at)
 
     asyncio.run(run())
+
+
+def test_what_was_there_at_the_start_does_not_tell_what_time_it_is() -> None:
+    """Its last message is an hour old: the duplicate window is over, and so is the delay of a retry."""
+
+    async def run() -> None:
+        topic = Topic()
+        one = await topic.open(SPEC)
+        consumer = await reader(topic, one)
+        await one.append([record("1")], None)
+        [delivery] = await consumer.fetch(1)
+        await delivery.retry(600.0)
+        await one.tell()
+        await topic.clock.advance(3600.0)
+        late = await topic.open(SPEC)
+        assert late.now() == topic.clock.now()
+        fetching = asyncio.create_task((await reader(topic, late)).fetch(1))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert fetching.done()
+        assert [(it.record.event.id, it.attempt) for it in await fetching] == [("1", 2)]
+        other = await topic.open(SPEC)
+        assert await other.append([record("1")], None) == [True]
+
+    asyncio.run(run())
+
+
+def test_the_brokers_time_is_told_by_what_comes() -> None:
+    async def run() -> None:
+        topic = Topic()
+        topic.ahead_seconds = -30.0
+        stream = await topic.open(SPEC)
+        assert stream.now() == topic.clock.now()  # for want of anything better
+        await stream.append([record("1")], None)
+        assert stream.now() == topic.clock.now() - 30.0
+
+    asyncio.run(run())
