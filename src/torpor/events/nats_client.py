@@ -115,7 +115,15 @@ class Client(client.Client):
         return message
 
     async def _connect_to_server(self, s: client.Srv) -> None:
-        await super()._connect_to_server(s)
+        try:
+            await super()._connect_to_server(s)
+        finally:
+            # The client cancels its attempts when it is closed. Where a connection is refused or made at that
+            # moment, Python before 3.12 (asyncio.wait_for) loses this, and they would go on for ever.
+            if self.is_closed:
+                if isinstance(self._transport, TcpTransport):
+                    self._transport.close()  # type: ignore[no-untyped-call]
+                raise asyncio.CancelledError
         if type(self._transport) is TcpTransport:
             self._transport = _Joining(self._transport)
 

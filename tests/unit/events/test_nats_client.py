@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
 
 import pytest
 from nats.aio import client
@@ -261,3 +262,24 @@ def test_a_record_that_goes_while_it_is_read_ends_no_reading(answers: list[list[
         return [stored.sequence async for stored in log.read("s", "a.>")]
 
     assert asyncio.run(read()) == [1, 2, 4]
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_client_that_was_closed_connects_no_more(listens: bool) -> None:
+    async def run() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        if not listens:
+            server.close()
+            await server.wait_closed()
+        nats: Any = Client()
+        nats.options = {"connect_timeout": 5}
+        nats._status = Client.CLOSED
+        with pytest.raises(asyncio.CancelledError):
+            await nats._connect_to_server(client.Srv(urlparse(f"nats://127.0.0.1:{port}")))
+        if nats._transport is not None:
+            await nats._transport.wait_closed()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(run())
