@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from torpor.cli import FAILED
 from torpor.cli.logs import harmless
-from torpor.cli.output import output_option, plural, print_json, print_table
+from torpor.cli.output import output_option, plural, print_json, print_table, unusable
 from torpor.cli.target import connect, context_option, full_name, short_name
 from torpor.clock import SystemClock
 from torpor.spec.calls import MAX_CALLS, CallSelection, CallState
@@ -87,8 +87,7 @@ def _selection(
             namespace=namespace, function=name, state=states, limit=min(limit + 1, MAX_CALLS)
         )
     except ValidationError as error:
-        faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
-        raise click.UsageError("; ".join(faults)) from None
+        raise unusable(error) from None
 
 
 def _row(call: CallSummary) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ import click
 from pydantic import ValidationError
 
 from torpor.cli.logs import harmless
-from torpor.cli.output import output_option, plural, print_json, print_table
+from torpor.cli.output import output_option, plural, print_json, print_table, unusable
 from torpor.cli.pace import paced, rate_option, steps
 from torpor.cli.target import connect, context_option, full_name, namespace_option, short_name
 from torpor.cli.times import time_option
@@ -78,8 +78,7 @@ def _selection(
         selectors.parse(conditions)
         return LetterSelection(**keys, filters=conditions, **others)
     except ValidationError as error:
-        faults = (f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors())
-        raise click.UsageError("; ".join(faults)) from None
+        raise unusable(error) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -87,3 +87,8 @@ def console() -> Console:
 def plural(number: int, one: str) -> str:
     """``number`` and the noun ``one`` in the form that goes with it."""
     return f"{number} {one}" if number == 1 else f"{number} {one}s"
+
+
+def unusable(error: ValidationError) -> click.UsageError:
+    """What is wrong with options that were taken for a document."""
+    return click.UsageError("; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()))

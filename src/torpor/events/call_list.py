@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.events import names
-from torpor.events.calls import call_of, outcome_of, time_of
+from torpor.events.calls import call_of, outcome_of, time_of, told
 from torpor.events.log import oldest
 from torpor.events.waiting import for_each
 from torpor.spec.calls import CallPage, CallSelection, CallSummary
@@ -117,26 +117,14 @@ class CallList:
     def _open(self, stored: Stored, running: frozenset[str]) -> CallSummary:
         call = call_of(stored.event)
         is_running = self._is_running(call.id) or call.id in running
-        return CallSummary(
-            id=call.id,
-            function=call.function_key,
-            method=call.method,
-            path=call.target,
-            state="running" if is_running else "accepted",
-            accepted_at=time_of(call.accepted_at),
-        )
+        return CallSummary(**told(call), state="running" if is_running else "accepted")
 
 
 def _ended(stored: Stored) -> CallSummary:
     outcome = outcome_of(stored.event)
-    call = outcome.call
     return CallSummary(
-        id=call.id,
-        function=call.function_key,
-        method=call.method,
-        path=call.target,
+        **told(outcome.call),
         state="succeeded" if outcome.succeeded else "failed",
-        accepted_at=time_of(call.accepted_at),
         finished_at=time_of(outcome.finished_at),
         attempts=outcome.attempts,
         status=outcome.status,

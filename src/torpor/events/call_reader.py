@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torpor.events import names
 from torpor.events.call_worker import CALLBACK
 from torpor.events.callback_urls import shown
-from torpor.events.calls import Call, Outcome, call_of, is_call_id, outcome_of, time_of
+from torpor.events.calls import Call, Outcome, call_of, is_call_id, outcome_of, time_of, told
 from torpor.events.log import oldest
 from torpor.events.records import MANY, TRY, key_of_one, matching, needle
 from torpor.spec.calls import CallbackStatus, CallResult, CallStatus
@@ -48,7 +48,7 @@ class CallReader:
         running = self._is_running(call.id)
         attempts = last["n"] if last is not None else 0
         return CallStatus(
-            **_told(call),
+            **told(call),
             state="running" if running else "accepted",
             attempts=attempts + running,
             reason=last.get("why", "") if last is not None else "",
@@ -58,7 +58,7 @@ class CallReader:
     async def _finished(self, event: WireEvent) -> CallStatus:
         outcome = outcome_of(event)
         return CallStatus(
-            **_told(outcome.call),
+            **told(outcome.call),
             state="succeeded" if outcome.succeeded else "failed",
             attempts=outcome.attempts,
             reason=outcome.reason,
@@ -96,16 +96,6 @@ class CallReader:
                 if newest is not None and newest["end"] != "retried":
                     return newest
         return newest
-
-
-def _told(call: Call) -> dict[str, object]:
-    return {
-        "id": call.id,
-        "function": call.function_key,
-        "method": call.method,
-        "path": call.target,
-        "accepted_at": time_of(call.accepted_at),
-    }
 
 
 def _result(outcome: Outcome, event: WireEvent) -> CallResult | None:

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torpor.binding import WireEvent
 from torpor.transport.message import HOP_BY_HOP
@@ -100,6 +100,17 @@ def function_of(an_id: str) -> str:
 def time_of(seconds: float) -> datetime:
     """A time as documents have it; ``seconds`` are since the epoch."""
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def told(call: Call) -> dict[str, Any]:
+    """What documents tell of a call, however far it is."""
+    return {
+        "id": call.id,
+        "function": call.function_key,
+        "method": call.method,
+        "path": call.target,
+        "accepted_at": time_of(call.accepted_at),
+    }
 
 
 def passed_on(headers: Headers, called: str) -> Headers:

@@ -191,10 +191,9 @@ class JetStreamDelivery:
 
     async def ack(self) -> None:
         """The record is done with."""
-        if not self.settled:
-            self.settled = True
-            if not self.api.client.tell(self.reply, b"+ACK"):  # a coroutine less, for what comes most often
-                await self._say(b"+ACK")
+        # A coroutine less, for what comes most often.
+        if self._settle() and not self.api.client.tell(self.reply, b"+ACK"):
+            await self._say(b"+ACK")
 
     async def retry(self, delay_seconds: float) -> None:
         """Deliver the record again later."""

@@ -193,7 +193,7 @@ class JoinSubscription:
 
     async def _look(self) -> None:
         """Know how much is held, with all who want to know it now."""
-        if self._room.is_known(self._clock.monotonic()):
+        if self._room.is_fresh(self._clock.monotonic()):
             return
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_alone())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from torpor.transport.message import first
+
 if TYPE_CHECKING:
     from torpor.binding import Headers
 
@@ -19,10 +21,7 @@ class Response(NamedTuple):
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return first(self.headers, name)
 
     @property
     def instance(self) -> str:

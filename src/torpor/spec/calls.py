@@ -47,9 +47,7 @@ class CallbackStatus(View):
     """Why the last attempt did not succeed."""
 
 
-class CallStatus(View):
-    """One call: how far it is, and what came of it."""
-
+class _Call(View):
     id: str
     """The id that the caller was told."""
     function: str
@@ -62,6 +60,11 @@ class CallStatus(View):
     """`accepted`: it waits, for its first attempt or the next; `running`: the function is being called."""
     accepted_at: datetime
     """When it was on the disk."""
+
+
+class CallStatus(_Call):
+    """One call: how far it is, and what came of it."""
+
     attempts: int = 0
     """How often the function was called."""
     reason: str = ""
@@ -76,21 +79,9 @@ class CallStatus(View):
     """The callback that was asked for."""
 
 
-class CallSummary(View):
+class CallSummary(_Call):
     """One call among many; `GET /api/v1/calls/ID` has the rest."""
 
-    id: str
-    """The id that the caller was told."""
-    function: str
-    """The function, `namespace/name`."""
-    method: str
-    """The request's method."""
-    path: str
-    """The request's path below the function."""
-    state: CallState
-    """`accepted`: it waits, for its first attempt or the next; `running`: the function is being called."""
-    accepted_at: datetime
-    """When it was on the disk."""
     finished_at: datetime | None = None
     """When it succeeded or failed."""
     attempts: int | None = None

@@ -35,7 +35,7 @@ class Head(NamedTuple):
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that (lower-case) name."""
-        return _first(self.headers, name)
+        return first(self.headers, name)
 
 
 class Response(NamedTuple):
@@ -47,10 +47,11 @@ class Response(NamedTuple):
 
     def header(self, name: bytes) -> bytes | None:
         """The first header of that (lower-case) name."""
-        return _first(self.headers, name)
+        return first(self.headers, name)
 
 
-def _first(headers: Headers, name: bytes) -> bytes | None:
+def first(headers: Headers, name: bytes) -> bytes | None:
+    """The value of the first header of that name."""
     for key, value in headers:
         if key == name:
             return value

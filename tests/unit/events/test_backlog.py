@@ -17,11 +17,12 @@ from tests.unit.events.world import BROKER, answer, event, linear, trigger, worl
 from torpor.binding import encode_batch
 from torpor.errors import EventLogError
 from torpor.events.admission import Admission, BacklogFullError
-from torpor.events.backlog import FRESH_SECONDS, FULL_SECONDS, Level
+from torpor.events.backlog import FULL_SECONDS, Level
 from torpor.events.courier import publish
 from torpor.events.dead_letters import original
 from torpor.events.explain import Explainer
 from torpor.events.ingress import Ingress, IngressLimits
+from torpor.events.reckoning import FRESH_SECONDS
 from torpor.spec.history import Question
 from torpor.spec.models import Backlog, Batch, Filter
 

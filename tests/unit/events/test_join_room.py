@@ -11,7 +11,8 @@ from tests.unit.events.world import World, event, part, trigger, world
 from torpor.binding import WireEvent
 from torpor.errors import StreamFullError
 from torpor.events.dispatcher import Retention
-from torpor.events.join_room import FRESH_SECONDS, SHOWN_SECONDS, Room, size_of
+from torpor.events.join_room import SHOWN_SECONDS, Room, size_of
+from torpor.events.reckoning import FRESH_SECONDS
 from torpor.spec.models import Join
 
 if TYPE_CHECKING:
@@ -52,14 +53,14 @@ def test_what_there_is_room_for(held: int, size: int, opens: bool, fits: bool) -
 
 def test_what_was_let_in_counts_until_a_look_has_it() -> None:
     room = Room(1000)
-    assert not room.is_known(0.0)
+    assert not room.is_fresh(0.0)
     assert room.take(300, opens=True, now=0.0)
     room.begin()
     assert room.take(200, opens=True, now=0.0)
     room.done(300)
     room.seen(300, 0.0)  # whether that was in it is not known
     assert not room.take(0, opens=True, now=0.0)
-    assert (room.is_known(FRESH_SECONDS - 0.1), room.is_known(FRESH_SECONDS)) == (True, False)
+    assert (room.is_fresh(FRESH_SECONDS - 0.1), room.is_fresh(FRESH_SECONDS)) == (True, False)
     room.begin()
     room.seen(300, 1.0)
     assert room.take(250, opens=True, now=1.0)  # 300, 200 under way, and these
