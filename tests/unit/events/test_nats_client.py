@@ -275,8 +275,10 @@ def test_a_client_that_was_closed_connects_no_more(listens: bool) -> None:
         nats: Any = Client()
         nats.options = {"connect_timeout": 5}
         nats._status = Client.CLOSED
-        with pytest.raises(asyncio.CancelledError):
-            await nats._connect_to_server(client.Srv(urlparse(f"nats://127.0.0.1:{port}")))
+        there = client.Srv(urlparse(f"nats://127.0.0.1:{port}"))
+        nats._reconnection_task = asyncio.create_task(nats._connect_to_server(there))
+        await asyncio.wait([nats._reconnection_task])
+        assert nats._reconnection_task.cancelled()
         if nats._transport is not None:
             await nats._transport.wait_closed()
         server.close()
