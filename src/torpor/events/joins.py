@@ -168,6 +168,9 @@ class JoinSubscription:
 
     async def _admit(self, event: WireEvent, part: Part, delivery: Delivery) -> None:
         await self._look()
+        if (ending := self._ended.get(part.group)) is not None:  # it ended since it was looked for
+            await self._late(event, part, delivery, ending)
+            return
         size = 0 if self._groups.has(part) else size_of(event)
         opens = not self._groups.knows(part.group)
         if (unfit := self._groups.check(part)) is not None:

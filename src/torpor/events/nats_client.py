@@ -118,8 +118,8 @@ class Client(client.Client):
         try:
             await super()._connect_to_server(s)
         finally:
-            # Its attempts to reconnect are cancelled when it is closed. Where a connection is refused or made at
-            # that moment, Python before 3.12 (asyncio.wait_for) loses this, and they would go on for ever.
+            # Its attempts to reconnect are cancelled when it is closed. Where a connection is refused or made
+            # then, Python before 3.12 (asyncio.wait_for) loses this, and they would go on for ever.
             if self.is_closed and asyncio.current_task() is self._reconnection_task:
                 if isinstance(self._transport, TcpTransport):
                     self._transport.close()  # type: ignore[no-untyped-call]

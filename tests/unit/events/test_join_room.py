@@ -175,6 +175,57 @@ def test_what_the_log_itself_has_no_room_for_comes_again() -> None:
     asyncio.run(run())
 
 
+def test_a_group_that_ends_while_the_log_is_looked_at_is_not_opened_again() -> None:
+    async def run() -> None:
+        async with world() as it:
+            it.log = _HeldLog(it.log)  # type: ignore[assignment]
+            it.dispatcher = it._dispatcher()
+            held: Any = it.log
+            await it.declare(JOIN)
+            await it.publish(part("g", 0, 2))
+            await it.advance(1.0)
+            held.appends.clear()
+            await it.publish(part("g", 1, 2))
+            await it.advance(1.0)  # it is being stored, and the last look is old
+            held.looks.clear()
+            again = part("g", 0, 2)
+            await it.publish(again.replace(id="again"))
+            await it.advance(1.0)
+            held.appends.set()
+            await it.advance(1.0)
+            assert _joined(it) == [["g/0", "g/1"]]
+            held.looks.set()
+            await it.advance(2.0)
+            assert (await it.pending(), await it.dead(), await it.stream(STREAM)) == (0, [], [])
+            assert _joined(it) == [["g/0", "g/1"]]
+
+    asyncio.run(run())
+
+
+class _HeldLog:
+    """A log that lets nothing into groups, or nobody look at them, for as long as that is not set."""
+
+    def __init__(self, log: object) -> None:
+        self._log: Any = log
+        self.appends, self.looks = asyncio.Event(), asyncio.Event()
+        self.appends.set()
+        self.looks.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    async def append(
+        self, stream: str, records: Sequence[Record], *, guard: Guard | None = None
+    ) -> list[bool]:
+        if stream == STREAM:
+            await self.appends.wait()
+        return await self._log.append(stream, records, guard=guard)  # type: ignore[no-any-return]
+
+    async def size_bytes(self, stream: str) -> int:
+        await self.looks.wait()
+        return await self._log.size_bytes(stream)  # type: ignore[no-any-return]
+
+
 class _FullLog:
     """A log whose groups have no room."""
 
