@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 import pytest
 
 from tests.integration.local.conftest import until
@@ -138,7 +137,9 @@ class _Calls:
     def kill(self, part: str) -> None:
         [pid] = [one.pid for one in self.client.status().parts if one.name == part]
         assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        process = psutil.Process(pid)
+        process.kill()
+        process.wait(PATIENCE_SECONDS)  # who writes to one that is about to end is answered 502
 
 
 @pytest.fixture
