@@ -10,6 +10,7 @@ from torpor.errors import BrokenError, ConnectError
 from torpor.transport.deadlines import Deadlines
 from torpor.transport.exchange import Exchange, Whole
 from torpor.transport.message import WITH_BODY, Headers, Response, encode_head
+from torpor.transport.outbox import Outbox
 from torpor.transport.pool import Pool
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Client:
     ) -> None:
         self._clock = clock or SystemClock()
         self._deadlines = Deadlines(self._clock)
+        self._outbox = Outbox()
         self._max_connections = max_connections_per_endpoint
         self._max_waiting = max_waiting_per_endpoint
         self._connect_timeout_seconds = connect_timeout_seconds
@@ -133,6 +135,7 @@ class Client:
             endpoint,
             clock=self._clock,
             deadlines=self._deadlines,
+            outbox=self._outbox,
             max_connections=self._max_connections,
             max_waiting=self._max_waiting,
             connect_timeout_seconds=self._connect_timeout_seconds,

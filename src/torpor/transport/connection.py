@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torpor.transport.message import Headers
+    from torpor.transport.outbox import Outbox
 
 MAX_HEAD_BYTES = 64 * 1024
 _WRITE_HIGH_WATER_BYTES = 256 * 1024
@@ -51,9 +52,16 @@ class Connection(asyncio.Protocol):
     """A connection, at rest or in one exchange.
 
     ``on_rest`` is called when an exchange has ended and another may follow, ``on_gone`` when it was closed.
+    Small whole requests are written by way of ``outbox``.
     """
 
-    def __init__(self, on_rest: Callable[[Connection], None], on_gone: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        on_rest: Callable[[Connection], None],
+        on_gone: Callable[[Connection], None],
+    ) -> None:
+        self._outbox = outbox
         self._on_rest = on_rest
         self._on_gone = on_gone
         self._transport: asyncio.Transport | None = None
@@ -89,10 +97,10 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             raise RuntimeError("a request on a connection that is not usable")
-        if not body:
+        if body is None:
             transport.write(head)
         elif len(body) < _JOIN_BYTES:
-            transport.write(head + body)
+            self._outbox.write(transport, head + body)
         else:
             transport.writelines((head, body))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
     from torpor.transport.deadlines import Deadlines
+    from torpor.transport.outbox import Outbox
 
 
 class Pool:
@@ -30,6 +31,7 @@ class Pool:
         *,
         clock: Clock,
         deadlines: Deadlines,
+        outbox: Outbox,
         max_connections: int,
         max_waiting: int,
         connect_timeout_seconds: float,
@@ -40,6 +42,7 @@ class Pool:
         self.authority = _authority(endpoint)
         self._clock = clock
         self._deadlines = deadlines
+        self._outbox = outbox
         self._max_connections = max_connections
         self._max_waiting = max_waiting
         self._connect_timeout_seconds = connect_timeout_seconds
@@ -141,7 +144,7 @@ class Pool:
         alarm = self._deadlines.after(self._connect_timeout_seconds, give_up)
         loop = asyncio.get_running_loop()
         host, port = self.endpoint
-        connection = Connection(self._rest, self._gone)
+        connection = Connection(self._outbox, self._rest, self._gone)
         try:
             if host.startswith("/"):
                 await loop.create_unix_connection(lambda: connection, host)
