@@ -39,7 +39,6 @@ _TIME = re.compile(
 _JSON_TYPE = re.compile(r"(?:[^/;\s]+/(?:[^/;\s]+\+)?json|text/json)\s*(?:;.*)?\Z", re.IGNORECASE)
 # HTTP binding 3.1.3.2: printable ASCII goes as it is, but for space, double quote and percent.
 _PLAIN = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
-_PLAIN_VALUE = re.compile(r"[!#$&-~]*\Z")
 # Headers of attributes that nearly all events have; their names need no check.
 _KEYS = {
     b"content-type": "datacontenttype",
@@ -166,19 +165,17 @@ def decode(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[WireEven
     Raises :class:`~torpor.errors.MalformedEventError`.
     """
     pairs = headers if isinstance(headers, list) else list(headers)
-    mode = b""
+    is_binary, mode = False, None
     for name, value in pairs:
-        if name == b"content-type":
-            mode = media_type(value)
-            break
-    if mode == STRUCTURED:
-        return [decode_structured(body)]
-    if mode == BATCH:
-        return decode_batch(body)
-    for name, _ in pairs:
         if name[:3] == b"ce-":
-            return [decode_binary(pairs, body)]
-    return None
+            is_binary = True
+        elif name == b"content-type" and mode is None:
+            mode = media_type(value)
+            if mode == STRUCTURED:
+                return [decode_structured(body)]
+            if mode == BATCH:
+                return decode_batch(body)
+    return [decode_binary(pairs, body)] if is_binary else None
 
 
 def decode_binary(headers: Iterable[tuple[bytes, bytes]], body: bytes) -> WireEvent:
@@ -334,7 +331,7 @@ def encode_binary(event: WireEvent) -> tuple[Headers, bytes]:
 
 def is_plain(value: str) -> bool:
     """Whether a header has an attribute's value as it is."""
-    return _PLAIN_VALUE.match(value) is not None
+    return value.isascii() and value.isprintable() and not (" " in value or "%" in value or '"' in value)
 
 
 def encode_value(value: str) -> bytes:

@@ -66,16 +66,15 @@ def encode_head(
     ``length`` is the body's in bytes, where the request has to tell it. Raises ``ValueError`` for a part that
     would break the message's framing.
     """
-    lines = [b"\r\n%b: %b" % header for header in headers]
+    lines = [b"", *map(b": ".join, headers)]
     if length is not None:
-        lines.append(b"\r\ncontent-length: %d" % length)
-    fields = b"".join(lines)
-    breaks = len(lines)
+        lines.append(b"content-length: %d" % length)
+    fields = b"\r\n".join(lines)
+    breaks = len(lines) + 1
     if b"\r\nhost: " not in fields:
         fields = b"\r\nhost: %b%b" % (host, fields)
         breaks += 1
     head = b"%b %b HTTP/1.1%b\r\n\r\n" % (method, target, fields)
-    breaks += 2
     if not head.count(b"\n") == head.count(b"\r") == breaks or b"\0" in head or b" " in target or not target:
         raise ValueError(f"a request's head has a line break or a blank where none may be: {head[:200]!r}")
     return head
