@@ -383,6 +383,18 @@ from torpor import function
 def slow(data: dict) -> None:
     time.sleep(0.2)
 """
+HELD = """
+import pathlib
+import time
+
+from torpor import function
+
+
+@function
+def slow(data: dict) -> None:
+    while not pathlib.Path({go!r}).exists():
+        time.sleep(0.02)
+"""
 LAGGING = """\
 apiVersion: torpor.dev/v1alpha1
 kind: Function
@@ -406,9 +418,10 @@ spec:
 
 @contextmanager
 def _lagging(tmp_path: Path) -> Iterator[tuple[Running, Client]]:
+    """A function that ends nothing before there is ``go``."""
     folder = tmp_path / "slow"
     folder.mkdir()
-    (folder / "main.py").write_text(SLOW)
+    (folder / "main.py").write_text(HELD.format(go=str(tmp_path / "go")))
     (folder / "function.yaml").write_text(LAGGING)
     with Running([folder], tmp_path / "platform") as platform, platform.client() as client:
         yield platform, client
@@ -424,6 +437,7 @@ def test_what_waits_brings_instances_though_one_call_is_made_at_a_time(tmp_path:
         )
         until(lambda: client.function("slow").desired == 3, "an instance for each twenty")
         until(lambda: "waiting events" in client.function("slow").scaling.reason, "the reason")
+        (tmp_path / "go").touch()
         until(lambda: client.triggers()[0].delivered == 60, "all of them")
         until(lambda: not client.function("slow").instances, "no instance at rest")
 
@@ -437,6 +451,7 @@ def test_calls_that_wait_bring_instances_as_events_do(tmp_path: Path) -> None:
             assert httpx.post(url, json=event, headers=headers).status_code == 202
         until(lambda: "waiting events" in client.function("slow").scaling.reason, "the reason")
         until(lambda: client.function("slow").desired > 1, "more than one instance")
+        (tmp_path / "go").touch()
         until(lambda: not client.function("slow").instances, "no instance at rest")
 
 
