@@ -140,16 +140,13 @@ class KafkaLog:
     async def ensure_stream(self, spec: StreamSpec) -> bool:
         """Create the stream or bring it to ``spec``; whether it is new."""
         await self._registry.sync()
-        known = self._registry.get(spec.name)
-        if known is not None:
-            if known.spec != spec:
-                await self._registry.put(replace(known, spec=spec))
-            return False
         while self._registry.get(spec.name) is None:
             generation = self._registry.last_generation(spec.name) + 1
             await self._wire.create(self._topic(spec.name, generation), 2, self._brokers, _FOR_EVER)
-            await self._registry.put(Entry(spec, generation))
-        return True
+            if await self._registry.put(Entry(spec, generation)):
+                return True
+        await self._registry.change(spec.name, lambda known: replace(known, spec=spec))
+        return False
 
     async def streams(self) -> list[str]:
         """The names of all streams, sorted."""

@@ -74,8 +74,16 @@ async def reclaim(
         new = await _carrying(stream, new, since)
     if stream.journal.end - await wire.first(stream.topic, JOURNAL) >= journal_messages:
         new = replace(new, snapshot=stream.journal.dump())
-    if new is not entry:
-        await registry.put(replace(new, at=clock.now()))
+    if new is entry:
+        return
+    at = clock.now()
+
+    def reclaimed(now: Entry) -> Entry:
+        if (now.generation, now.at) != (entry.generation, entry.at):
+            return now  # somebody else was faster
+        return replace(now, start=new.start, carried=new.carried, snapshot=new.snapshot, at=at)
+
+    await registry.change(stream.name, reclaimed)
 
 
 async def _cut(wire: Wire, topic: str, partition: int, offset: int) -> None:

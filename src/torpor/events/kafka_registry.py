@@ -1,7 +1,9 @@
 """Which streams there are in Kafka: a compacted topic that every process follows.
 
-Its messages are keyed by stream, and the last one of a key counts. A stream that was removed keeps an entry,
-since one that is made again is another topic: Kafka ends the old one in its own time.
+Its messages are keyed by stream, and a later one counts if it was made from the one that counted until then:
+who was not the first to change an entry makes the change once more, of what has become of it. A stream that
+was removed keeps an entry, since one that is made again is another topic: Kafka ends the old one in its own
+time.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _LOG = logging.getLogger("torpor.events")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A stream. ``generation`` counts the streams of that name.
+    """A stream. ``generation`` counts the streams of that name, and ``version`` the entries of one of them.
 
     ``snapshot`` is of its consumers. ``carried`` are records before the offset ``start``: sequence, time and
     text (:mod:`torpor.events.kafka_reclaim`). ``at`` is when that was written, in seconds since the epoch.
@@ -41,6 +43,7 @@ class Entry:
     start: int = 0
     carried: list[Any] | None = None
     at: float = 0.0
+    version: int = 0
 
 
 class Registry:
@@ -52,7 +55,7 @@ class Registry:
         self._changed = changed
         self._entries: dict[str, Entry] = {}
         self._followed = Followed(wire, topic, 0, self._take, self._fall)
-        self._writes: Writes[None] = Writes(wire, topic)
+        self._writes: Writes[bool] = Writes(wire, topic)
 
     async def open(self) -> None:
         """Read what there is."""
@@ -82,14 +85,29 @@ class Registry:
         entry = self._entries.get(name)
         return 0 if entry is None else entry.generation
 
-    async def put(self, entry: Entry) -> None:
-        """Write an entry; returns once it is known here."""
-        value = codec.dumps({**asdict(entry)})
-        await self._wire.within_patience(self._writes.write(0, [], value, entry.spec.name))
+    async def put(self, entry: Entry) -> bool:
+        """Write an entry; whether it counts, or another one came before it."""
+        counts = here = await self._write(entry)
+        while not here:  # of all messages of a key Kafka keeps the last: let that be one that counts
+            there = self._entries[entry.spec.name]
+            here = await self._write(replace(there, version=there.version + 1))
+        return counts
+
+    async def change(self, name: str, change: Callable[[Entry], Entry]) -> None:
+        """Have ``change`` made of a stream's entry, if there is one, whoever else changes it."""
+        while (entry := self.get(name)) is not None:
+            new = change(entry)
+            if new == entry or await self.put(replace(new, version=entry.version + 1)):
+                return
 
     async def remove(self, entry: Entry) -> None:
         """Write that a stream is removed."""
         await self.put(replace(entry, removed=True, snapshot=None, carried=None))
+
+    async def _write(self, entry: Entry) -> bool:
+        """Write an entry; returns once it is known here whether it counts."""
+        value = codec.dumps({**asdict(entry)})
+        return await self._wire.within_patience(self._writes.write(0, [], value, entry.spec.name))
 
     def _fall(self) -> None:
         _LOG.error("%s can't be followed any more: what was to be read was removed", self._topic)
@@ -103,8 +121,13 @@ class Registry:
             _LOG.warning("an entry of %s is left out: %r", self._topic, error)
             return
         old = self._entries.get(entry.spec.name)
-        # Who was slower than a removal changes nothing by it.
-        if old is None or (entry.generation, entry.removed) >= (old.generation, old.removed):
+        counts = old is None or _place(entry) > _place(old)
+        if counts:
             self._entries[entry.spec.name] = entry
             self._changed(entry.spec.name)
-        self._writes.answer(token, None)
+        self._writes.answer(token, counts)
+
+
+def _place(entry: Entry) -> tuple[int, bool, int]:
+    """Of two entries of a stream the one with the greater place counts, however late the other one came."""
+    return entry.generation, entry.removed, entry.version

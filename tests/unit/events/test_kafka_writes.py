@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -12,7 +14,7 @@ from torpor.events.kafka_registry import Entry, Registry
 from torpor.events.log import StreamSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from torpor.events.kafka_wire import Wire
 
@@ -101,3 +103,75 @@ def test_a_registry_that_is_closed_leaves_nobody_waiting() -> None:
         assert len(wire.sent) == 2
 
     asyncio.run(run())
+
+
+class _Kept(_Silent):
+    """Gives what was sent at once, to all who follow, and before that what others send at that moment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes: list[Any] = []
+        self.before: list[Callable[[], None]] = []
+
+    def follow(self, topic: str, partition: int, start: int, take: Any, *, beside: bool = False) -> None:
+        self.takes.append(take)
+        take(self.sent)
+
+    def send(self, topic: str, partition: int, headers: Any, value: bytes, **more: object) -> None:
+        if self.before:
+            self.before.pop()()
+        super().send(topic, partition, headers, value, **more)
+        for take in self.takes:
+            take(self.sent[-1:])
+
+    def last(self) -> Registry:
+        """Of a process that starts when all but the last message were removed by compaction."""
+        registry = _registry(self)
+        registry._take(cast("Any", self.sent[-1]))
+        return registry
+
+
+def _wider(entry: Entry) -> Entry:
+    return replace(entry, spec=replace(entry.spec, max_bytes=7))
+
+
+def test_of_two_changes_at_once_none_is_undone() -> None:
+    async def run() -> None:
+        wire = _Kept()
+        one, other = _registry(wire), _registry(wire)
+        await one.open()
+        await other.open()
+        assert await one.put(ENTRY)
+        wire.before.append(lambda: _begin(other.change("s", _wider)))
+        await one.change("s", lambda entry: replace(entry, start=9))
+        for registry in (one, other, wire.last()):
+            known = registry.get("s")
+            assert known is not None
+            assert (known.spec.max_bytes, known.start) == (7, 9)
+
+    asyncio.run(run())
+
+
+def test_who_makes_a_stream_too_late_changes_nothing() -> None:
+    async def run() -> None:
+        wire = _Kept()
+        one, other = _registry(wire), _registry(wire)
+        await one.open()
+        await other.open()
+        assert await one.put(ENTRY)
+        await one.change("s", _wider)
+        assert not await other.put(ENTRY)
+        assert not await other.put(replace(ENTRY, generation=0, removed=True))
+        for registry in (one, other, wire.last()):
+            known = registry.get("s")
+            assert known is not None
+            assert known.spec.max_bytes == 7
+
+    asyncio.run(run())
+
+
+def _begin(work: Coroutine[Any, Any, None]) -> None:
+    """Do all of ``work`` that it does without waiting."""
+    with contextlib.suppress(StopIteration):
+        work.send(None)
+        work.throw(AssertionError("it waits"))
