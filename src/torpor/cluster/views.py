@@ -30,6 +30,7 @@ COMPONENTS = ("api", "controller", "events", "gateway")
 _WRONG = frozenset(("Invalid", "Refused"))
 _VERSION = "app.kubernetes.io/version"
 _EPOCH = "1970-01-01T00:00:00Z"
+_NOT_EVERYWHERE = "not at work in every events pod yet"
 _TOO_OLD = "the controller has not looked at it yet"
 
 
@@ -128,13 +129,15 @@ def _has_time(one: Mapping[str, Any]) -> bool:
 def events_sum(states: Iterable[EventsState]) -> EventsState:
     """What the events pods tell, together.
 
-    What waits is not added up: it is what the event log says of the consumer that they share.
+    What waits is not added up: it is what the event log says of the consumer that they share. What one of
+    them does not know yet is not at work: a producer may be sent to that one.
     """
     published: Counter[str] = Counter()
     refused: Counter[str] = Counter()
     triggers: dict[str, TriggerReport] = {}
     schedules: dict[str, ScheduleReport] = {}
-    for state in states:
+    told = list(states)
+    for state in told:
         published.update(state.published_by_broker)
         refused.update(state.refused)
         for key, report in state.triggers.items():
@@ -149,6 +152,9 @@ def events_sum(states: Iterable[EventsState]) -> EventsState:
             )
         for key, one in state.schedules.items():
             schedules[key] = _together(schedules.get(key, ScheduleReport()), one)
+    for key, whole in triggers.items():
+        if not (whole.problem or all(key in state.triggers for state in told)):
+            triggers[key] = whole.model_copy(update={"problem": _NOT_EVERYWHERE})
     return EventsState(
         published_by_broker=dict(published), triggers=triggers, schedules=schedules, refused=dict(refused)
     )

@@ -141,6 +141,8 @@ def test_events_pods_add_up_but_for_what_waits() -> None:
     assert (counts.delivered, counts.redelivered, counts.failed, counts.dead_lettered) == (11, 1, 2, 1)
     assert counts.pending == 9
     assert (both.problem("n/t"), both.refused) == ("no", {"x": 1})
+    assert both.problem("n/u") == "not at work in every events pod yet"
+    assert views.events_sum([two, two]).problem("n/u") == ""
     assert views.events_sum([]) == EventsState()
 
 
