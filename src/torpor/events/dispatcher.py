@@ -128,13 +128,13 @@ class Dispatcher:
             await self._halt(key for key, it in self._subscriptions.items() if self._is_outdated(it, there))
             fresh = {key for key in sorted(brokers) if await self._ensure_broker(key)}
             self._brokers = brokers
-            if not self._shared:
+            if self._housekeeper is None:
+                self._housekeeper = asyncio.create_task(self._keep_house())
+            await self._start_missing(fresh)
+            if not self._shared:  # which can wait, even for how much waited for them to be known
                 await forget_strays(
                     self._log, self.stats, await find_strays(self._log, self._wanted.values())
                 )
-            await self._start_missing(fresh)
-            if self._housekeeper is None:
-                self._housekeeper = asyncio.create_task(self._keep_house())
 
     async def lead(self, leads: bool) -> None:
         """Begin, or end, to work on the triggers that can have but one worker.

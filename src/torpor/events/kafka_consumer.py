@@ -190,13 +190,13 @@ class KafkaConsumer:
 
     async def pending(self) -> int:
         """How many records wait to be delivered or acknowledged."""
-        await self._stream.reach(self._there)
+        await self._stream.reach_soon(self._there)
         durable, index = self._durable(), self._stream.index
         return index.count(durable.spec.keys, durable.next) + self._held(durable)
 
     async def waiting_since(self) -> float | None:
         """When the oldest record was stored that was never delivered, by the broker's time."""
-        await self._stream.reach(self._there)
+        await self._stream.reach_soon(self._there)
         durable, index = self._durable(), self._stream.index
         if not index.count(durable.spec.keys, durable.next):  # to look for one would take long
             return None

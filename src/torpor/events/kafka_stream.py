@@ -12,6 +12,7 @@ import math
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from torpor.clock import first_of
 from torpor.errors import EventLogError, StreamFullError, SupersededError
 from torpor.events import kafka_codec as codec
 from torpor.events.kafka_codec import Appended, Purged, Trimmed
@@ -37,6 +38,7 @@ _WORDS_SECONDS = 0.003
 _WORDS_AT_ONCE = 1000
 _DRIFT_SECONDS = 0.001
 _UNSURE_SECONDS = 120.0  # a replica that hangs may keep a message from readers for half a minute
+_SOON_SECONDS = 2.0
 _RECORD_BYTES = 1300  # what Python needs beside the texts: objects and a table
 
 
@@ -233,6 +235,20 @@ class Stream:
         """Know all below ``sequence``, and all that there was when this was opened."""
         await self.whole()
         await self._records.reach(codec.offset_of(sequence))
+
+    async def reach_soon(self, sequence: int) -> None:
+        """:meth:`reach`, for who asks how things are and does not want to wait for them to become well.
+
+        Raises :class:`~torpor.errors.EventLogError` when that takes longer than some two seconds.
+        """
+        end = max(codec.offset_of(sequence), self._records.first_new)
+        if self._records.end < end:
+            await first_of(self.reach(sequence), self._clock.sleep(_SOON_SECONDS))
+        self.require()
+        if (left := end - self._records.end) > 0:
+            raise EventLogError(
+                f"how much waits is not known yet: {left} messages of stream {self.name!r} are to be read"
+            )
 
     async def sync_journal(self) -> None:
         """Know everything that consumers did before this call."""

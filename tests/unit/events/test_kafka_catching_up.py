@@ -75,6 +75,23 @@ def test_a_consumer_is_given_what_is_known_while_the_rest_is_read() -> None:
     asyncio.run(run())
 
 
+def test_who_asks_how_much_waits_is_told_before_long_that_it_is_not_known() -> None:
+    async def run() -> None:
+        topic = Topic()
+        await filled(topic, *map(str, range(10)))
+        wire = topic.wire(upto=3)
+        consumer = await reader(topic, await topic.open(SPEC, wire))
+        for question in (consumer.pending, consumer.waiting_since):
+            asked = await waits(question())
+            await topic.clock.advance(3.0)
+            with pytest.raises(EventLogError, match="7 messages of stream 's' are to be read"):
+                await asked
+        wire.let()
+        assert await consumer.pending() == 10
+
+    asyncio.run(run())
+
+
 def test_no_claim_says_anything_of_what_is_not_known() -> None:
     async def run() -> None:
         topic = Topic()
