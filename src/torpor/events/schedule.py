@@ -67,7 +67,7 @@ class Timing:
 
     def look(self, standing: Standing, now: float) -> Look:
         """Notice what has come due by ``now``, and what of it was missed."""
-        planned = self._between(standing.seen, now)
+        planned = self._looked_at(standing.seen, now)
         due_at = list(accumulate(map(self.due, planned), max))  # none before an earlier one
         due = planned[: sum(at <= now for at in due_at)]
         late = due[: sum(at < now - MISSED_AFTER_SECONDS for at in due_at)]
@@ -86,6 +86,17 @@ class Timing:
     def _made_up_for(self, late: list[int]) -> list[int]:
         most = {"skip": 0, "run-once": 1, "run-all": MOST_MADE_UP_FOR}[self._missed]
         return late[-most:] if most else []
+
+    def _looked_at(self, after: int, now: float) -> list[int]:
+        """The planned times after ``after`` that may be due: of many that surely are the newest.
+
+        Of many others it is the oldest, since none is due before them.
+        """
+        surely_due = now - self._jitter_seconds
+        found = self._between(after, surely_due)
+        if self._jitter_seconds:
+            found += self._some(max(after, int(surely_due // 1)), now)[:_MOST_AT_ONCE]
+        return found
 
     def _between(self, after: int, until: float) -> list[int]:
         """The planned times after ``after`` up to ``until``, of many the newest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from torpor.events.schedule import (
@@ -135,6 +135,7 @@ def test_a_firing_with_jitter_is_due_then_and_not_before() -> None:
 
 @settings(deadline=None)
 @given(st.floats(0, 86_400), st.lists(st.floats(0, 4000), max_size=30), st.sampled_from(["skip", "run-all"]))
+@example(86_400.0, [3600.0] * 50, "run-all")  # more are put off at once than are looked at
 def test_each_firing_comes_once_in_order_and_never_early(
     jitter: float, steps: list[float], missed: str
 ) -> None:
