@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 RECORDS, JOURNAL = 0, 1
 _TAIL_RECORDS = 100_000
-_WORDS_SECONDS = 0.003
+_WORDS_SECONDS = 0.02  # a claim, which goes with them, mostly comes sooner
 _WORDS_AT_ONCE = 1000
 _DRIFT_SECONDS = 0.001
 _UNSURE_SECONDS = 120.0  # a replica that hangs may keep a message from readers for half a minute

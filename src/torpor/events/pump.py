@@ -204,8 +204,11 @@ class Pump:
         """How many to ask for; what was asked for and has not come may come at any time."""
         if self._room is not None:
             return self._room(len(self._held))
+        ahead = self._ahead()
+        if len(self._ready) > ahead // 2 > 0:  # a question for each would cost the log more than they do
+            return self._unfilled
         here = len(self._held) + len(self._ready)
-        return max(self._parallelism + self._ahead() - here, self._unfilled)
+        return max(self._parallelism + ahead - here, self._unfilled)
 
     def _ahead(self) -> int:
         if not self._looks_ahead or self._quick < self._parallelism:

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 from tests.unit.events.world import event
 from torpor.events.log import ConsumerSpec, Record, StreamSpec
-from torpor.events.memory import MemoryLog
+from torpor.events.memory import MemoryConsumer, MemoryLog
 from torpor.events.pump import Pump
 from torpor.testing.clock import MovableClock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pytest
+
     from torpor.events.log import Delivery
 
 SPEC = ConsumerSpec("s", "c")
@@ -49,6 +53,7 @@ class _Work:
 
     async def _handle(self, delivery: Delivery) -> None:
         self.most = max(self.most, self.pump.busy)
+        await asyncio.sleep(0)  # as who calls a function
         await self.go.wait()
         self.handled.append(delivery.record.event.id)
         await delivery.ack()
@@ -130,6 +135,27 @@ def test_what_is_held_ready_is_extended() -> None:
         it.go.set()
         await it.settle()
         assert sorted(it.handled, key=int) == [str(number) for number in range(60)]  # each once
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
+
+
+def test_what_is_held_ready_is_asked_for_in_few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        it = _Work()
+        await it.start()
+        await it.append(0, 10)
+        fetch, asked = MemoryConsumer.fetch, []
+
+        async def counted(self: MemoryConsumer, limit: int) -> Sequence[Delivery]:
+            asked.append(limit)
+            return await fetch(self, limit)
+
+        monkeypatch.setattr(MemoryConsumer, "fetch", counted)
+        await it.append(10, 200)
+        await it.settle()
+        assert len(it.handled) == 210
+        assert len(asked) <= 200 / (MOST / 2) + 3
         await it.pump.stop(0.0)
 
     asyncio.run(run())
