@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
     """A connection, at rest or in one exchange.
 
     ``on_rest`` is called when an exchange has ended and another may follow, ``on_gone`` when it was closed.
-    Small whole requests are written by way of ``outbox``.
+    Whole requests are written by way of ``outbox``, unless they are large.
     """
 
     def __init__(
@@ -93,16 +93,23 @@ class Connection(asyncio.Protocol):
         """Write a request. ``body`` is all of it, or ``None`` when :meth:`write` brings it piece by piece."""
         self._reset(head_only=head_only, upgrade=upgrade)
         self._sink = sink
-        self._sent_all = body is not None
         transport = self._transport
         if transport is None:
             raise RuntimeError("a request on a connection that is not usable")
         if body is None:
             transport.write(head)
         elif len(body) < _JOIN_BYTES:
-            self._outbox.write(transport, head + body)
+            self._outbox.add(self, head + body)
         else:
             transport.writelines((head, body))
+            self._sent_all = True
+
+    def write_whole(self, request: bytes) -> None:
+        """Called by the outbox with what it was given; who has lost the connection meanwhile knows of it."""
+        transport = self._transport
+        if self._open and transport is not None and not transport.is_closing():
+            transport.write(request)
+            self._sent_all = True
 
     def write(self, data: bytes) -> None:
         """Write a piece of the request's body, framed already, or of the tunnel."""
