@@ -342,6 +342,10 @@ class KafkaLog:
     async def _keep_house(self) -> None:
         while True:
             await self._clock.sleep(_HOUSEKEEPING_SECONDS)
+            try:
+                await self._registry.repair()
+            except EventLogError as error:
+                _LOG.warning("which streams there are can't be written down yet: %s", error)
             for name in list(self._streams):
                 try:
                     await self.reclaim(name)

@@ -6,7 +6,7 @@ opens the stream begins with them, at the offset that goes with them. The journa
 the same way.
 
 Any process may do this, at the same time as others. What goes by an entry of the registry is deleted only
-when the entry is :data:`SETTLED_SECONDS` old: until then one that was made from less may still replace it.
+when the entry is :data:`SETTLED_SECONDS` old: until then somebody may be opening the stream by the last one.
 """
 
 from __future__ import annotations

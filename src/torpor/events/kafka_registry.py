@@ -1,15 +1,18 @@
 """Which streams there are in Kafka: a compacted topic that every process follows.
 
-Its messages are keyed by stream, and a later one counts if it was made from the one that counted until then:
-who was not the first to change an entry makes the change once more, of what has become of it. A stream that
-was removed keeps an entry, since one that is made again is another topic: Kafka ends the old one in its own
-time.
+Its messages are keyed by stream, and have versions: of two that were made from the same entry the first
+counts, and who wrote the other makes the change once more, of what has become of the entry. Of all messages
+of a key Kafka keeps the last. Where that does not count, what does is written again: at once by who wrote it,
+and by :meth:`Registry.repair` where nobody did.
+
+A stream that was removed keeps an entry, since one that is made again is another topic: Kafka ends the old
+one in its own time.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from torpor.errors import EventLogError
@@ -46,6 +49,9 @@ class Entry:
     version: int = 0
 
 
+_FIELDS = frozenset(field.name for field in fields(Entry))
+
+
 class Registry:
     """All streams; ``changed`` is called for each that changes."""
 
@@ -54,6 +60,7 @@ class Registry:
         self._topic = topic
         self._changed = changed
         self._entries: dict[str, Entry] = {}
+        self._beaten: set[str] = set()  # streams whose last message does not count
         self._followed = Followed(wire, topic, 0, self._take, self._fall)
         self._writes: Writes[bool] = Writes(wire, topic)
 
@@ -86,12 +93,15 @@ class Registry:
         return 0 if entry is None else entry.generation
 
     async def put(self, entry: Entry) -> bool:
-        """Write an entry; whether it counts, or another one came before it."""
-        counts = here = await self._write(entry)
-        while not here:  # of all messages of a key Kafka keeps the last: let that be one that counts
-            there = self._entries[entry.spec.name]
-            here = await self._write(replace(there, version=there.version + 1))
+        """Write an entry; whether it counts. If another one came before, that is written again after it."""
+        counts = await self._write(entry)
+        await self._write_again(entry.spec.name)
         return counts
+
+    async def repair(self) -> None:
+        """Write again what counts, of each stream whose last message does not."""
+        for name in list(self._beaten):
+            await self._write_again(name)
 
     async def change(self, name: str, change: Callable[[Entry], Entry]) -> None:
         """Have ``change`` made of a stream's entry, if there is one, whoever else changes it."""
@@ -103,6 +113,11 @@ class Registry:
     async def remove(self, entry: Entry) -> None:
         """Write that a stream is removed."""
         await self.put(replace(entry, removed=True, snapshot=None, carried=None))
+
+    async def _write_again(self, name: str) -> None:
+        while name in self._beaten:
+            entry = self._entries[name]
+            await self._write(replace(entry, version=entry.version + 1))
 
     async def _write(self, entry: Entry) -> bool:
         """Write an entry; returns once it is known here whether it counts."""
@@ -116,15 +131,20 @@ class Registry:
         _, token = headers_and_token(message)
         try:
             document = codec.loads(message.value())
-            entry = Entry(**{**document, "spec": StreamSpec(**document["spec"])})
+            # Who is newer may write more.
+            known = {name: value for name, value in document.items() if name in _FIELDS}
+            entry = Entry(**{**known, "spec": StreamSpec(**document["spec"])})
         except (EventLogError, LookupError, TypeError) as error:
             _LOG.warning("an entry of %s is left out: %r", self._topic, error)
             return
         old = self._entries.get(entry.spec.name)
-        counts = old is None or _place(entry) > _place(old)
+        counts = old is None or entry == old or _place(entry) > _place(old)
         if counts:
+            self._beaten.discard(entry.spec.name)
             self._entries[entry.spec.name] = entry
             self._changed(entry.spec.name)
+        else:
+            self._beaten.add(entry.spec.name)
         self._writes.answer(token, counts)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from torpor.errors import EventLogError
+from torpor.events.kafka_codec import dumps
 from torpor.events.kafka_registry import Entry, Registry
 from torpor.events.log import StreamSpec
 
@@ -166,6 +167,35 @@ def test_who_makes_a_stream_too_late_changes_nothing() -> None:
             known = registry.get("s")
             assert known is not None
             assert known.spec.max_bytes == 7
+
+    asyncio.run(run())
+
+
+def test_what_counts_is_written_again_where_who_was_beaten_did_not() -> None:
+    async def run() -> None:
+        wire = _Kept()
+        one = _registry(wire)
+        await one.open()
+        assert await one.put(ENTRY)
+        await one.change("s", _wider)
+        wire.send("t", 0, [], dumps(asdict(replace(ENTRY, start=9))))  # its writer has ended since
+        assert wire.last().get("s") != one.get("s")
+        await one.repair()
+        assert wire.last().get("s") == one.get("s") == replace(_wider(ENTRY), version=2)
+        sent = len(wire.sent)
+        await one.repair()
+        assert len(wire.sent) == sent
+
+    asyncio.run(run())
+
+
+def test_what_a_newer_version_writes_beside_is_left_out() -> None:
+    async def run() -> None:
+        wire = _Kept()
+        one = _registry(wire)
+        await one.open()
+        wire.send("t", 0, [], dumps({**asdict(ENTRY), "shape": "round"}))
+        assert one.get("s") == ENTRY
 
     asyncio.run(run())
 
