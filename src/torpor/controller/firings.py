@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _LOG = logging.getLogger("torpor.controller")
-_TIMEOUT_SECONDS = 2.0
+_TIMEOUT_SECONDS = 4.0
+"""Longer than an events pod looks for what it then says it does not know, which is two seconds."""
 _FRESH_SECONDS = 5.0
 """How long an answer holds for schedules: those that fire together are looked at together."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torpor.clock import cancel
-from torpor.errors import TorporError
+from torpor.errors import EventLogError, TorporError
 from torpor.events import names
 from torpor.events.batches import BatchSubscription
 from torpor.events.claims import Claims
@@ -130,11 +130,16 @@ class Dispatcher:
             self._brokers = brokers
             if self._housekeeper is None:
                 self._housekeeper = asyncio.create_task(self._keep_house())
-            await self._start_missing(fresh)
-            if not self._shared:  # which can wait, even for how much waited for them to be known
-                await forget_strays(
-                    self._log, self.stats, await find_strays(self._log, self._wanted.values())
-                )
+            failed: EventLogError | None = None
+            try:
+                await self._start_missing(fresh)
+            except EventLogError as error:
+                failed = error
+            if not self._shared:
+                strays = await find_strays(self._log, self._wanted.values())
+                await forget_strays(self._log, self.stats, strays)
+            if failed is not None:
+                raise failed
 
     async def lead(self, leads: bool) -> None:
         """Begin, or end, to work on the triggers that can have but one worker.

@@ -205,7 +205,8 @@ class Pump:
         if self._room is not None:
             return self._room(len(self._held))
         ahead = self._ahead()
-        if len(self._ready) > ahead // 2 > 0:  # a question for each would cost the log more than they do
+        if ahead and len(self._ready) > ahead // 2:
+            # To ask for each would cost the log more than they do. The rest has been asked for already.
             return self._unfilled
         here = len(self._held) + len(self._ready)
         return max(self._parallelism + ahead - here, self._unfilled)

@@ -38,7 +38,7 @@ class Standing:
 class Look:
     """What a look at the clock says.
 
-    ``missed`` is how many firings are left out, as far as they were counted: up to 200 at a time.
+    ``missed`` is how many firings are left out, as far as they were counted: up to 400 at a time.
     ``next_planned`` is the next time to come, and ``wake_at`` when to look again; neither, if there is none.
     """
 
@@ -88,9 +88,10 @@ class Timing:
         return late[-most:] if most else []
 
     def _looked_at(self, after: int, now: float) -> list[int]:
-        """The planned times after ``after`` that may be due: of many that surely are the newest.
+        """The planned times after ``after`` to look at.
 
-        Of many others it is the oldest, since none is due before them.
+        Of those that are due whatever their jitter the newest 200, and of those whose jitter may still put
+        them off the oldest 200: they come due in their order.
         """
         surely_due = now - self._jitter_seconds
         found = self._between(after, surely_due)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, NamedTuple
 
+from torpor.errors import EventLogError
 from torpor.events import names
 from torpor.events.log import ConsumerSpec
 
@@ -68,12 +69,16 @@ async def forget_strays(log: EventLog, stats: Stats, strays: Iterable[Stray]) ->
 async def _tell(log: EventLog, stats: Stats, stream: str, consumer: str) -> None:
     """Say how many events wait for a trigger that is forgotten: for it alone, nobody else misses them."""
     reader = await log.consumer(ConsumerSpec(stream, consumer), keep=True)
+    about: dict[str, object] = {"stream": stream, "consumer": consumer}
     try:
         waiting = await reader.pending()
+    except EventLogError as error:  # such as that all that waits is still being read
+        _LOG.warning("a trigger is forgotten", extra={**about, "error": str(error)})
+        return
     finally:
         await reader.close()
     stats.forgotten += waiting
-    about = {"stream": stream, "consumer": consumer, "waiting": waiting}
+    about["waiting"] = waiting
     if not waiting:
         _LOG.info("a trigger is forgotten", extra=about)
     else:

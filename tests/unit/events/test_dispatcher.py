@@ -9,9 +9,11 @@ import pytest
 
 from tests.unit.events.world import BROKEN, CrashingLog, World, answer, event, linear, trigger, world
 from torpor.binding import decode
+from torpor.errors import EventLogError
 from torpor.events.declared import Callee, Declared
 from torpor.events.dispatcher import HOLD_SECONDS, Dispatcher, Retention
-from torpor.events.log import Record, StreamSpec
+from torpor.events.log import ConsumerSpec, Record, StreamSpec
+from torpor.events.memory import MemoryConsumer, MemoryLog
 from torpor.spec.models import Delivery
 
 if TYPE_CHECKING:
@@ -351,6 +353,46 @@ def test_who_removes_a_trigger_is_told_what_waited_for_it(caplog: pytest.LogCapt
             assert [each.id for each in await it.events("a")] == ["1", "2"]
 
     caplog.set_level("INFO")
+    asyncio.run(run())
+
+
+def test_a_trigger_that_cannot_begin_keeps_no_other_from_being_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t"))
+            consumer = MemoryLog.consumer
+
+            async def refused(log: MemoryLog, spec: ConsumerSpec, *, keep: bool = False) -> MemoryConsumer:
+                if spec.name == "trigger.default.bad":
+                    raise EventLogError("no")
+                return await consumer(log, spec, keep=keep)
+
+            monkeypatch.setattr(MemoryLog, "consumer", refused)
+            with pytest.raises(EventLogError, match="no"):
+                await it.declare(trigger("bad"), trigger("u"))
+            assert await it.log.consumers("broker.default.default") == ["direct", "trigger.default.u"]
+
+    asyncio.run(run())
+
+
+def test_a_trigger_is_forgotten_though_it_is_not_known_what_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t"))
+
+            async def unknown(_: MemoryConsumer) -> int:
+                raise EventLogError("it is still being read")
+
+            monkeypatch.setattr(MemoryConsumer, "pending", unknown)
+            await it.declare(trigger("u"))
+            assert await it.log.consumers("broker.default.default") == ["direct", "trigger.default.u"]
+            assert it.dispatcher.stats.forgotten == 0
+            assert "it is still being read" in [vars(each).get("error") for each in caplog.records]
+
     asyncio.run(run())
 
 
