@@ -48,7 +48,13 @@ def test_idle_pods_go_first(platform: Platform, namespace: str, slow_image: str,
     until(lambda: sum(map(is_ready, platform.instances(namespace, "slow"))) == 3, "three instances")
     url = f"http://{GATEWAY}/function/slow.{namespace}/?seconds={LONG_SECONDS}"
     command = platform.cluster.command("exec", caller, "-n", namespace, "--", "python3", "-c", ASK, url)
+
+    def at_work() -> bool:
+        pods = names(platform.instances(namespace, "slow"))
+        return any("waits for" in platform.cluster.kubectl("logs", pod, "-n", namespace) for pod in pods)
+
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asking:
+        until(at_work, "the request's arrival")
         platform.declare(namespace, "slow", slow_image, scaling={**QUICK, "minScale": 0})
         until(lambda: len(platform.instances(namespace, "slow")) == 1, "one instance")
         assert asking.poll() is None, "it took longer than the request"

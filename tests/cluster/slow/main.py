@@ -12,6 +12,7 @@ app = FastAPI()
 
 @app.get("/")
 async def wait(seconds: float = 0.0) -> str:
-    """The instance's name, after ``seconds``."""
+    """The instance's name, after ``seconds``; that it waits for them is in its log."""
+    print(f"waits for {seconds:g} s", flush=True)
     await asyncio.sleep(seconds)
     return os.environ["TORPOR_INSTANCE"]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Case = Callable[["KubeRig"], Awaitable[None]]
 
 CASES: list[Case] = []
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 90.0  # the collector of what belongs to nothing is not the quickest
 _NAMESPACE = "default"
 
 
