@@ -39,6 +39,7 @@ _PAUSE_SECONDS = 0.05
 _RECONNECT_SECONDS = 0.1
 _PENDING_BYTES = 32 * 1024 * 1024
 _API = "$JS.API."
+_UNAVAILABLE = 10008
 _WRITE_UNDER_WAY = 10164
 
 STREAM_NOT_FOUND = 10059
@@ -153,7 +154,13 @@ class Api:
     ) -> dict[str, Any]:
         """Call JetStream's API. Raises :class:`ApiRefusedError`, :class:`~torpor.errors.EventLogError`."""
         payload = b"" if body is None else orjson.dumps(body)
-        return answer_of(await self.request(_API + verb, payload, patience_seconds))
+        patience = self._patience_seconds if patience_seconds is None else patience_seconds
+        deadline = self._clock.monotonic() + patience
+        while True:
+            try:
+                return answer_of(await self.request(_API + verb, payload, self.left_seconds(deadline)))
+            except UnansweredError as error:
+                await self.pause(deadline, error)
 
     async def request(self, subject: str, payload: bytes, patience_seconds: float | None = None) -> Heard:
         """One request and its answer."""
@@ -279,8 +286,9 @@ def _text(error: Exception) -> str:
 def answer_of(message: Heard) -> dict[str, Any]:
     """The JSON of an answer. Raises :class:`ApiRefusedError` when it is an error.
 
-    Of two writes that expect the same of a subject at the same time, servers that keep copies refuse the one
-    before they know what becomes of the other: to that it is no answer yet (:class:`UnansweredError`).
+    It is no answer yet (:class:`UnansweredError`) that servers which keep copies have no leader for now.
+    Nor is that they refuse one of two writes that expect the same of a subject at the same time: they do so
+    before they know what becomes of the other.
     """
     try:
         document = orjson.loads(message.data)
@@ -289,6 +297,8 @@ def answer_of(message: Heard) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise EventLogError(f"JetStream answered {message.data[:100]!r}")
     refusal = document.get("error")
+    if refusal is not None and refusal.get("err_code") == _UNAVAILABLE:
+        raise UnansweredError(str(refusal.get("description")))
     if refusal is not None and refusal.get("err_code") == _WRITE_UNDER_WAY:
         raise UnansweredError("another write that expects the same is under way")
     if refusal is not None:
