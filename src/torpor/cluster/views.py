@@ -126,7 +126,7 @@ def _has_time(one: Mapping[str, Any]) -> bool:
 # --- events -----------------------------------------------------------------------------------------------
 
 
-def events_sum(states: Iterable[EventsState]) -> EventsState:
+def events_sum(states: Sequence[EventsState]) -> EventsState:
     """What the events pods tell, together.
 
     What waits is not added up: it is what the event log says of the consumer that they share. What one of
@@ -136,8 +136,7 @@ def events_sum(states: Iterable[EventsState]) -> EventsState:
     refused: Counter[str] = Counter()
     triggers: dict[str, TriggerReport] = {}
     schedules: dict[str, ScheduleReport] = {}
-    told = list(states)
-    for state in told:
+    for state in states:
         published.update(state.published_by_broker)
         refused.update(state.refused)
         for key, report in state.triggers.items():
@@ -153,7 +152,7 @@ def events_sum(states: Iterable[EventsState]) -> EventsState:
         for key, one in state.schedules.items():
             schedules[key] = _together(schedules.get(key, ScheduleReport()), one)
     for key, whole in triggers.items():
-        if not (whole.problem or all(key in state.triggers for state in told)):
+        if not (whole.problem or all(key in state.triggers for state in states)):
             triggers[key] = whole.model_copy(update={"problem": _NOT_EVERYWHERE})
     return EventsState(
         published_by_broker=dict(published), triggers=triggers, schedules=schedules, refused=dict(refused)

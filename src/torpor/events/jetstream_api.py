@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from nats.errors import (
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from torpor.clock import Clock
 
+T = TypeVar("T")
 _LOG = logging.getLogger("torpor.events")
 PATIENCE_SECONDS = 10.0
 """How long a request is made again before it fails."""
@@ -154,23 +155,22 @@ class Api:
     ) -> dict[str, Any]:
         """Call JetStream's API. Raises :class:`ApiRefusedError`, :class:`~torpor.errors.EventLogError`."""
         payload = b"" if body is None else orjson.dumps(body)
-        patience = self._patience_seconds if patience_seconds is None else patience_seconds
-        deadline = self._clock.monotonic() + patience
-        while True:
-            try:
-                return answer_of(await self.request(_API + verb, payload, self.left_seconds(deadline)))
-            except UnansweredError as error:
-                await self.pause(deadline, error)
+        return await self._ask(_API + verb, payload, patience_seconds, answer_of)
 
     async def request(self, subject: str, payload: bytes, patience_seconds: float | None = None) -> Heard:
         """One request and its answer."""
+        return await self._ask(subject, payload, patience_seconds, lambda message: message)
+
+    async def _ask(
+        self, subject: str, payload: bytes, patience_seconds: float | None, read: Callable[[Heard], T]
+    ) -> T:
+        """What ``read`` says of the answer, once it does not find that there is none yet."""
         patience = self._patience_seconds if patience_seconds is None else patience_seconds
         deadline = self._clock.monotonic() + patience
         while True:
             try:
-                return await self.answer(
-                    await self.post(subject, payload), min(self._attempt_seconds, patience)
-                )
+                request = await self.post(subject, payload)
+                return read(await self.answer(request, min(self._attempt_seconds, patience)))
             except UnansweredError as error:
                 await self.pause(deadline, error)
 
@@ -297,13 +297,14 @@ def answer_of(message: Heard) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise EventLogError(f"JetStream answered {message.data[:100]!r}")
     refusal = document.get("error")
-    if refusal is not None and refusal.get("err_code") == _UNAVAILABLE:
-        raise UnansweredError(str(refusal.get("description")))
-    if refusal is not None and refusal.get("err_code") == _WRITE_UNDER_WAY:
+    if refusal is None:
+        return document
+    code, description = int(refusal.get("err_code", 0)), str(refusal.get("description", "no reason"))
+    if code == _UNAVAILABLE:
+        raise UnansweredError(description)
+    if code == _WRITE_UNDER_WAY:
         raise UnansweredError("another write that expects the same is under way")
-    if refusal is not None:
-        raise ApiRefusedError(int(refusal.get("err_code", 0)), str(refusal.get("description", "no reason")))
-    return document
+    raise ApiRefusedError(code, description)
 
 
 async def _on_error(error: Exception) -> None:

@@ -74,14 +74,11 @@ def event_of(headers: Iterable[tuple[str, str]], payload: bytes) -> WireEvent:
     attributes: dict[str, str] = {}
     for name, value in headers:
         if name[:3] == _PREFIX:
-            attributes[name[3:]] = _decoded(value) if "%" in value else value
+            text = unquote_to_bytes(value).decode("utf-8", "replace") if "%" in value else value
+            attributes[name[3:]] = text
         elif name == _CONTENT_TYPE:
             attributes["datacontenttype"] = value
     return WireEvent(attributes, payload if payload or says_data(attributes) else None)
-
-
-def _decoded(value: str) -> str:
-    return unquote_to_bytes(value).decode("utf-8", "replace")
 
 
 def size_bytes(headers: Mapping[str, str], payload: bytes | None) -> int:

@@ -257,14 +257,15 @@ class Watched:
 def message_of(event: WireEvent) -> Message:
     """What is sent for one event: the binary mode, and its trace context as the call's own."""
     headers, body = encode_binary(event)
-    if "traceparent" in event.attributes or "tracestate" in event.attributes:
-        headers += trace_headers(event)
+    headers += trace_headers(event)
     return Message(headers, body, [event])
 
 
 def trace_headers(event: WireEvent) -> Headers:
     """The event's trace context as the headers of the call (CloudEvents extension "Distributed Tracing")."""
     attributes = event.attributes
+    if "traceparent" not in attributes and "tracestate" not in attributes:
+        return []
     return [
         (name.encode(), attributes[name].encode("ascii", "replace")) for name in _TRACE if name in attributes
     ]

@@ -25,9 +25,13 @@ class _Api(Api):
         super().__init__(Client(), clock, 10.0)
         self._answers = list(answers)
 
-    async def request(self, subject: str, payload: bytes, patience_seconds: float | None = None) -> Heard:
+    async def post(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> asyncio.Future[Heard]:
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return Heard("", "", orjson.dumps(answer), b"")
+        future: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
+        future.set_result(Heard("", "", orjson.dumps(answer), b""))
+        return future
 
 
 async def settle() -> None:

@@ -71,11 +71,16 @@ def _registry(wire: _Silent) -> Registry:
     return Registry(cast("Wire", wire), "t", lambda _: None)
 
 
+async def _following(wire: _Silent) -> Registry:
+    registry = _registry(wire)
+    await registry.open()
+    return registry
+
+
 def test_an_entry_is_written_once_it_was_read_back() -> None:
     async def run() -> None:
         wire = _Silent()
-        registry = _registry(wire)
-        await registry.open()
+        registry = await _following(wire)
         putting = asyncio.create_task(registry.put(ENTRY))
         await asyncio.sleep(0)
         assert registry.get("s") is None
@@ -89,8 +94,7 @@ def test_an_entry_is_written_once_it_was_read_back() -> None:
 def test_a_registry_that_is_closed_leaves_nobody_waiting() -> None:
     async def run() -> None:
         wire = _Silent()
-        registry = _registry(wire)
-        await registry.open()
+        registry = await _following(wire)
         putting = [asyncio.create_task(work) for work in (registry.put(ENTRY), registry.remove(ENTRY))]
         await asyncio.sleep(0)
         registry.close()
@@ -139,9 +143,7 @@ def _wider(entry: Entry) -> Entry:
 def test_of_two_changes_at_once_none_is_undone() -> None:
     async def run() -> None:
         wire = _Kept()
-        one, other = _registry(wire), _registry(wire)
-        await one.open()
-        await other.open()
+        one, other = await _following(wire), await _following(wire)
         assert await one.put(ENTRY)
         wire.before.append(lambda: _begin(other.change("s", _wider)))
         await one.change("s", lambda entry: replace(entry, start=9))
@@ -156,9 +158,7 @@ def test_of_two_changes_at_once_none_is_undone() -> None:
 def test_who_makes_a_stream_too_late_changes_nothing() -> None:
     async def run() -> None:
         wire = _Kept()
-        one, other = _registry(wire), _registry(wire)
-        await one.open()
-        await other.open()
+        one, other = await _following(wire), await _following(wire)
         assert await one.put(ENTRY)
         await one.change("s", _wider)
         assert not await other.put(ENTRY)
@@ -174,8 +174,7 @@ def test_who_makes_a_stream_too_late_changes_nothing() -> None:
 def test_what_counts_is_written_again_where_who_was_beaten_did_not() -> None:
     async def run() -> None:
         wire = _Kept()
-        one = _registry(wire)
-        await one.open()
+        one = await _following(wire)
         assert await one.put(ENTRY)
         await one.change("s", _wider)
         wire.send("t", 0, [], dumps(asdict(replace(ENTRY, start=9))))  # its writer has ended since
@@ -192,8 +191,7 @@ def test_what_counts_is_written_again_where_who_was_beaten_did_not() -> None:
 def test_what_a_newer_version_writes_beside_is_left_out() -> None:
     async def run() -> None:
         wire = _Kept()
-        one = _registry(wire)
-        await one.open()
+        one = await _following(wire)
         wire.send("t", 0, [], dumps({**asdict(ENTRY), "shape": "round"}))
         assert one.get("s") == ENTRY
 
