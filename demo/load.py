@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torpor.errors import TransportError
+from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
     from torpor.clock import Clock
@@ -40,10 +41,10 @@ class Load:
     async def one(self, outcome: Outcome) -> float:
         """Send one request and note what came of it; returns how many seconds it took."""
         started = self._clock.monotonic()
-        headers = [(b"host", str(self._gateway).encode())]
+        fields = encode_fields([(b"host", str(self._gateway).encode())])
         try:
             response = await self._client.request(
-                self._gateway, b"GET", self._target, headers, b"", timeout_seconds=60.0
+                self._gateway, b"GET", self._target, fields, b"", timeout_seconds=60.0
             )
         except TransportError as error:
             outcome.failures[f"{type(error).__name__}: {error}"] += 1

@@ -24,7 +24,7 @@ from torpor.events.service import collect_seldom
 from torpor.events.stats import Stats
 from torpor.events.subscription import message_of
 from torpor.spec.models import Filter, Metadata, Subscriber, Trigger, TriggerSpec
-from torpor.transport import Client
+from torpor.transport import Client, encode_fields
 
 if TYPE_CHECKING:
     import socket
@@ -107,12 +107,14 @@ async def alone(_: Gate, gateway: Endpoint, count: int) -> Run:
     """The HTTP client by itself."""
     client = Client()
     message = message_of(event(0))
-    headers = [*message.headers, PREFER, (b"torpor-attempt", b"1"), (b"torpor-function", b"bench/f")]
+    fields = (
+        message.fields + PREFER + encode_fields([(b"torpor-attempt", b"1"), (b"torpor-function", b"bench/f")])
+    )
     numbers = itertools.count(1)
 
     async def call() -> None:
         while next(numbers) <= count:
-            answer = await client.request(gateway, b"POST", b"/", headers, message.body, timeout_seconds=30)
+            answer = await client.request(gateway, b"POST", b"/", fields, message.body, timeout_seconds=30)
             if answer.status not in (200, 204):
                 raise RuntimeError(f"the function answered {answer.status}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.events.clients import UNDER_WAY, event
 from benchmarks.events.dispatching import Run
-from torpor.binding import encode_batch, encode_binary
+from torpor.binding import BATCH, encode_batch, encode_binary_fields
 from torpor.clock import SystemClock
 from torpor.events import names
 from torpor.events.brokers import Broker, connect
@@ -18,13 +18,12 @@ from torpor.events.recorder import Recorder, stream_spec
 from torpor.events.service import collect_seldom
 from torpor.events.stats import Stats
 from torpor.serving import serving
-from torpor.transport import Client
+from torpor.transport import Client, encode_fields
 
 if TYPE_CHECKING:
     import socket
 
     from benchmarks.events.processes import Gate
-    from torpor.binding import Headers
     from torpor.endpoint import Endpoint
 
 
@@ -57,16 +56,17 @@ async def produce(gate: Gate, endpoint: Endpoint, broker_key: str, count: int, b
     target = f"/events/{broker_key}".encode()
     first = iter(range(1, count + 1, batch))
 
-    def encoded(number: int) -> tuple[Headers, bytes]:
+    def encoded(number: int) -> tuple[bytes, bytes]:
         if batch == 1:
-            return encode_binary(event(number))
+            one = event(number)
+            return encode_binary_fields(one), one.data or b""
         events = map(event, range(number, min(number + batch, count + 1)))
-        return [(b"content-type", b"application/cloudevents-batch+json")], encode_batch(events)
+        return encode_fields([(b"content-type", BATCH)]), encode_batch(events)
 
     async def send() -> None:
         for number in first:
-            headers, body = encoded(number)
-            answer = await client.request(endpoint, b"POST", target, headers, body, timeout_seconds=60)
+            fields, body = encoded(number)
+            answer = await client.request(endpoint, b"POST", target, fields, body, timeout_seconds=60)
             if answer.status != 202:
                 raise RuntimeError(f"the ingress answered {answer.status}: {answer.body!r}")
 

@@ -21,7 +21,7 @@ from torpor.clock import SystemClock
 from torpor.endpoint import Endpoint
 from torpor.errors import BlobError, BlobNotFoundError, TransportError
 from torpor.transport import Client
-from torpor.transport.message import encode_head
+from torpor.transport.message import encode_fields, encode_head
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
@@ -103,7 +103,7 @@ class HttpPlace:
                     self._endpoint,
                     method,
                     path.encode(),
-                    [(b"host", self._authority), *headers],
+                    encode_fields([(b"host", self._authority), *headers]),
                     body,
                     timeout_seconds=_CALL_SECONDS,
                     max_response_bytes=MAX_BLOB_BYTES,
@@ -132,7 +132,7 @@ class HttpPlace:
             await client.close()
 
     def _head(self, method: bytes, path: str, headers: Headers) -> bytes:
-        return encode_head(method, path.encode(), headers, self._authority)
+        return encode_head(method, path.encode(), encode_fields(headers), self._authority)
 
 
 async def _step(what: str, step: Awaitable[_T]) -> _T:

@@ -272,7 +272,7 @@ class ClusterBackend:
         async def ask(endpoint: Endpoint) -> bytes | None:
             try:
                 response = await self._client.request(
-                    endpoint, b"GET", path, [], b"", timeout_seconds=_ASK_SECONDS
+                    endpoint, b"GET", path, b"", b"", timeout_seconds=_ASK_SECONDS
                 )
             except TransportError as error:
                 _LOG.info("%s does not answer %s: %s", endpoint, path.decode(), error)

@@ -60,7 +60,7 @@ class EventsPods:
         async def ask(endpoint: Endpoint) -> T | None:
             try:
                 response = await self._client.request(
-                    endpoint, method, path, [], body, timeout_seconds=_TIMEOUT_SECONDS
+                    endpoint, method, path, b"", body, timeout_seconds=_TIMEOUT_SECONDS
                 )
                 return parse(response.body) if response.status == 200 else None
             except (TransportError, ValueError) as error:  # pydantic's errors are such

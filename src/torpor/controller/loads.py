@@ -118,7 +118,7 @@ class GatewayLoads:
     async def _page(self, endpoint: Endpoint, path: bytes) -> bytes:
         """What an agent has at ``path``; raises ``TransportError``, and ``ValueError`` if that is nothing."""
         response = await self._client.request(
-            endpoint, b"GET", path, [], b"", timeout_seconds=_TIMEOUT_SECONDS
+            endpoint, b"GET", path, b"", b"", timeout_seconds=_TIMEOUT_SECONDS
         )
         if response.status != 200:
             raise ValueError(f"it answered {response.status}")

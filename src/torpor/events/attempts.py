@@ -9,7 +9,7 @@ from torpor.events.records import Attempt
 from torpor.problems import detail_of
 
 if TYPE_CHECKING:
-    from torpor.events.sender import Response
+    from torpor.transport import Response
 
 _ENDS = {Delivered: "delivered", Retry: "retried", DeadLetter: "given up"}
 

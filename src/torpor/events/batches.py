@@ -18,14 +18,15 @@ from torpor.events.batching import Contents, verdict
 from torpor.events.courier import PREFER, Courier, Message, Route
 from torpor.events.overflow import Overflow
 from torpor.events.pump import Pump
-from torpor.events.sender import Response
-from torpor.events.subscription import MAX_WAITING, Reading, Sieve, consumer_spec, trace_headers
+from torpor.events.sender import as_part_of
+from torpor.events.subscription import MAX_WAITING, Reading, Sieve, consumer_spec, trace_fields
 from torpor.events.throttle import Throttle
+from torpor.transport import Response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torpor.binding import Headers, WireEvent
+    from torpor.binding import WireEvent
     from torpor.clock import Clock
     from torpor.events.log import Delivery, EventLog
     from torpor.events.sender import Sender
@@ -55,7 +56,7 @@ class _Share:
     async def send(
         self,
         function_key: str,  # noqa: ARG002 - the batch has it all
-        headers: Headers,  # noqa: ARG002
+        fields: bytes,  # noqa: ARG002
         body: bytes,  # noqa: ARG002
         timeout_seconds: float,  # noqa: ARG002
     ) -> Response:
@@ -132,7 +133,7 @@ class BatchSubscription(Reading):
             await delivery.retry(0.0)
             return
         courier = self._courier.through(_Share(batch, event))
-        if await courier.deliver(self.route, Message([], b"", [event]), self._overflow.limited(delivery)):
+        if await courier.deliver(self.route, Message(b"", b"", [event]), self._overflow.limited(delivery)):
             await courier.acknowledge(self.route, delivery)
 
     def _put(self, event: WireEvent, attempt: int) -> _Batch:
@@ -182,17 +183,17 @@ class BatchSubscription(Reading):
 
     async def _answers(self, contents: Contents) -> dict[str, Response]:
         """What the function says of each event, by id, once its replies are written."""
-        headers, body = contents.request()
+        fields, body = contents.request()
         response = await self._sender.send(
             self.route.function_key,
-            [*headers, PREFER, *trace_headers(contents.events[0])],
+            fields + PREFER + trace_fields(contents.events[0]),
             body,
             self.route.timeout_seconds,
         )
         said = verdict(response, contents)
         if said.of_all is response and 200 <= response.status < 300:
-            message = Message(headers, body, contents.events)
+            message = Message(fields, body, contents.events)
             # Else each event is told the whole answer, which makes it a dead letter and says why.
             if await self._courier.write_replies(self.route, message, response):
                 said = replace(said, of_all=Response(204, [], b""))
-        return {event.id: said.of(event).as_part_of(response) for event in contents.events}
+        return {event.id: as_part_of(response, said.of(event)) for event in contents.events}

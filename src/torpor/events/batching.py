@@ -15,11 +15,11 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from torpor.binding import BATCH, encode_batch
-from torpor.events.sender import Response
 from torpor.problems import CONTENT_TYPE
+from torpor.transport import Response, encode_fields
 
 if TYPE_CHECKING:
-    from torpor.binding import Headers, WireEvent
+    from torpor.binding import WireEvent
 
 FAILED_IDS = b"torpor-failed-ids"
 UNDERSTANDS = (b"torpor-batch", b"partial")
@@ -59,10 +59,10 @@ class Contents:
         self._bytes += _size(event)
         self.attempt = max(self.attempt, attempt)
 
-    def request(self) -> tuple[Headers, bytes]:
-        """What is sent."""
+    def request(self) -> tuple[bytes, bytes]:
+        """What is sent: header lines and body."""
         headers = [(b"content-type", BATCH), UNDERSTANDS, (b"torpor-attempt", b"%d" % self.attempt)]
-        return headers, encode_batch(self.events)
+        return encode_fields(headers), encode_batch(self.events)
 
 
 def _size(event: WireEvent) -> int:

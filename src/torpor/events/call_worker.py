@@ -27,8 +27,10 @@ from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record, oldest
 from torpor.events.pump import Pump
 from torpor.events.recorder import keep
 from torpor.events.records import tried
+from torpor.events.sender import instance_of
 from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING
 from torpor.spec import models
+from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
     from torpor.clock import Clock
@@ -36,8 +38,9 @@ if TYPE_CHECKING:
     from torpor.events.lag import Queue
     from torpor.events.recorder import Recorder
     from torpor.events.records import Attempt
-    from torpor.events.sender import Forwarder, Poster, Response
+    from torpor.events.sender import Forwarder, Poster
     from torpor.events.stats import Stats
+    from torpor.transport import Response
 
 _LOG = logging.getLogger("torpor.events")
 PARALLELISM = 32
@@ -176,7 +179,7 @@ class CallWorker:
         else:
             decision = decide(_CALLS, delivery.attempt, answer, call.id)
         status = response.status if response is not None else None
-        instance = response.instance if response is not None else ""
+        instance = instance_of(response) if response is not None else ""
         attempt = attempt_of(
             self._function_key, delivery.attempt, decision, took_seconds, status=status, instance=instance
         )
@@ -216,7 +219,7 @@ class CallWorker:
                     self._function_key,
                     call.method.encode(),
                     call.target.encode("latin-1"),
-                    [*call.headers, *own],
+                    encode_fields([*call.headers, *own]),
                     await office.claims.check_out(event),
                     self._timeout_seconds,
                 )

@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from torpor.errors import BrokenError, ConnectError, ForbiddenAddressError, TimedOutError
-from torpor.events.sender import Response
+from torpor.transport import Response
 
 if TYPE_CHECKING:
     import httpx

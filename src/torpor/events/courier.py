@@ -28,21 +28,23 @@ from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retr
 from torpor.events.log import Delivery, EventLog, Record
 from torpor.events.records import died, taken_in, tried
 from torpor.events.replies import replies
+from torpor.events.sender import instance_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torpor.binding import Headers, WireEvent
+    from torpor.binding import WireEvent
     from torpor.clock import Clock
     from torpor.events.claims import Claims
     from torpor.events.filters import Matcher
     from torpor.events.recorder import Recorder
-    from torpor.events.sender import Response, Sender
+    from torpor.events.sender import Sender
     from torpor.events.stats import Stats
     from torpor.spec.models import Trigger
+    from torpor.transport import Response
 
 _LOG = logging.getLogger("torpor.events")
-PREFER = (b"prefer", b"reply")
+PREFER = b"\r\nprefer: reply"
 """Knative's data plane contract: that a reply is welcome."""
 
 
@@ -100,10 +102,10 @@ def direct_slot(broker_key: str) -> str:
 class Message(NamedTuple):
     """What is sent, and the events that it stands for: they become the dead letters, if it comes to that.
 
-    ``group`` is the name of a joined group.
+    ``fields`` are header lines, ``group`` is the name of a joined group.
     """
 
-    headers: Headers
+    fields: bytes
     body: bytes
     events: Sequence[WireEvent]
     group: str | None = None
@@ -181,12 +183,12 @@ class Courier:
     ) -> tuple[Delivered | Retry | DeadLetter, Response | None]:
         """Call the function, write its replies, and have it noted."""
         at, began = self._clock.now(), self._clock.monotonic()
-        headers = [*message.headers, PREFER, (b"torpor-attempt", b"%d" % delivery.attempt)]
+        fields = b"%b%b\r\ntorpor-attempt: %d" % (message.fields, PREFER, delivery.attempt)
         response: Response | None = None
         outcome: Answer | NoAnswer
         try:
             response = await self._sender.send(
-                route.function_key, headers, message.body, route.timeout_seconds
+                route.function_key, fields, message.body, route.timeout_seconds
             )
             outcome = answer_of(response, self._clock.now())
         except TransportError as error:
@@ -207,7 +209,7 @@ class Courier:
             decision,
             took_seconds,
             status=response.status if response is not None else None,
-            instance=response.instance if response is not None else "",
+            instance=instance_of(response) if response is not None else "",
             replies=written,
         )
         line = tried(message.events, message.group, attempt, at=at, by=self.recorder.name)

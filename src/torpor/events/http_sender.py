@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING
 
 from torpor.errors import BrokenError, ConnectError
 from torpor.events.places import Places
-from torpor.events.sender import Response
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from torpor.binding import Headers
     from torpor.clock import Clock
     from torpor.endpoint import Endpoint
-    from torpor.transport import Client
+    from torpor.transport import Client, Response
 
 _LOG = logging.getLogger("torpor.events")
 _METHOD, _TARGET = b"POST", b"/"
@@ -46,17 +44,17 @@ class GatewaySender:
         self.gateway = gateway
 
     def send(
-        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
+        self, function_key: str, fields: bytes, body: bytes, timeout_seconds: float
     ) -> Coroutine[Any, Any, Response]:
         """POST to the function of this key and return its whole answer."""
-        return self.forward(function_key, _METHOD, _TARGET, headers, body, timeout_seconds)
+        return self.forward(function_key, _METHOD, _TARGET, fields, body, timeout_seconds)
 
     async def forward(
         self,
         function_key: str,
         method: bytes,
         target: bytes,
-        headers: Headers,
+        fields: bytes,
         body: bytes,
         timeout_seconds: float,
     ) -> Response:
@@ -64,7 +62,7 @@ class GatewaySender:
 
         To wait for a place is none of the delivery's time.
         """
-        headers = [*headers, (b"torpor-function", function_key.encode())]
+        fields = b"%b\r\ntorpor-function: %b" % (fields, function_key.encode())
         if not self._places.take(function_key):
             await self._places.wait(function_key)
         try:
@@ -73,10 +71,9 @@ class GatewaySender:
             pause_seconds = _FIRST_PAUSE_SECONDS
             while True:
                 try:
-                    answer = await self._client.request(
-                        self._known(), method, target, headers, body, timeout_seconds=left_seconds
+                    return await self._client.request(
+                        self._known(), method, target, fields, body, timeout_seconds=left_seconds
                     )
-                    return Response(*answer)
                 except (ConnectError, BrokenError) as error:
                     if pause_seconds >= deadline - self._clock.monotonic():
                         raise

@@ -327,7 +327,7 @@ class JetStreamLog:
                 status = message.status
                 headers = message.headers
                 if status is None:
-                    page.append(codec.stored_of_direct(stream, headers, message.data))
+                    page.append(codec.stored_of_direct(stream, headers, message.lines, message.data))
                 elif status == "404":
                     if not by_key or headers.get("Description") == _NOTHING:
                         return [], False

@@ -15,15 +15,21 @@ from urllib.parse import unquote_to_bytes
 from torpor.binding import WireEvent, encode_value, is_plain, says_data
 from torpor.errors import EventLogError
 from torpor.events.log import Stored
+from torpor.events.nats_client import BLANKS, header_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _SUBJECTS = "torpor"
 MESSAGE_ID = "Nats-Msg-Id"
 _PREFIX = "ce-"
 _CONTENT_TYPE = "content-type"
 _OWN_TYPE = _PREFIX + "datacontenttype"
+_ATTRIBUTES = {
+    _PREFIX + name: name
+    for name in ("specversion", "id", "source", "type", "time", "subject", "partitionkey", "traceparent")
+} | {_CONTENT_TYPE: "datacontenttype"}
+"""Of the headers that come most often; the others are looked at by themselves."""
 _PLAIN_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?\Z")
 
 
@@ -69,16 +75,24 @@ def headers_of(event: WireEvent) -> dict[str, str]:
     return headers
 
 
-def event_of(headers: Iterable[tuple[str, str]], payload: bytes) -> WireEvent:
-    """The event of a message with these headers: names and values."""
+def event_of(lines: bytes, payload: bytes) -> WireEvent:
+    """The event of a message with these header lines."""
     attributes: dict[str, str] = {}
-    for name, value in headers:
-        if name[:3] == _PREFIX:
-            text = unquote_to_bytes(value).decode("utf-8", "replace") if "%" in value else value
-            attributes[name[3:]] = text
-        elif name == _CONTENT_TYPE:
-            attributes["datacontenttype"] = value
+    for header, colon, value in header_lines(lines):
+        name = _ATTRIBUTES.get(header) or _attribute(header.strip(BLANKS))
+        if name and colon:
+            text = value.strip(BLANKS)
+            if "%" in text and _CONTENT_TYPE not in header:
+                text = unquote_to_bytes(text).decode("utf-8", "replace")
+            attributes[name] = text
     return WireEvent(attributes, payload if payload or says_data(attributes) else None)
+
+
+def _attribute(header: str) -> str:
+    """The attribute that a header carries; empty if it carries none."""
+    if header == _CONTENT_TYPE:
+        return "datacontenttype"
+    return header[len(_PREFIX) :] if header.startswith(_PREFIX) else ""
 
 
 def size_bytes(headers: Mapping[str, str], payload: bytes | None) -> int:
@@ -102,13 +116,13 @@ def stored_of_delivery(stream: str, full_subject: str, reply: str, event: WireEv
     return stored, attempt
 
 
-def stored_of_direct(stream: str, headers: Mapping[str, str], payload: bytes) -> Stored:
-    """The record of a message that a direct get answered."""
+def stored_of_direct(stream: str, headers: Mapping[str, str], lines: bytes, payload: bytes) -> Stored:
+    """The record of a message that a direct get answered; ``headers`` are what ``lines`` say."""
     return Stored(
         _key(stream, headers["Nats-Subject"]),
         int(headers["Nats-Sequence"]),
         seconds_of(headers["Nats-Time-Stamp"]),
-        event_of(headers.items(), payload),
+        event_of(lines, payload),
     )
 
 

@@ -30,7 +30,6 @@ from torpor.events.jetstream_codec import (
     stored_of_delivery,
     stored_of_direct,
 )
-from torpor.events.nats_client import header_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -256,7 +255,7 @@ class JetStreamConsumer:
         message = await self._api.request(place, request, _PENDING_SECONDS)
         if message.status is not None or not message.headers:
             return None
-        return stored_of_direct(self._stream, message.headers, message.data)
+        return stored_of_direct(self._stream, message.headers, message.lines, message.data)
 
     async def outstanding(self) -> int:
         """How many records were delivered and are not acknowledged."""
@@ -285,6 +284,6 @@ def ahead_of(info: dict[str, Any]) -> tuple[int, list[str]]:
 
 def delivery_of(api: Api, stream: str, message: Heard) -> JetStreamDelivery:
     """The delivery that ``message`` is."""
-    event = event_of(header_pairs(message.lines), message.data)
+    event = event_of(message.lines, message.data)
     stored, attempt = stored_of_delivery(stream, message.subject, message.reply, event)
     return JetStreamDelivery(api, stored, attempt, message.reply)

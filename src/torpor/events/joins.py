@@ -24,9 +24,10 @@ from torpor.events.join_log import JoinLog, ending_of, endings_spec
 from torpor.events.join_room import Room, size_of
 from torpor.events.pump import Pump
 from torpor.events.records import group_ended, part_dealt_with
-from torpor.events.subscription import Sieve, consumer_spec, trace_headers
+from torpor.events.subscription import Sieve, consumer_spec, trace_fields
 from torpor.events.throttle import Throttle
 from torpor.events.waiting import for_each, sleep_or
+from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -301,7 +302,7 @@ class JoinSubscription:
             "an event becomes a dead letter",
             extra={"trigger": self.route.key, "event": event.id, "reason": reason},
         )
-        await self._courier.bury(self.route, Message([], b"", [event]), delivery, DeadLetter(reason))
+        await self._courier.bury(self.route, Message(b"", b"", [event]), delivery, DeadLetter(reason))
         await delivery.ack()
 
     # --- groups end -----------------------------------------------------------------------------------------
@@ -383,17 +384,13 @@ class JoinSubscription:
             return True
         if how == _EXPIRED:
             why = DeadLetter(f"the group was not whole in time: {reason}")
-            await self._courier.bury(self.route, Message([], b"", events, group), delivery, why)
+            await self._courier.bury(self.route, Message(b"", b"", events, group), delivery, why)
             return True
-        headers = [
-            (b"content-type", BATCH),
-            (b"torpor-joined", encode_value(group)),
-            *trace_headers(events[0]),
-        ]
+        fields = encode_fields([(b"content-type", BATCH), (b"torpor-joined", encode_value(group))])
         if not await self._throttle.turn():
             await delivery.retry(0.0)
             return False
-        message = Message(headers, encode_batch(events), events, group)
+        message = Message(fields + trace_fields(events[0]), encode_batch(events), events, group)
         return await self._courier.deliver(self.route, message, delivery)
 
     async def _load(self, group: str, before: int) -> list[tuple[int, WireEvent]]:

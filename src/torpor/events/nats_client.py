@@ -17,26 +17,30 @@ from nats.errors import ProtocolError
 from nats.protocol import parser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from nats.aio.subscription import Subscription
 
 _CRLF = b"\r\n"
 _PLAIN_HEAD = b"NATS/1.0\r\n"
-_BLANKS = " \t\r\n\v\f"
+BLANKS = " \t\r\n\v\f"
+"""What names and values of header lines may stand between."""
 
 
-def header_pairs(lines: bytes) -> Iterable[tuple[str, str]]:
-    """Names and values of header lines, in their order."""
+def header_lines(lines: bytes) -> list[tuple[str, str, str]]:
+    """Name, colon and value of each header line, in their order and with the blanks around them.
+
+    What has no colon is no header.
+    """
     if not lines.isascii():
         parsed: dict[str, str] = client.Client._parse_header_lines(lines)  # noqa: SLF001 - what this is for
-        return parsed.items()
-    pairs = []
-    for line in lines.decode("ascii").split("\r\n"):
-        name, colon, value = line.partition(":")
-        if colon:
-            pairs.append((name.strip(_BLANKS), value.strip(_BLANKS)))
-    return pairs
+        return [(name, ":", value) for name, value in parsed.items()]
+    return [line.partition(":") for line in lines.decode("ascii").split("\r\n")]
+
+
+def headers_of(lines: bytes) -> dict[str, str]:
+    """Header lines by name; of two of a name the last."""
+    return {name.strip(BLANKS): value.strip(BLANKS) for name, colon, value in header_lines(lines) if colon}
 
 
 class Heard:
@@ -59,7 +63,7 @@ class Heard:
     def headers(self) -> dict[str, str]:
         """Its headers, by name; that of a status is ``Status``."""
         if self._headers is None:
-            self._headers = dict(header_pairs(self.lines))
+            self._headers = headers_of(self.lines)
         return self._headers
 
     @headers.setter
@@ -133,7 +137,7 @@ class Client(client.Client):
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        return dict(header_pairs(raw))
+        return headers_of(raw)
 
     async def _send_publish(
         self,

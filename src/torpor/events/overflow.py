@@ -93,7 +93,7 @@ class Overflow:
         told = problem(self._route.key, limit, self._waiting)
         await self._courier.bury(
             self._route,
-            Message([], b"", [delivery.record.event]),
+            Message(b"", b"", [delivery.record.event]),
             delivery,
             DeadLetter(why, told.status),
             told.body(),

@@ -15,7 +15,7 @@ from torpor.events.log import MAX_APPEND
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torpor.events.sender import Response
+    from torpor.transport import Response
 
 MAX_HOPS = 255
 _HOPS = "knativebrokerttl"

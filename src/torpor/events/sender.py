@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-from torpor.transport.message import first
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from torpor.binding import Headers
+    from torpor.transport import Headers, Response
 
 _INSTANCE = b"torpor-instance"
 
 
-class Response(NamedTuple):
-    """A function's answer; header names are in lower case."""
+def instance_of(response: Response) -> str:
+    """The id of the function's instance that gave the answer, as the gateway says; empty where none did."""
+    return (response.header(_INSTANCE) or b"").decode("ascii", "replace")
 
-    status: int
-    headers: Headers
-    body: bytes
 
-    def header(self, name: bytes) -> bytes | None:
-        """The first header of that name."""
-        return first(self.headers, name)
-
-    @property
-    def instance(self) -> str:
-        """The id of the function's instance that gave it, as the gateway says; empty where none did."""
-        return (self.header(_INSTANCE) or b"").decode("ascii", "replace")
-
-    def as_part_of(self, whole: Response) -> Response:
-        """The same, as a part of ``whole``: given by the instance that gave that."""
-        named = whole.header(_INSTANCE)
-        rest = [header for header in self.headers if header[0] != _INSTANCE]
-        return self._replace(headers=rest if named is None else [*rest, (_INSTANCE, named)])
+def as_part_of(whole: Response, part: Response) -> Response:
+    """``part``, as given by the instance that gave ``whole``."""
+    named = whole.header(_INSTANCE)
+    rest = [header for header in part.headers if header[0] != _INSTANCE]
+    return part._replace(headers=rest if named is None else [*rest, (_INSTANCE, named)])
 
 
 class Sender(Protocol):
     """Calls functions."""
 
-    async def send(
-        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
-    ) -> Response:
+    async def send(self, function_key: str, fields: bytes, body: bytes, timeout_seconds: float) -> Response:
         """POST to the function of this key (``namespace/name``) and return its whole answer.
 
-        Raises :class:`~torpor.errors.TransportError` when none comes.
+        ``fields`` are header lines (:func:`torpor.transport.encode_fields`). Raises
+        :class:`~torpor.errors.TransportError` when none comes.
         """
         ...
 
@@ -68,12 +54,13 @@ class Forwarder(Protocol):
         function_key: str,
         method: bytes,
         target: bytes,
-        headers: Headers,
+        fields: bytes,
         body: bytes,
         timeout_seconds: float,
     ) -> Response:
         """Send a request to the function of this key and return its whole answer.
 
-        Raises :class:`~torpor.errors.TransportError` when none comes.
+        ``fields`` are header lines (:func:`torpor.transport.encode_fields`). Raises
+        :class:`~torpor.errors.TransportError` when none comes.
         """
         ...

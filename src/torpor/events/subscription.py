@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Protocol
 
-from torpor.binding import Headers, WireEvent, encode_binary
+from torpor.binding import WireEvent, encode_binary_fields
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
 from torpor.events.lag import Queue
@@ -14,6 +14,7 @@ from torpor.events.overflow import Overflow
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
 from torpor.events.throttle import Throttle
+from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -256,16 +257,18 @@ class Watched:
 
 def message_of(event: WireEvent) -> Message:
     """What is sent for one event: the binary mode, and its trace context as the call's own."""
-    headers, body = encode_binary(event)
-    headers += trace_headers(event)
-    return Message(headers, body, [event])
+    return Message(encode_binary_fields(event) + trace_fields(event), event.data or b"", [event])
 
 
-def trace_headers(event: WireEvent) -> Headers:
-    """The event's trace context as the headers of the call (CloudEvents extension "Distributed Tracing")."""
+def trace_fields(event: WireEvent) -> bytes:
+    """The event's trace context as the call's own (CloudEvents extension "Distributed Tracing")."""
     attributes = event.attributes
     if "traceparent" not in attributes and "tracestate" not in attributes:
-        return []
-    return [
-        (name.encode(), attributes[name].encode("ascii", "replace")) for name in _TRACE if name in attributes
-    ]
+        return b""
+    return encode_fields(
+        [
+            (name.encode(), attributes[name].encode("ascii", "replace"))
+            for name in _TRACE
+            if name in attributes
+        ]
+    )

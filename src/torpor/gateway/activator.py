@@ -20,7 +20,7 @@ from torpor.gateway.starts import Starts
 from torpor.gateway.targets import Holding, HoldLimits, Targets
 from torpor.problems import Problem, ProblemType
 from torpor.transport.deadlines import Deadlines
-from torpor.transport.message import HOP_BY_HOP, Head, encode_head
+from torpor.transport.message import HOP_BY_HOP, Head, encode_fields, encode_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -301,7 +301,7 @@ async def _pass_on(
         headers += [(b"connection", b"upgrade"), (b"upgrade", request.upgrade)]
     elif request.chunked:
         headers.append((b"transfer-encoding", b"chunked"))
-    head = encode_head(request.method, request.target, headers, b"localhost")
+    head = encode_head(request.method, request.target, encode_fields(headers), b"localhost")
     whole = request.body.ended and not request.chunked and request.upgrade is None
     exchange.start(
         head,

@@ -15,6 +15,7 @@ import orjson
 from torpor.children import Supervised, end, locate, tied
 from torpor.endpoint import Endpoint
 from torpor.errors import StartError, TransportError
+from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -105,7 +106,7 @@ class Envoy:
             Endpoint(str(self._admin), 0),
             b"POST" if post else b"GET",
             target.encode(),
-            [(b"host", b"localhost")],
+            encode_fields([(b"host", b"localhost")]),
             b"",
             timeout_seconds=_ASK_TIMEOUT_SECONDS,
         )

@@ -29,19 +29,19 @@ from torpor.events.ingress import Ingress
 from torpor.events.memory import MemoryLog
 from torpor.events.names import DEFAULT_BROKER
 from torpor.events.scheduler import Scheduler
-from torpor.events.sender import Response
 from torpor.runtime.prepare import prepare
 from torpor.settings import RuntimeSettings
 from torpor.spec.load import load
 from torpor.testing.client import CallError, _event, _Lifespan, _own_modules, _reason
 from torpor.testing.clock import MovableClock
+from torpor.transport import Response
+from torpor.transport.message import decode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 
     from cloudevents.core.v1.event import CloudEvent
 
-    from torpor.binding import Headers
     from torpor.runtime.app import Application
     from torpor.spec.models import Function
 
@@ -248,7 +248,7 @@ class _AppSender:
     async def send(
         self,
         function_key: str,
-        headers: Headers,
+        fields: bytes,
         body: bytes,
         timeout_seconds: float,  # noqa: ARG002 - the runtime's own time-out holds, in real time
     ) -> Response:
@@ -256,7 +256,9 @@ class _AppSender:
             raise ConnectError(f"there is no function {function_key}")
         self.under_way.append(function_key)
         try:
-            status, answered, content = await _call(self._apps[function_key][1], "/", headers, body)
+            status, answered, content = await _call(
+                self._apps[function_key][1], "/", decode_fields(fields), body
+            )
         finally:
             self.under_way.remove(function_key)
             self._news.set()

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from torpor.transport.client import Client
 from torpor.transport.exchange import Exchange
-from torpor.transport.message import Head, Headers, Response
+from torpor.transport.message import Head, Headers, Response, encode_fields
 
-__all__ = ["Client", "Exchange", "Head", "Headers", "Response"]
+__all__ = ["Client", "Exchange", "Head", "Headers", "Response", "encode_fields"]

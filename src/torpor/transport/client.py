@@ -9,7 +9,7 @@ from torpor.clock import SystemClock
 from torpor.errors import BrokenError, ConnectError
 from torpor.transport.deadlines import Deadlines
 from torpor.transport.exchange import Exchange, Whole
-from torpor.transport.message import WITH_BODY, Headers, Response, encode_head
+from torpor.transport.message import WITH_BODY, Response, encode_head
 from torpor.transport.outbox import Outbox
 from torpor.transport.pool import Pool
 
@@ -61,7 +61,7 @@ class Client:
         endpoint: Endpoint,
         method: bytes,
         target: bytes,
-        headers: Headers,
+        fields: bytes,
         body: bytes,
         *,
         timeout_seconds: float,
@@ -69,14 +69,15 @@ class Client:
     ) -> Response:
         """Send a request and return the whole answer, whatever its status.
 
-        ``target`` is path and query; ``content-length`` and, if it is missing, ``host`` are added. Raises
+        ``target`` is path and query, ``fields`` are header lines as :func:`encode_fields` makes them;
+        ``content-length`` and, if it is missing, ``host`` are added. Raises
         :class:`~torpor.errors.ConnectError`, :class:`~torpor.errors.BrokenError`,
         :class:`~torpor.errors.TimedOutError` or :class:`~torpor.errors.AnswerTooLargeError`, and
-        ``ValueError`` for headers that would break the framing.
+        ``ValueError`` for a target that would break the framing.
         """
         pool = self._pools.get(endpoint) or self._new_pool(endpoint)
         length = len(body) if body or method in WITH_BODY else None
-        head = encode_head(method, target, headers, pool.authority, length)
+        head = encode_head(method, target, fields, pool.authority, length)
         deadline = self._clock.monotonic() + timeout_seconds
         connection = pool.take() or await self._connection(endpoint, deadline)
         future: asyncio.Future[Response] = self._loop.create_future()

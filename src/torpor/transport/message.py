@@ -58,26 +58,40 @@ def first(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
-def encode_head(
-    method: bytes, target: bytes, headers: Headers, host: bytes, length: int | None = None
-) -> bytes:
-    """Request line and headers; ``host`` is used when ``headers`` name none.
+def encode_fields(headers: Headers) -> bytes:
+    """``headers`` as the lines of a head, each after a line break: its *fields* (RFC 9110, section 5).
 
-    ``length`` is the body's in bytes, where the request has to tell it. Raises ``ValueError`` for a part that
-    would break the message's framing.
+    Raises ``ValueError`` for a header that would break the message's framing.
     """
-    lines = [b"", *map(b": ".join, headers)]
-    if length is not None:
-        lines.append(b"content-length: %d" % length)
-    fields = b"\r\n".join(lines)
-    breaks = len(lines) + 1
-    if b"\r\nhost: " not in fields:
-        fields = b"\r\nhost: %b%b" % (host, fields)
-        breaks += 1
-    head = b"%b %b HTTP/1.1%b\r\n\r\n" % (method, target, fields)
-    if not head.count(b"\n") == head.count(b"\r") == breaks or b"\0" in head or b" " in target or not target:
-        raise ValueError(f"a request's head has a line break or a blank where none may be: {head[:200]!r}")
-    return head
+    return checked_fields(b"\r\n".join([b"", *map(b": ".join, headers)]), len(headers))
+
+
+def checked_fields(fields: bytes, lines: int) -> bytes:
+    """``fields``, which are so many lines. Raises ``ValueError`` when they aren't."""
+    if not fields.count(b"\n") == fields.count(b"\r") == lines or b"\0" in fields:
+        raise ValueError(f"a request's head has a line break where none may be: {fields[:200]!r}")
+    return fields
+
+
+def decode_fields(fields: bytes) -> Headers:
+    """The contrary of :func:`encode_fields`."""
+    pairs = (line.partition(b": ") for line in fields.split(b"\r\n")[1:])
+    return [(name, value) for name, _, value in pairs]
+
+
+def encode_head(method: bytes, target: bytes, fields: bytes, host: bytes, length: int | None = None) -> bytes:
+    """Request line and ``fields``; ``host`` is used when they name none.
+
+    ``length`` is the body's in bytes, where the request has to tell it. Raises ``ValueError`` for a method or
+    a target that would break the message's framing.
+    """
+    line = b"%b %b HTTP/1.1" % (method, target)
+    if line.count(b" ") != 2 or len(line.split()) != 3 or b"\0" in line:
+        raise ValueError(f"a request's head has a blank where none may be: {line[:200]!r}")
+    named = b"" if b"\r\nhost: " in fields else b"\r\nhost: %b" % host
+    if length is None:
+        return b"%b%b%b\r\n\r\n" % (line, named, fields)
+    return b"%b%b%b\r\ncontent-length: %d\r\n\r\n" % (line, named, fields, length)
 
 
 def chunk(data: bytes) -> bytes:

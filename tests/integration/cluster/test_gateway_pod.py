@@ -20,7 +20,7 @@ from torpor.otlp import part_tracer
 from torpor.providers.kubernetes import resources
 from torpor.settings import GatewaySettings
 from torpor.testing.kube import ApiServer
-from torpor.transport import Client
+from torpor.transport import Client, encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,7 +60,7 @@ async def wake_and_call(
 ) -> None:
     """A request that waits for ``instance``, and one that does not; ``start`` is what a node does before."""
     client = Client()
-    sent = [(b"traceparent", f"00-{TRACE}-{CALLER}-01".encode())]
+    sent = encode_fields([(b"traceparent", f"00-{TRACE}-{CALLER}-01".encode())])
 
     async def call() -> int:
         address = pod._gateway.address

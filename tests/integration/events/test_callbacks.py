@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from torpor.events.sender import Response
+    from torpor.transport import Response
 
 OK = b"HTTP/1.1 204 No Content\r\nRetry-After: 7\r\nconnection: close\r\n\r\n"
 HEADERS = [(b"x-call-id", b"1"), (b"content-type", b"text/plain")]

@@ -17,11 +17,11 @@ from torpor.events.dispatcher import Dispatcher
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.stats import Stats
 from torpor.spec.models import Batch, DeadLetterSink, RateLimit
+from torpor.transport.message import decode_fields
 
 if TYPE_CHECKING:
-    from torpor.binding import Headers
     from torpor.events.nats_server import NatsServer
-    from torpor.events.sender import Response
+    from torpor.transport import Response
 
 EVENTS = 60
 MORGUE = "default/morgue"
@@ -35,9 +35,8 @@ class _Functions:
         self.taken: Counter[tuple[str, str]] = Counter()
         self.largest = 0
 
-    async def send(
-        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
-    ) -> Response:
+    async def send(self, function_key: str, fields: bytes, body: bytes, timeout_seconds: float) -> Response:
+        headers = decode_fields(fields)
         events = decode(headers, body) or []
         self.calls[function_key] += 1
         failed = []

@@ -17,11 +17,11 @@ from torpor.events.dispatcher import Dispatcher, Retention
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.stats import Stats
 from torpor.spec.models import Join
+from torpor.transport.message import decode_fields
 
 if TYPE_CHECKING:
-    from torpor.binding import Headers
     from torpor.events.nats_server import NatsServer
-    from torpor.events.sender import Response
+    from torpor.transport import Response
 
 MOST_BYTES = 4_000_000
 PART_BYTES = 100_000
@@ -34,10 +34,8 @@ class _Functions:
     def __init__(self) -> None:
         self.joined: Counter[tuple[str, ...]] = Counter()
 
-    async def send(
-        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
-    ) -> Response:
-        self.joined[tuple(each.id for each in decode(headers, body) or [])] += 1
+    async def send(self, function_key: str, fields: bytes, body: bytes, timeout_seconds: float) -> Response:
+        self.joined[tuple(each.id for each in decode(decode_fields(fields), body) or [])] += 1
         return answer()
 
 

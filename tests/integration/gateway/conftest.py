@@ -13,7 +13,7 @@ from torpor.clock import SystemClock
 from torpor.endpoint import Endpoint
 from torpor.gateway.gateway import Gateway
 from torpor.spec.models import Function, FunctionSpec, Http, Metadata
-from torpor.transport import Client
+from torpor.transport import Client, encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -200,7 +200,9 @@ class World:
         if host is not None:
             sent.append((b"host", host.encode()))
         endpoint = to or self.gateway.address
-        return await self.client.request(endpoint, method, target.encode(), sent, body, timeout_seconds=60)
+        return await self.client.request(
+            endpoint, method, target.encode(), encode_fields(sent), body, timeout_seconds=60
+        )
 
 
 class Run(Protocol):

@@ -16,9 +16,10 @@ from torpor.events.declared import Callee
 from torpor.events.ingress import Ingress
 from torpor.events.memory import MemoryLog
 from torpor.events.recorder import Recorder
-from torpor.events.sender import Response
 from torpor.events.stats import CallCounts, Stats
 from torpor.testing.clock import MovableClock
+from torpor.transport import Response
+from torpor.transport.message import decode_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -60,12 +61,13 @@ class Far:
         function_key: str,
         method: bytes,
         target: bytes,
-        headers: Headers,
+        fields: bytes,
         body: bytes,
         timeout_seconds: float,
     ) -> Response:
         at = self.clock.monotonic()
-        self.calls.append(Request(at, function_key, method, target, dict(headers), body, timeout_seconds))
+        headers = dict(decode_fields(fields))
+        self.calls.append(Request(at, function_key, method, target, headers, body, timeout_seconds))
         number = len(self.calls)
         if self.gate is not None:
             await self.gate.wait()

@@ -16,7 +16,7 @@ from torpor.events.log import Record
 from torpor.spec.models import Batch, DeadLetterSink, RateLimit, Trigger
 
 if TYPE_CHECKING:
-    from torpor.events.sender import Response
+    from torpor.transport import Response
 
 THREE = Batch(size=3, wait_seconds=2.0)
 

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.unit.events.world import answer, event
 from torpor.binding import decode
 from torpor.events.batching import MAX_BYTES, Contents, verdict
-from torpor.events.sender import Response
 from torpor.problems import detail_of
+from torpor.transport import Response
+from torpor.transport.message import decode_fields
 
 
 def _contents(*ids: str, size: int = 10) -> Contents:
@@ -21,7 +22,8 @@ def _contents(*ids: str, size: int = 10) -> Contents:
 
 
 def test_the_request_has_the_events_and_the_highest_attempt() -> None:
-    headers, body = _contents("a", "b").request()
+    fields, body = _contents("a", "b").request()
+    headers = decode_fields(fields)
     assert [each.id for each in decode(headers, body) or []] == ["a", "b"]
     assert dict(headers)[b"torpor-attempt"] == b"2"
     assert dict(headers)[b"torpor-batch"] == b"partial"

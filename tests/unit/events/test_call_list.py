@@ -13,8 +13,8 @@ from torpor.events import names
 from torpor.events.call_list import MOST_READ, CallList, Place, begin, beyond, keys_of
 from torpor.events.calls import Call, Outcome, call_id
 from torpor.events.log import Record
-from torpor.events.sender import Response
 from torpor.spec.calls import CallPage, CallSelection
+from torpor.transport import Response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

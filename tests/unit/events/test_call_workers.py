@@ -15,8 +15,8 @@ from torpor.events import names
 from torpor.events.claims import Claims
 from torpor.events.declared import Callee
 from torpor.events.lag import backlogs
-from torpor.events.sender import Response
 from torpor.scaling.backlog import Backlog
+from torpor.transport import Response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -17,7 +17,7 @@ from torpor.events.memory import MemoryConsumer, MemoryLog
 from torpor.spec.models import Delivery
 
 if TYPE_CHECKING:
-    from torpor.events.sender import Response
+    from torpor.transport import Response
 
 
 def test_an_event_reaches_its_function_and_the_reply_its_broker() -> None:

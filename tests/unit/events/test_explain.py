@@ -12,9 +12,9 @@ from torpor.events import names
 from torpor.events.explain import Explainer
 from torpor.events.ingress import Ingress
 from torpor.events.letters import DeadLetters
-from torpor.events.sender import Response
 from torpor.spec.history import Question
 from torpor.spec.models import Delivery, Join
+from torpor.transport import Response
 
 if TYPE_CHECKING:
     from torpor.binding import WireEvent

@@ -31,7 +31,7 @@ class _Client:
 
 async def _send(clock: MovableClock, client: Any, timeout_seconds: float = 10.0) -> int:
     sender = GatewaySender(client, clock, Endpoint("gateway", 80))
-    sending = asyncio.ensure_future(sender.send("default/f", [], b"", timeout_seconds))
+    sending = asyncio.ensure_future(sender.send("default/f", b"", b"", timeout_seconds))
     while not sending.done():
         await clock.advance(0.05, _settle)
     return (await sending).status

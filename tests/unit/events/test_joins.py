@@ -20,7 +20,7 @@ from torpor.spec.models import Delivery, Join
 
 if TYPE_CHECKING:
     from torpor.binding import WireEvent
-    from torpor.events.sender import Response
+    from torpor.transport import Response
 
 JOIN = trigger("j", "part", join=Join(timeout_seconds=60.0))
 PARTIAL = trigger("j", "part", join=Join(timeout_seconds=60.0, on_timeout="partial"))

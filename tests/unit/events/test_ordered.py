@@ -18,16 +18,17 @@ from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
 from torpor.events.memory import MemoryDelivery, MemoryLog
-from torpor.events.sender import Response
 from torpor.events.stats import Stats
 from torpor.events.subscription import ACK_WAIT_SECONDS, WINDOW
 from torpor.spec.models import RateLimit
 from torpor.testing.clock import MovableClock
+from torpor.transport import Response
+from torpor.transport.message import decode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torpor.binding import Headers, WireEvent
+    from torpor.binding import WireEvent
     from torpor.clock import Clock
     from torpor.spec.models import Trigger
 
@@ -188,9 +189,8 @@ class Judge:
         self.done: set[str] = set()
         self.faults: list[str] = []
 
-    async def send(
-        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
-    ) -> Response:
+    async def send(self, function_key: str, fields: bytes, body: bytes, timeout_seconds: float) -> Response:
+        headers = decode_fields(fields)
         given = {name.decode(): value.decode() for name, value in headers}
         key, event_id = given["ce-partitionkey"], given["ce-id"]
         number = int(event_id.partition("-")[2])
@@ -317,9 +317,10 @@ def test_a_worker_that_is_killed_leaves_the_order_to_the_next(moment: str) -> No
         calls: list[str] = []
         gate = asyncio.Event()
 
-        async def send(function_key: str, headers: Headers, body: bytes, timeout_seconds: float) -> Response:
-            event_id = dict(headers)[b"ce-id"].decode()
-            attempt = int(dict(headers)[b"torpor-attempt"])
+        async def send(function_key: str, fields: bytes, body: bytes, timeout_seconds: float) -> Response:
+            headers = dict(decode_fields(fields))
+            event_id = headers[b"ce-id"].decode()
+            attempt = int(headers[b"torpor-attempt"])
             calls.append(event_id)
             if moment in ("calling", "queued") and len(calls) == 1:
                 await gate.wait()
@@ -358,8 +359,9 @@ def test_a_worker_that_was_stopped_for_long_begins_nothing_that_others_have() ->
         it = Workers(0)
         calls: list[str] = []
 
-        async def send(function_key: str, headers: Headers, body: bytes, timeout_seconds: float) -> Response:
-            calls.append(dict(headers)[b"ce-id"].decode())
+        async def send(function_key: str, fields: bytes, body: bytes, timeout_seconds: float) -> Response:
+            headers = dict(decode_fields(fields))
+            calls.append(headers[b"ce-id"].decode())
             await it.clock.sleep(1.0)
             return Response(204, [], b"")
 

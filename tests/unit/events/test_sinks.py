@@ -21,7 +21,7 @@ from torpor.spec.models import DeadLetterSink, Trigger
 
 if TYPE_CHECKING:
     from torpor.binding import WireEvent
-    from torpor.events.sender import Response
+    from torpor.transport import Response
 
 FUNCTION, OTHER = DeadLetterSink(function="undertaker"), "default/morgue"
 INTO_BROKER = DeadLetterSink(broker="morgue")

@@ -22,11 +22,11 @@ from torpor.events.declaration import Declaration, EventsState, TriggerReport
 from torpor.events.declared import Callee
 from torpor.events.facts import MAX_DATA_BYTES
 from torpor.events.names import identity, key_matches, token
-from torpor.events.nats_client import header_pairs
 from torpor.events.replies import MAX_HOPS, hops, replies
-from torpor.events.sender import Response
 from torpor.events.stats import Stats
 from torpor.spec.models import Delivery, Filter, Join, TriggerSpec
+from torpor.transport import Response, encode_fields
+from torpor.transport.message import decode_fields
 
 # --- names --------------------------------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ def test_the_state_answers_by_key() -> None:
 # --- the codec of JetStream ---------------------------------------------------------------------------------
 
 _printable = st.text(st.characters(blacklist_categories=("Cc", "Cs")), min_size=1, max_size=30)
-_names = st.from_regex(r"[a-z0-9]{1,12}\Z").filter(
+_names = st.from_regex(r"[a-z0-9]{1,12}", fullmatch=True).filter(
     lambda name: name not in ("data", "datacontenttype", "specversion", "dataref")
 )
 
@@ -288,10 +288,8 @@ def test_events_come_back_from_their_headers(
     headers = codec.headers_of(WireEvent(attributes, data))
     assert all(value.isascii() and value == value.strip() for value in headers.values())
     headers["Nats-Msg-Id"] = "x"
-    back = codec.event_of(headers.items(), data)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    if lines.isascii():
-        assert codec.event_of(header_pairs(f"{lines}\r\n".encode("ascii")), data) == back
+    back = codec.event_of(f"{lines}\r\n".encode("ascii"), data)
     assert back.attributes == attributes
     assert (back.data or b"") == data
 
@@ -310,3 +308,27 @@ def test_what_a_delivery_says_of_itself() -> None:
 
 def test_batches_are_json() -> None:
     assert orjson.loads(encode_batch([event("1")]))[0]["id"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("line", "attributes"),
+    [
+        ("ce-id:1", {"id": "1"}),
+        ("ce-id :  1 ", {"id": "1"}),
+        (" ce-mine\t:\t1", {"mine": "1"}),
+        ("ce-id: a%20b", {"id": "a b"}),
+        ("content-type: a/b; c=%20", {"datacontenttype": "a/b; c=%20"}),
+        ("ce-datacontenttype: %20", {"datacontenttype": " "}),
+        ("ce-id", {}),
+        ("ce-a:b: c", {"a": "b: c"}),
+        ("Nats-Msg-Id: x", {}),
+    ],
+)
+def test_header_lines_of_others_say_the_same(line: str, attributes: dict[str, str]) -> None:
+    assert codec.event_of(f"{line}\r\n\r\n".encode(), b"").attributes == attributes
+
+
+def test_a_head_comes_back() -> None:
+    headers = [(b"a", b"1"), (b"b", b": 2"), (b"c", b"")]
+    assert decode_fields(encode_fields(headers)) == headers
+    assert decode_fields(b"") == []

@@ -14,7 +14,6 @@ from torpor.events.courier import publish
 from torpor.events.declared import Callee, Declared
 from torpor.events.dispatcher import Dispatcher
 from torpor.events.memory import MemoryLog
-from torpor.events.sender import Response
 from torpor.spec.models import (
     Backlog,
     Batch,
@@ -28,6 +27,8 @@ from torpor.spec.models import (
     TriggerSpec,
 )
 from torpor.testing.clock import MovableClock
+from torpor.transport import Response
+from torpor.transport.message import decode_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -117,9 +118,8 @@ class Functions:
         self.gate: asyncio.Event | None = None
         """Where it is given, calls wait for it."""
 
-    async def send(
-        self, function_key: str, headers: Headers, body: bytes, timeout_seconds: float
-    ) -> Response:
+    async def send(self, function_key: str, fields: bytes, body: bytes, timeout_seconds: float) -> Response:
+        headers = decode_fields(fields)
         events = decode(headers, body) or []
         attempt = int(dict(headers)[b"torpor-attempt"])
         self.calls.append((self._clock.monotonic(), function_key, [each.id for each in events], attempt))

@@ -15,7 +15,7 @@ from torpor.gateway.starts import Starts
 from torpor.gateway.targets import HoldLimits
 from torpor.problems import ProblemType
 from torpor.testing.clock import MovableClock
-from torpor.transport import Client
+from torpor.transport import Client, encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,7 +46,7 @@ class World:
         headers = [(b"host", b"example.com"), (b"torpor-function", key.encode()), (b"x-request-id", b"id-1")]
         headers += more or []
         call = self._envoy.request(
-            Endpoint(str(self.path), 0), method, target, headers, body, timeout_seconds=600
+            Endpoint(str(self.path), 0), method, target, encode_fields(headers), body, timeout_seconds=600
         )
         return asyncio.create_task(call)
 

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from torpor.endpoint import Endpoint
 from torpor.errors import AnswerTooLargeError, BrokenError, ConnectError, TimedOutError
 from torpor.testing.clock import MovableClock
-from torpor.transport import Client
+from torpor.transport import Client, encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -100,8 +100,10 @@ async def client(**options: object) -> AsyncIterator[Client]:
 async def get(
     made: Client, server: Server, method: bytes = b"GET", body: bytes = b"", **more: object
 ) -> Response:
-    options: dict[str, object] = {"timeout_seconds": 30.0, **more}
-    return await made.request(server.endpoint, method, b"/path?q=1", [(b"x-a", b"b")], body, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"timeout_seconds": 30.0, **more}
+    return await made.request(
+        server.endpoint, method, b"/path?q=1", encode_fields([(b"x-a", b"b")]), body, **options
+    )
 
 
 def answering(*pieces: bytes) -> Callable[[Peer], Coroutine[None, None, None]]:
@@ -255,7 +257,9 @@ def test_a_head_that_breaks_the_framing_is_never_sent(
     async def check() -> None:
         async with serving(answering(OK)) as server, client() as made:
             with pytest.raises(ValueError, match="head"):
-                await made.request(server.endpoint, b"GET", target, headers, b"", timeout_seconds=5)
+                await made.request(
+                    server.endpoint, b"GET", target, encode_fields(headers), b"", timeout_seconds=5
+                )
             assert server.accepted == 0
 
     run(check)

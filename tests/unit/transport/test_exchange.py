@@ -11,7 +11,7 @@ import pytest
 from torpor.endpoint import Endpoint
 from torpor.errors import BrokenError, ConnectError, TimedOutError
 from torpor.testing.clock import MovableClock
-from torpor.transport import Client
+from torpor.transport import Client, encode_fields
 from torpor.transport.message import encode_head
 
 if TYPE_CHECKING:
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 
     from torpor.transport import Exchange
 
-HEAD = encode_head(b"POST", b"/x", [(b"transfer-encoding", b"chunked")], b"host")
-GET = encode_head(b"GET", b"/x", [], b"host")
-UPGRADE = encode_head(b"GET", b"/x", [(b"connection", b"upgrade"), (b"upgrade", b"websocket")], b"host")
+HEAD = encode_head(b"POST", b"/x", encode_fields([(b"transfer-encoding", b"chunked")]), b"host")
+GET = encode_head(b"GET", b"/x", b"", b"host")
+UPGRADE = encode_head(
+    b"GET", b"/x", encode_fields([(b"connection", b"upgrade"), (b"upgrade", b"websocket")]), b"host"
+)
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
 
 

@@ -102,7 +102,7 @@ class Liveness:
                 endpoint,
                 b"GET",
                 b"/healthz/live",
-                [],
+                b"",
                 b"",
                 timeout_seconds=patience_seconds,
                 max_response_bytes=_MAX_ANSWER_BYTES,
