@@ -54,6 +54,9 @@ _KEYS = {
 }
 
 
+_NAMES = frozenset(_KEYS.values())
+
+
 class _HeaderNames(dict[str, bytes]):
     """The header of each attribute; those that are not usual are not kept."""
 
@@ -216,17 +219,20 @@ def _usual(headers: list[tuple[bytes, bytes]]) -> dict[str, str] | None:
             count += 1
         elif name[:3] == b"ce-":
             return None
-    if count != len(attributes) or "" in attributes.values():
+    if count != len(attributes):
         return None
     values = "".join(attributes.values())
-    if not values.isascii() or not values.isprintable() or "%" in values:
-        return None
+    return attributes if values.isascii() and "%" not in values and _is_usual(attributes, values) else None
+
+
+def _is_usual(attributes: dict[str, str], values: str) -> bool:
+    """Whether attributes of known names are surely valid; ``values`` are all their values together."""
+    if "" in attributes.values() or not values.isprintable() or attributes.get("specversion") != "1.0":
+        return False
     if "id" not in attributes or "source" not in attributes or "type" not in attributes:
-        return None
-    if attributes.get("specversion") != "1.0":
-        return None
+        return False
     time = attributes.get("time")
-    return attributes if time is None or _is_time(time) else None
+    return time is None or _is_time(time)
 
 
 def _unusual(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -280,13 +286,17 @@ def _load(body: bytes) -> Any:
 def _from_json(document: Any) -> WireEvent:
     if not isinstance(document, dict):
         raise MalformedEventError("an event must be a JSON object")
-    attributes: dict[str, str] = {}
-    for name, value in document.items():
-        if name in ("data", "data_base64") or value is None:
-            continue
-        attributes[name] = _attribute_text(name, value)
-    validate(attributes)
-    return WireEvent(attributes, _json_data(document, attributes))
+    given = document.copy()
+    given.pop("data", None)
+    given.pop("data_base64", None)
+    try:
+        usual = given.keys() <= _NAMES and _is_usual(given, "".join(given.values()))
+    except TypeError:  # not all are texts
+        usual = False
+    if not usual:
+        given = {name: _attribute_text(name, value) for name, value in given.items() if value is not None}
+        validate(given)
+    return WireEvent(given, _json_data(document, given))
 
 
 def _attribute_text(name: str, value: Any) -> str:

@@ -31,7 +31,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torpor.clock import SystemClock, cancel
-from torpor.errors import EventLogError, RecordTooLargeError
+from torpor.errors import EventLogError
 from torpor.events import kafka_codec as codec
 from torpor.events.kafka_codec import Purged, Trimmed
 from torpor.events.kafka_consumer import KafkaConsumer
@@ -227,12 +227,9 @@ class KafkaLog:
             raise EventLogError(f"{len(records)} records in one append, at most {MAX_APPEND} were expected")
         if guard is not None and len(records) != 1:
             raise EventLogError(f"{len(records)} records in a guarded append, 1 was expected")
-        for record in records:
-            if (refusal := codec.refusal(record)) is not None:
-                raise RecordTooLargeError(refusal)
         new: list[bool] = []
-        for chunk in codec.chunks(records):
-            new.extend(await target.append(chunk, guard))
+        for appended in codec.appends(records, guard):
+            new.extend(await target.append(appended))
         return new
 
     async def read(self, stream: str, key: str, *, since: float = 0.0) -> AsyncIterator[Stored]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import zlib
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _FEW_KEYS = 64
 _SHORT = 64
@@ -112,19 +113,26 @@ class Block:
             self._columns = self._unpacked(self._packed or b"")
         return self._columns
 
-    def append(self, sequence: int, run: Run, size: int, at_ms: int) -> None:
-        """Add a record, of a sequence above :attr:`last` and no earlier than the last."""
+    def extend(self, records: Sequence[tuple[int, Run, int]], at_ms: int) -> int:
+        """Add records, at least one: their sequences, runs and sizes; returns how large they are together.
+
+        Their sequences grow and are above :attr:`last`, and they are no earlier than the last.
+        """
         columns = self.columns
-        columns.sequences.append(sequence)
-        columns.runs.append(run)
-        columns.sizes.append(size)
-        columns.at_ms.append(at_ms)
-        self.last, self.until_ms = sequence, at_ms
-        self.length += 1
-        self.live += 1
+        sequences, runs, sizes = zip(*records, strict=True)
+        columns.sequences.extend(sequences)
+        columns.runs.extend(runs)
+        columns.sizes.extend(sizes)
+        columns.at_ms.extend([at_ms] * len(records))
+        self.last, self.until_ms = sequences[-1], at_ms
+        self.length += len(records)
+        self.live += len(records)
+        size: int = sum(sizes)
         self.bytes += size
-        self.runs[run] = self.runs.get(run, 0) + 1
+        for run, count in Counter(runs).items():
+            self.runs[run] = self.runs.get(run, 0) + count
         self._packed = None
+        return size
 
     def place(self, sequence: int) -> int:
         """The place of the first live or removed record of that sequence or above, from the head on."""

@@ -10,20 +10,23 @@ A record's sequence is the offset of its message and its place in it, so sequenc
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from torpor.binding import WireEvent
-from torpor.errors import EventLogError
+from torpor.errors import EventLogError, RecordTooLargeError
 from torpor.events.log import Guard, Record, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Headers = list[tuple[str, bytes]]
+Head = tuple[str, bytes, int]
 
 PLACE_BITS = 14  # MAX_APPEND is less than 2**14
 MAX_RECORD_BYTES = 8 * 1024 * 1024
@@ -43,18 +46,22 @@ _TYPE = "content-type"
 class Appended:
     """What one message of a stream appends, if nothing of it turns out to be a duplicate.
 
-    ``heads`` has the key, the identity and the size of each record; ``record`` makes the one at a place: not
-    every process wants each.
+    ``heads`` has the key, the :func:`digest` of the identity and the size of each record; ``record`` makes
+    the one at a place: not every process wants each.
     """
 
-    heads: Sequence[tuple[str, str, int]]
+    heads: Sequence[Head]
     record: Callable[[int], Record]
     guard: Guard | None = None
 
-    @classmethod
-    def of(cls, records: Sequence[Record], guard: Guard | None = None) -> Appended:
-        """A message of these records."""
-        return cls([(it.key, it.identity, size_bytes(it)) for it in records], records.__getitem__, guard)
+    def records(self) -> list[Record]:
+        """All records."""
+        return [self.record(place) for place in range(len(self.heads))]
+
+    def without(self, known: Sequence[bool]) -> Appended:
+        """Those of which that is not true."""
+        places = [place for place, is_known in enumerate(known) if not is_known]
+        return Appended([self.heads[at] for at in places], lambda at: self.record(places[at]), self.guard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,43 +93,50 @@ def place_of(sequence: int) -> int:
     return (sequence & (1 << PLACE_BITS) - 1) - 1
 
 
-def size_bytes(record: Record) -> int:
-    """What a record counts against its stream's ``max_bytes``."""
-    return attributes_bytes(record) + len(record.event.data or b"")
+def digest(identity: str) -> bytes:
+    """What an identity is known by: it may be long, and there are many."""
+    return hashlib.blake2b(_bytes(identity), digest_size=16).digest()
 
 
-def attributes_bytes(record: Record) -> int:
+def _texts_bytes(key: str, identity: str, attributes: dict[str, str]) -> int:
     """The size of all but the data; characters count, since most are ASCII."""
-    return _attributes_bytes(record.key, record.identity, record.event.attributes)
-
-
-def _attributes_bytes(key: str, identity: str, attributes: dict[str, str]) -> int:
     return len("".join((key, identity, *attributes, *attributes.values())))
 
 
-def refusal(record: Record) -> str | None:
-    """Why the record is too large; ``None`` if it isn't."""
-    texts = attributes_bytes(record)
-    size = texts + len(record.event.data or b"")
+def head(record: Record) -> Head:
+    """The head of a record: its size is what it counts against its stream's ``max_bytes``.
+
+    Raises :class:`~torpor.errors.RecordTooLargeError`.
+    """
+    key, identity, (attributes, data) = record
+    texts = size = _texts_bytes(key, identity, attributes)
+    if data is not None:
+        size += len(data)
     if size > MAX_RECORD_BYTES:
-        return f"event {record.event.id!r} has {size} bytes, at most {MAX_RECORD_BYTES}"
+        raise RecordTooLargeError(f"event {record.event.id!r} has {size} bytes, at most {MAX_RECORD_BYTES}")
     if texts > _MAX_ATTRIBUTES_BYTES:
-        return f"event {record.event.id!r} has attributes of {texts} bytes, at most {_MAX_ATTRIBUTES_BYTES}"
-    return None
+        raise RecordTooLargeError(
+            f"event {record.event.id!r} has attributes of {texts} bytes, at most {_MAX_ATTRIBUTES_BYTES}"
+        )
+    return key, digest(identity), size
 
 
-def chunks(records: Sequence[Record]) -> list[list[Record]]:
-    """``records`` in their order, so that each part fits into one message."""
-    found: list[list[Record]] = []
-    held = 0
-    for record in records:
-        size = size_bytes(record)
-        if not found or len(found[-1]) == BATCH_RECORDS or held + size > BATCH_BYTES:
-            found.append([])
-            held = 0
-        found[-1].append(record)
+def appends(records: Sequence[Record], guard: Guard | None = None) -> list[Appended]:
+    """``records`` in their order, so that each part fits into one message.
+
+    Raises :class:`~torpor.errors.RecordTooLargeError`.
+    """
+    heads = list(map(head, records))
+    ends, start, held = [], 0, 0
+    for place, (_, _, size) in enumerate(heads):
+        if place - start == BATCH_RECORDS or (place > start and held + size > BATCH_BYTES):
+            ends.append(place)
+            start, held = place, 0
         held += size
-    return found
+    return [
+        Appended(heads[start:end], records[start:end].__getitem__, guard)
+        for start, end in pairwise((0, *ends, len(records)))
+    ]
 
 
 def encode(
@@ -166,7 +180,9 @@ def decode(headers: Headers | None, value: bytes | None) -> Appended | Purged | 
             attributes[sys.intern(name[3:])] = _text(raw)
         elif name == _TYPE:
             attributes["datacontenttype"] = _text(raw)
-    return Appended.of((Record(key, identity, WireEvent(attributes, value)),), guard)
+    record = Record(key, identity, WireEvent(attributes, value))
+    size = _texts_bytes(key, identity, attributes) + len(value or b"")
+    return Appended([(key, digest(identity), size)], (record,).__getitem__, guard)
 
 
 def stored(record: Record, sequence: int, at: float) -> Stored:
@@ -214,7 +230,7 @@ def _unpacked(value: bytes, guard: Guard | None) -> Appended:
     for key, identity, attributes, length in entries:
         starts.append(at)
         at += length or 0
-        heads.append((key, identity, _attributes_bytes(key, identity, attributes) + (length or 0)))
+        heads.append((key, digest(identity), _texts_bytes(key, identity, attributes) + (length or 0)))
     if at != len(value):
         raise ValueError(f"{len(value)} bytes, {at} were expected")
 

@@ -8,7 +8,6 @@ key of its own some 600, and an identity inside the duplicate window some 200.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from bisect import bisect_left
 from collections import deque
@@ -17,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from torpor.events.kafka_blocks import Block, Run
-from torpor.events.kafka_codec import Appended, Purged, Trimmed, sequence_of
+from torpor.events.kafka_codec import Appended, Head, Purged, Trimmed, sequence_of
 from torpor.events.names import any_key_matches
 
 if TYPE_CHECKING:
@@ -85,30 +84,37 @@ class Index:
         else:
             if message.guard is not None and self.newest(message.guard.key) != message.guard.sequence:
                 return [Verdict.SUPERSEDED] * len(message.heads)
-            return [
-                self._append(sequence_of(offset, place), *head) for place, head in enumerate(message.heads)
-            ]
+            return self._append(sequence_of(offset), message.heads)
         return []
 
     def skip(self, offset: int) -> None:
         """There is nothing more below ``offset``."""
         self.end = max(self.end, sequence_of(offset))
 
-    def _append(self, sequence: int, key: str, identity: str, size: int) -> Verdict:
-        digest = _digest(identity)
-        seen = self._identities.seen_at(digest) > self.at - self.spec.duplicate_window_seconds
-        if seen or (self.spec.once_per_key and key in self._by_key):
-            return Verdict.DUPLICATE
-        self._insert(sequence, key, digest, size)
-        return Verdict.NEW
+    def _append(self, sequence: int, heads: Sequence[Head]) -> list[Verdict]:
+        """Insert records, the first of which has that sequence, as far as they are new."""
+        identities, since = self._identities, self.at - self.spec.duplicate_window_seconds
+        once_per_key, by_key = self.spec.once_per_key, self._by_key
+        verdicts: list[Verdict] = []
+        new: list[tuple[int, Run, int]] = []
+        for at, (key, digest, size) in enumerate(heads, sequence):
+            if identities.seen_at(digest) > since or (once_per_key and key in by_key):
+                verdicts.append(Verdict.DUPLICATE)
+                continue
+            verdicts.append(Verdict.NEW)
+            new.append((at, self._run(at, key, digest), size))
+        self._insert(new)
+        return verdicts
 
-    def carry(self, sequence: int, at: float, key: str, identity: str, size: int) -> None:
+    def carry(self, sequence: int, at: float, head: Head) -> None:
         """Begin with a record that was stored at that time, before what is to be applied."""
         self.at = max(self.at, at)
-        self._insert(sequence, key, _digest(identity), size)
+        key, digest, size = head
+        self._insert([(sequence, self._run(sequence, key, digest), size)])
         self.end = max(self.end, sequence + 1)
 
-    def _insert(self, sequence: int, key: str, digest: bytes, size: int) -> None:
+    def _run(self, sequence: int, key: str, digest: bytes) -> Run:
+        """The run of ``key``, which has one record more from now on; its identity has been seen."""
         self._identities.add(digest, self.at, self.spec.duplicate_window_seconds / _GENERATIONS)
         run = self._by_key.get(key)
         if run is None:
@@ -116,12 +122,20 @@ class Index:
             for prefix in _prefixes(key):
                 self._below.setdefault(prefix, {})[key] = None
         run.append(sequence)
+        return run
+
+    def _insert(self, records: Sequence[tuple[int, Run, int]]) -> None:
+        """Add records at the end: their sequences, runs and sizes."""
         at_ms = _milliseconds(self.at)
-        if not self._blocks or self._blocks[-1].length >= self._block_records:
-            self._blocks.append(Block(sequence, at_ms))
-        self._use(self._blocks[-1]).append(sequence, run, size, at_ms)
-        self._live += 1
-        self.bytes += size
+        start = 0
+        while start < len(records):
+            if not self._blocks or self._blocks[-1].length >= self._block_records:
+                self._blocks.append(Block(records[start][0], at_ms))
+            block = self._use(self._blocks[-1])
+            some = records[start : start + self._block_records - block.length]
+            self.bytes += block.extend(some, at_ms)
+            start += len(some)
+        self._live += len(records)
 
     def expire(self, now: float) -> None:
         """Forget identities and records whose time is up."""
@@ -177,9 +191,9 @@ class Index:
 
     # --- questions ------------------------------------------------------------------------------------------
 
-    def knows(self, identity: str, key: str, now: float) -> bool:
-        """Whether a record of that identity and key would be a duplicate at that time."""
-        if self._identities.seen_at(_digest(identity)) > now - self.spec.duplicate_window_seconds:
+    def knows(self, digest: bytes, key: str, now: float) -> bool:
+        """Whether a record of that identity's digest and that key would be a duplicate at that time."""
+        if self._identities.seen_at(digest) > now - self.spec.duplicate_window_seconds:
             return True
         held = self._by_key.get(key) if self.spec.once_per_key else None
         return held is not None and bool(self._young([held.newest], now))
@@ -296,6 +310,9 @@ class Index:
         return bisect_left(self._blocks, sequence, key=lambda block: block.last)
 
     def _block_of(self, sequence: int) -> Block | None:
+        last = next(reversed(self._used), None)
+        if last is not None and last.first <= sequence <= last.last:
+            return last  # who asks for one mostly asks for the next one, too
         number = self._number(sequence)
         return self._use(self._blocks[number]) if number < len(self._blocks) else None
 
@@ -392,7 +409,3 @@ def _prefixes(key: str) -> Iterator[str]:
     while at >= 0:
         yield key[: at + 1]
         at = key.find(".", at + 1)
-
-
-def _digest(identity: str) -> bytes:
-    return hashlib.blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.events.kafka_consumer import KafkaConsumer
     from torpor.events.kafka_wire import Reader, Wire
-    from torpor.events.log import Guard, Record, Stored, StreamSpec
+    from torpor.events.log import Record, Stored, StreamSpec
 
 _LOG = logging.getLogger("torpor.events")
 RECORDS, JOURNAL = 0, 1
@@ -119,7 +119,7 @@ class Stream:
             self.journal = Journal.load(snapshot)
         self.carry(carried)
         for sequence, at, record in carried:
-            self.index.carry(sequence, at, record.key, record.identity, codec.size_bytes(record))
+            self.index.carry(sequence, at, codec.head(record))
         try:
             await asyncio.gather(
                 self._records.begin(start),
@@ -312,19 +312,19 @@ class Stream:
 
     # --- what is written ------------------------------------------------------------------------------------
 
-    async def append(self, records: Sequence[Record], guard: Guard | None) -> list[bool]:
+    async def append(self, given: Appended) -> list[bool]:
         """Write what fits into one message; per record whether it was new."""
         await self.whole()
-        now = self.now()
-        known = [guard is None and self.index.knows(each.identity, each.key, now) for each in records]
-        fresh = [record for record, is_known in zip(records, known, strict=True) if not is_known]
-        if not fresh:
-            return [False] * len(records)
-        appended = Appended.of(fresh, guard)
+        now, guard, index = self.now(), given.guard, self.index
+        known = [guard is None and index.knows(digest, key, now) for key, digest, _ in given.heads]
+        appended = given.without(known) if True in known else given
+        if not appended.heads:
+            return [False] * len(known)
+        fresh = appended.records()
         size = sum([size for _, _, size in appended.heads])
-        most = self.index.spec.max_bytes
-        if most is not None and self.index.bytes + self._bytes_under_way + size > most:
-            raise StreamFullError(f"stream {self.name!r} is full: it holds {self.index.bytes} bytes")
+        most = index.spec.max_bytes
+        if most is not None and index.bytes + self._bytes_under_way + size > most:
+            raise StreamFullError(f"stream {self.name!r} is full: it holds {index.bytes} bytes")
         self._bytes_under_way += size
         try:
             key = fresh[0].event.attributes.get("partitionkey") if len(fresh) == 1 else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from confluent_kafka import KafkaError
 
+from torpor.events import kafka_codec as codec
 from torpor.events.kafka_consumer import KafkaConsumer
 from torpor.events.kafka_journal import put
 from torpor.events.kafka_stream import JOURNAL, RECORDS, Cache, Stream
@@ -18,10 +19,17 @@ if TYPE_CHECKING:
     from torpor.errors import EventLogError
     from torpor.events.kafka_codec import Headers
     from torpor.events.kafka_wire import Wire
+    from torpor.events.log import Record
 
 SPEC = StreamSpec("s")
 READER = ConsumerSpec("s", "c")
 Take = Callable[[list[Any]], None]
+
+
+def appended(*records: Record) -> codec.Appended:
+    """What a message of these records appends."""
+    [one] = codec.appends(records)
+    return one
 
 
 class Message:

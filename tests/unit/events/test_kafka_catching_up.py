@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.events.kafka_world import READER, SPEC, Topic, reader
+from tests.unit.events.kafka_world import READER, SPEC, Topic, appended, reader
 from torpor.errors import EventLogError
 from torpor.events.kafka_codec import Purged, Trimmed, sequence_of
 from torpor.events.kafka_journal import Grant
@@ -30,7 +30,7 @@ async def filled(
     stream = await topic.open(spec)
     await reader(topic, stream)
     for each in ids:
-        await stream.append([record(each, (keys or {}).get(each, "k"))], None)
+        await stream.append(appended(record(each, (keys or {}).get(each, "k"))))
     return stream
 
 
@@ -190,7 +190,7 @@ def test_where_records_have_an_age_nothing_comes_before_all_is_known() -> None:
         spec = StreamSpec("s", max_age_seconds=100.0)
         one = await filled(topic, "0", spec=spec)
         await topic.clock.advance(150.0)
-        await one.append([record("1")], None)
+        await one.append(appended(record("1")))
         wire = topic.wire(upto=1)
         consumer = await reader(topic, await topic.open(spec, wire))
         fetching = await waits(consumer.fetch(10))
@@ -213,8 +213,8 @@ def test_an_append_waits_for_what_decides_about_it() -> None:
         wire = topic.wire(upto=2)
         late = await topic.open(spec, wire)
         written = len(topic.partitions[RECORDS])
-        appending = await waits(late.append([record("2", "b")], None))
-        again = await waits(late.append([record("0", "c")], None))
+        appending = await waits(late.append(appended(record("2", "b"))))
+        again = await waits(late.append(appended(record("0", "c"))))
         trimming = await waits(late.remove(Trimmed(0)))
         assert len(topic.partitions[RECORDS]) == written
         wire.let()
@@ -237,7 +237,7 @@ def test_all_who_wait_are_told_when_the_rest_can_not_be_read(lost: bool) -> None
         work = [
             consumer.fetch(1),
             consumer.pending(),
-            late.append([record("9")], None),
+            late.append(appended(record("9"))),
             late.sync(),
             late.whole(),
         ]
@@ -260,11 +260,11 @@ def test_a_rest_of_which_nothing_comes_is_given_up(monkeypatch: pytest.MonkeyPat
     async def run() -> None:
         topic = Topic()
         one = await topic.open(SPEC)
-        await one.append([record("0")], None)
+        await one.append(appended(record("0")))
         late = await topic.open(SPEC, topic.wire(upto=0))
         monkeypatch.setattr("torpor.events.kafka_partition.PATIENCE_SECONDS", 0.0)
         with pytest.raises(EventLogError, match="nothing came in time"):
-            await late.append([record("1")], None)
+            await late.append(appended(record("1")))
         assert late.gone is not None
 
     asyncio.run(run())

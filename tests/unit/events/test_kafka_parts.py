@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.events.kafka_world import appended
 from torpor.binding import WireEvent
 from torpor.errors import EventLogError
 from torpor.events import kafka_codec as codec
@@ -46,7 +47,7 @@ def test_what_is_encoded_is_decoded(records: list[Record], guard: Guard | None) 
     back = codec.decode(*codec.encode(records, guard))
     assert isinstance(back, Appended)
     assert [back.record(place) for place in range(len(records))] == records
-    assert back.heads == [(it.key, it.identity, codec.size_bytes(it)) for it in records]
+    assert back.heads == list(map(codec.head, records))
     assert back.guard == guard
 
 
@@ -80,17 +81,17 @@ def test_what_others_wrote_is_an_error(headers: codec.Headers | None, value: byt
 
 def test_an_append_is_split_where_it_does_not_fit_into_a_message() -> None:
     many = [record(str(number)) for number in range(2500)]
-    assert [len(part) for part in codec.chunks(many)] == [1000, 1000, 500]
+    assert [len(part.heads) for part in codec.appends(many)] == [1000, 1000, 500]
     large = [Record("k", str(number), event(str(number), b"x" * 3 * 1024 * 1024)) for number in range(3)]
-    assert [len(part) for part in codec.chunks(large)] == [1, 1, 1]
-    assert [each for part in codec.chunks(many) for each in part] == many
+    assert [len(part.heads) for part in codec.appends(large)] == [1, 1, 1]
+    assert [each for part in codec.appends(many) for each in part.records()] == many
 
 
 # --- records ------------------------------------------------------------------------------------------------
 
 
 def _append(index: Index, offset: int, at: float, *ids: str, key: str = "k") -> list[Verdict]:
-    return index.apply(offset, at, Appended.of([record(each, key) for each in ids]))
+    return index.apply(offset, at, appended(*(record(each, key) for each in ids)))
 
 
 def test_identities_are_known_for_the_window_of_the_broker() -> None:
@@ -127,14 +128,14 @@ def test_what_is_old_is_hidden_before_it_is_forgotten() -> None:
     _append(index, 0, 100.0, "1")
     assert index.under(">", 109.0) == [sequence_of(0)]
     assert index.under(">", 110.0) == []
-    assert not index.knows("2", "k", 110.0)
+    assert not index.knows(codec.digest("2"), "k", 110.0)
     assert _append(index, 1, 110.0, "2") == [Verdict.NEW]
-    assert index.bytes == codec.size_bytes(record("2", "k"))
+    assert index.bytes == codec.head(record("2", "k"))[2]
 
 
 def test_what_was_carried_ends_with_its_age_too() -> None:
     index = Index(StreamSpec("s", max_age_seconds=10.0, once_per_key=True))
-    index.carry(sequence_of(3), 100.0, "k", "1", 5)
+    index.carry(sequence_of(3), 100.0, codec.head(record("1", "k")))
     assert _append(index, 9, 200.0, "2") == [Verdict.NEW]
     assert index.under("k", 200.0) == [sequence_of(9)]
 
@@ -153,7 +154,11 @@ def test_records_are_found_past_what_does_not_match() -> None:
 KEYS = ("a", "a.x", "a.y", "b.x.y")
 ACTIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("append"), st.sampled_from(KEYS), st.integers(0, 30)),
+        st.tuples(
+            st.just("append"),
+            st.just(""),
+            st.lists(st.tuples(st.sampled_from(KEYS), st.integers(0, 30)), min_size=1, max_size=5),
+        ),
         st.tuples(st.just("purge"), st.sampled_from((*KEYS, "a.>", "b.>", ">")), st.just(0)),
         st.tuples(st.just("trim"), st.just(""), st.integers(0, 40)),
     ),
@@ -164,19 +169,22 @@ ACTIONS = st.lists(
 @settings(deadline=None)
 @given(ACTIONS, st.booleans(), st.sampled_from((1, 3, 4096)))
 def test_an_index_holds_what_a_plain_list_holds(
-    actions: list[tuple[str, str, int]], once: bool, block_records: int
+    actions: list[tuple[str, str, Any]], once: bool, block_records: int
 ) -> None:
     index = Index(StreamSpec("s", once_per_key=once), block_records=block_records, open_blocks=2)
     held: list[tuple[int, str]] = []
     identities: set[int] = set()
     for offset, (verb, key, number) in enumerate(actions):
         if verb == "append":
-            new = number not in identities and not (once and any(key == each for _, each in held))
-            said = index.apply(offset, 1.0, Appended.of([record(str(number), key)]))
-            assert said == [Verdict.NEW if new else Verdict.DUPLICATE]
-            if new:
-                identities.add(number)
-                held.append((sequence_of(offset), key))
+            expected = []
+            for place, (of, one) in enumerate(number):
+                new = one not in identities and not (once and any(of == each for _, each in held))
+                expected.append(Verdict.NEW if new else Verdict.DUPLICATE)
+                if new:
+                    identities.add(one)
+                    held.append((sequence_of(offset, place), of))
+            message = appended(*(record(str(one), of) for of, one in number))
+            assert index.apply(offset, 1.0, message) == expected
         elif verb == "purge":
             index.apply(offset, 1.0, Purged(key))
             held = [each for each in held if not key_matches(key, each[1])]
@@ -190,9 +198,8 @@ def test_an_index_holds_what_a_plain_list_holds(
             assert index.count((pattern,), sequence_of(10)) == sum(it >= sequence_of(10) for it in under)
             found = index.find((pattern,), sequence_of(5), 3)
             assert found.sequences == [it for it in under if it >= sequence_of(5)][:3]
-        assert [it for it in range(sequence_of(offset + 2)) if it % 2**14 == 1 and index.holds(it)] == [
-            sequence for sequence, _ in held
-        ]
+        every = (sequence_of(each, place) for each in range(offset + 2) for place in range(5))
+        assert [it for it in every if index.holds(it)] == [sequence for sequence, _ in held]
         assert index.first() == (held[0][0] if held else index.end)
         assert len(index) == len(held)
         assert (index.bytes == 0) == (not held)

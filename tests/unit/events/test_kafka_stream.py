@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.unit.events.kafka_world import Topic, reader
+from tests.unit.events.kafka_world import Topic, appended, reader
 from torpor.errors import EventLogError
+from torpor.events import kafka_codec as codec
 from torpor.events.kafka_reclaim import reclaim
 from torpor.events.kafka_registry import Entry
 from torpor.events.log import StreamSpec
@@ -29,7 +30,7 @@ def test_a_reader_that_is_closed_while_it_loads_gives_back_what_it_had(
         topic = Topic()
         stream = await topic.open(SPEC)
         closing, other = await reader(topic, stream), await reader(topic, stream)
-        await stream.append([record("1"), record("2")], None)
+        await stream.append(appended(record("1"), record("2")))
         loading, go_on = asyncio.Event(), asyncio.Event()
         load = stream.load
 
@@ -78,12 +79,12 @@ def test_nothing_is_forgotten_by_a_time_after_what_is_known() -> None:
     async def run() -> None:
         topic = Topic()
         stream = await topic.open(SPEC)
-        await stream.append([record("1")], None)
+        await stream.append(appended(record("1")))
         written = topic.clock.now()
         await _reclaim(topic, stream, _Slow(topic))
-        assert stream.index.knows("1", "k", written + 5.0)
+        assert stream.index.knows(codec.digest("1"), "k", written + 5.0)
         await _reclaim(topic, stream, _Slow(topic))  # by now, 1000 seconds have surely passed
-        assert not stream.index.knows("1", "k", written + 5.0)
+        assert not stream.index.knows(codec.digest("1"), "k", written + 5.0)
 
     asyncio.run(run())
 
@@ -93,14 +94,14 @@ def test_a_clock_that_was_set_back_is_not_believed_to_have_passed_what_it_said_b
         topic = Topic()
         topic.ahead_seconds = 3600.0
         stream = await topic.open(SPEC)
-        await stream.append([record("1")], None)
+        await stream.append(appended(record("1")))
         assert stream.passed() == topic.clock.now() + 3600.0
         topic.ahead_seconds = 0.0
-        await stream.append([record("2")], None)
+        await stream.append(appended(record("2")))
         await topic.clock.advance(200.0)
         assert stream.passed() == topic.clock.now()
         stream.rest(stream.passed())
-        assert stream.index.knows("1", "k", stream.index.at)
+        assert stream.index.knows(codec.digest("1"), "k", stream.index.at)
 
     asyncio.run(run())
 
@@ -112,7 +113,7 @@ def test_what_was_there_at_the_start_does_not_tell_what_time_it_is() -> None:
         topic = Topic()
         one = await topic.open(SPEC)
         consumer = await reader(topic, one)
-        await one.append([record("1")], None)
+        await one.append(appended(record("1")))
         [delivery] = await consumer.fetch(1)
         await delivery.retry(600.0)
         await one.tell()
@@ -125,7 +126,7 @@ def test_what_was_there_at_the_start_does_not_tell_what_time_it_is() -> None:
         assert fetching.done()
         assert [(it.record.event.id, it.attempt) for it in await fetching] == [("1", 2)]
         other = await topic.open(SPEC)
-        assert await other.append([record("1")], None) == [True]
+        assert await other.append(appended(record("1"))) == [True]
 
     asyncio.run(run())
 
@@ -136,7 +137,7 @@ def test_the_brokers_time_is_told_by_what_comes() -> None:
         topic.ahead_seconds = -30.0
         stream = await topic.open(SPEC)
         assert stream.now() == topic.clock.now()  # for want of anything better
-        await stream.append([record("1")], None)
+        await stream.append(appended(record("1")))
         assert stream.now() == topic.clock.now() - 30.0
 
     asyncio.run(run())
