@@ -21,7 +21,7 @@ import orjson
 from cloudevents.core.v1.event import CloudEvent
 
 from torpor.errors import MalformedEventError
-from torpor.transport.message import checked_fields, encode_fields
+from torpor.transport.message import encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,15 +64,8 @@ class _HeaderNames(dict[str, bytes]):
         return b"ce-" + name.encode()
 
 
-class _LineStarts(dict[str, str]):
-    """The beginning of each attribute's line in a head."""
-
-    def __missing__(self, name: str) -> str:
-        return f"\r\nce-{name}: "
-
-
 _HEADERS = _HeaderNames({name: header for header, name in _KEYS.items()})
-_LINES = _LineStarts({name: f"\r\n{header.decode()}: " for header, name in _KEYS.items()})
+_LINES = {name: f"\r\n{header.decode()}: " for header, name in _KEYS.items()}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -354,10 +347,9 @@ def encode_binary_fields(event: WireEvent) -> bytes:
     Raises ``ValueError`` for attributes that are not valid and would break the message's framing.
     """
     attributes = event.attributes
-    if not is_plain("".join(attributes.values())):
-        return encode_fields(encode_binary(event)[0])
-    lines = "".join([_LINES[name] + value for name, value in attributes.items()])
-    return checked_fields(lines.encode(), len(attributes))
+    if is_plain("".join(attributes.values())) and attributes.keys() <= _NAMES:
+        return "".join([_LINES[name] + value for name, value in attributes.items()]).encode()
+    return encode_fields(encode_binary(event)[0])
 
 
 def is_plain(value: str) -> bool:

@@ -81,6 +81,11 @@ class Route:
         return self.trigger.function_key
 
     @cached_property
+    def one_worker(self) -> bool:
+        """Whether no two processes may deliver for it at the same time."""
+        return self.trigger.spec.one_worker
+
+    @cached_property
     def slot(self) -> str:
         """What tells it from all others, the way to the trigger's sink among them."""
         if self.direct:
@@ -172,7 +177,7 @@ class Courier:
         Where the next one must not be begun before, this waits for it.
         """
         broker_key = route.broker_key
-        if route.trigger.spec.one_worker:
+        if route.one_worker:
             await self.recorder.flush(broker_key)
             await delivery.ack()
         else:

@@ -41,6 +41,9 @@ class Delivered:
     """The receiver took the event."""
 
 
+DELIVERED = Delivered()
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """Deliver again after ``delay_seconds``."""
@@ -97,7 +100,7 @@ def decide(
     """
     if isinstance(outcome, Answer):
         if 200 <= outcome.status < 300:
-            return Delivered()
+            return DELIVERED
         reason, code = f"the function answered {outcome.status}", outcome.status
         detail = f": {outcome.detail}" if outcome.detail else ""
         if not _is_retried(outcome.status):

@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -23,7 +23,7 @@ from torpor.errors import EventLogError, RecordTooLargeError
 from torpor.events.log import Guard, Record, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 Headers = list[tuple[str, bytes]]
 Head = tuple[str, bytes, int]
@@ -54,14 +54,31 @@ class Appended:
     record: Callable[[int], Record]
     guard: Guard | None = None
 
-    def records(self) -> list[Record]:
+    @property
+    def size(self) -> int:
+        """The size of all records together, in bytes."""
+        return sum([size for _, _, size in self.heads])
+
+    def all(self) -> list[Record]:
         """All records."""
         return [self.record(place) for place in range(len(self.heads))]
+
+    def records(self) -> Records:
+        """The records alone."""
+        return Records(len(self.heads), self.size, self.record)
 
     def without(self, known: Sequence[bool]) -> Appended:
         """Those of which that is not true."""
         places = [place for place, is_known in enumerate(known) if not is_known]
         return Appended([self.heads[at] for at in places], lambda at: self.record(places[at]), self.guard)
+
+
+class Records(NamedTuple):
+    """So many records of a message, their size together in bytes, and the one at a place."""
+
+    total: int
+    size: int
+    record: Callable[[int], Record]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +186,46 @@ def decode(headers: Headers | None, value: bytes | None) -> Appended | Purged | 
         if (verb := texts.get(_DO)) is not None:
             return Purged((value or b"").decode()) if verb == b"purge" else Trimmed(int(value or b""))
         guard = _guard(texts.get(_GUARD))
-        if texts.get(_TYPE) == _BATCH_TYPE and _KEY not in texts:
-            return _unpacked(value or b"", guard)
-        key, identity = texts[_KEY].decode(), _text(texts[_IDENTITY])
+        if _is_batch(texts):
+            batch = _Batch(value or b"")
+            return Appended(batch.heads(), batch.record, guard)
+        record = _single(headers or (), texts, value)
+        return Appended([head(record)], (record,).__getitem__, guard)
+    except (LookupError, ValueError, TypeError, RecordTooLargeError) as error:
+        raise EventLogError(f"a message in Kafka is not of Torpor's form: {error!r}") from error
+
+
+def decode_records(headers: Headers | None, value: bytes | None) -> Records | None:
+    """The records of a message alone, for who knows the rest; ``None`` if it appends none.
+
+    Raises :class:`~torpor.errors.EventLogError` when it is none of Torpor's.
+    """
+    texts = dict(headers or ())
+    try:
+        if _DO in texts:
+            return None
+        if _is_batch(texts):
+            batch = _Batch(value or b"")
+            return Records(len(batch.entries), len(value or b""), batch.record)
+        size = sum(map(len, texts.values())) + len(value or b"")
+        return Records(1, size, (_single(headers or (), texts, value),).__getitem__)
     except (LookupError, ValueError, TypeError) as error:
         raise EventLogError(f"a message in Kafka is not of Torpor's form: {error!r}") from error
+
+
+def _is_batch(texts: dict[str, bytes]) -> bool:
+    return texts.get(_TYPE) == _BATCH_TYPE and _KEY not in texts
+
+
+def _single(headers: Iterable[tuple[str, bytes]], texts: dict[str, bytes], value: bytes | None) -> Record:
+    key, identity = texts[_KEY].decode(), _text(texts[_IDENTITY])
     attributes: dict[str, str] = {}
-    for name, raw in headers or ():
+    for name, raw in headers:
         if name[:3] == _PREFIX:
             attributes[sys.intern(name[3:])] = _text(raw)
         elif name == _TYPE:
             attributes["datacontenttype"] = _text(raw)
-    record = Record(key, identity, WireEvent(attributes, value))
-    size = _texts_bytes(key, identity, attributes) + len(value or b"")
-    return Appended([(key, digest(identity), size)], (record,).__getitem__, guard)
+    return Record(key, identity, WireEvent(attributes, value))
 
 
 def stored(record: Record, sequence: int, at: float) -> Stored:
@@ -223,24 +266,30 @@ def _packed(records: Sequence[Record]) -> bytes:
     return b"".join((len(head).to_bytes(4, "big"), head, *parts))
 
 
-def _unpacked(value: bytes, guard: Guard | None) -> Appended:
-    at = 4 + int.from_bytes(value[:4], "big")
-    entries = orjson.loads(value[4:at])
-    heads, starts = [], []
-    for key, identity, attributes, length in entries:
-        starts.append(at)
-        at += length or 0
-        heads.append((key, digest(identity), _texts_bytes(key, identity, attributes) + (length or 0)))
-    if at != len(value):
-        raise ValueError(f"{len(value)} bytes, {at} were expected")
+class _Batch:
+    """A message of several records, as :func:`_packed` makes it. Raises ``ValueError`` for any other."""
 
-    def record(place: int) -> Record:
-        key, identity, attributes, length = entries[place]
-        start = starts[place]
-        data = None if length is None else value[start : start + length]
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+        start = 4 + int.from_bytes(value[:4], "big")
+        self.entries: list[tuple[str, str, dict[str, str], int | None]] = orjson.loads(value[4:start])
+        self._starts = list(accumulate([length or 0 for _, _, _, length in self.entries], initial=start))
+        if self._starts[-1] != len(value):
+            raise ValueError(f"{len(value)} bytes, {self._starts[-1]} were expected")
+
+    def heads(self) -> list[Head]:
+        """The heads of its records."""
+        return [
+            (key, digest(identity), _texts_bytes(key, identity, attributes) + (length or 0))
+            for key, identity, attributes, length in self.entries
+        ]
+
+    def record(self, place: int) -> Record:
+        """The record at a place."""
+        key, identity, attributes, length = self.entries[place]
+        start = self._starts[place]
+        data = None if length is None else self._value[start : start + length]
         return Record(key, identity, WireEvent(attributes, data))
-
-    return Appended(heads, record, guard)
 
 
 def _bytes(text: str) -> bytes:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torpor.clock import first_of
 from torpor.errors import EventLogError, StreamFullError, SupersededError
 from torpor.events import kafka_codec as codec
-from torpor.events.kafka_codec import Appended, Purged, Trimmed
+from torpor.events.kafka_codec import Appended, Purged, Records, Trimmed
 from torpor.events.kafka_index import Index, Verdict
 from torpor.events.kafka_journal import Journal, purge, trim
 from torpor.events.kafka_partition import Followed
 from torpor.events.kafka_writes import Writes, headers_and_token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from confluent_kafka import Message
 
@@ -45,13 +45,13 @@ _RECORD_BYTES = 1300  # what Python needs beside the texts: objects and a table
 class Entry(NamedTuple):
     """A message that appends, as the cache has it; ``size`` is about what that takes of memory."""
 
-    appended: Appended
+    record: Callable[[int], Record]
     at: float
     size: int
 
 
-def _entry(appended: Appended, at: float) -> Entry:
-    return Entry(appended, at, sum([_RECORD_BYTES + size for _, _, size in appended.heads]))
+def _entry(records: Records, at: float) -> Entry:
+    return Entry(records.record, at, records.total * _RECORD_BYTES + records.size)
 
 
 class Cache:
@@ -280,7 +280,7 @@ class Stream:
         verdicts = self.index.apply(offset, at, said)
         if isinstance(said, Appended):
             if self.journal.consumers or self._tails:  # who else reads, reads later
-                self._cache.put(self.topic, offset, _entry(said, at))
+                self._cache.put(self.topic, offset, _entry(said.records(), at))
             new = [codec.sequence_of(offset, place) for place, it in enumerate(verdicts) if it is Verdict.NEW]
             for tail in self._tails:
                 tail.extend(new)
@@ -320,8 +320,8 @@ class Stream:
         appended = given.without(known) if True in known else given
         if not appended.heads:
             return [False] * len(known)
-        fresh = appended.records()
-        size = sum([size for _, _, size in appended.heads])
+        fresh = appended.all()
+        size = appended.size
         most = index.spec.max_bytes
         if most is not None and index.bytes + self._bytes_under_way + size > most:
             raise StreamFullError(f"stream {self.name!r} is full: it holds {index.bytes} bytes")
@@ -412,7 +412,7 @@ class Stream:
             if (carried := self._carried.get(sequence)) is not None:
                 loaded.append(codec.stored(carried[0], sequence, carried[1]))
             elif (entry := found.get(codec.offset_of(sequence))) is not None:
-                record = entry.appended.record(codec.place_of(sequence))
+                record = entry.record(codec.place_of(sequence))
                 loaded.append(codec.stored(record, sequence, entry.at))
         return loaded
 
@@ -424,17 +424,17 @@ class Stream:
         entry = self._cache.get(self.topic, offset) or (await self._read([offset])).get(offset)
         if entry is None:
             raise EventLogError(f"record {sequence} of stream {self.name!r} is gone")
-        return entry.appended.record(codec.place_of(sequence)), entry.at
+        return entry.record(codec.place_of(sequence)), entry.at
 
     async def _read(self, offsets: list[int]) -> dict[int, Entry]:
         if self._reader is None:
             self._reader = self._wire.reader(self.topic)
         found: dict[int, Entry] = {}
         for message in await self._reader.read(offsets):
-            said = codec.decode(headers_and_token(message)[0], message.value())
-            if isinstance(said, Appended):
+            records = codec.decode_records(headers_and_token(message)[0], message.value())
+            if records is not None:
                 at, offset = message.timestamp()[1] / 1000, message.offset() or 0
-                entry = found[offset] = _entry(said, at)
+                entry = found[offset] = _entry(records, at)
                 self._cache.put(self.topic, offset, entry)
         return found
 

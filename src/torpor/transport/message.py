@@ -63,12 +63,8 @@ def encode_fields(headers: Headers) -> bytes:
 
     Raises ``ValueError`` for a header that would break the message's framing.
     """
-    return checked_fields(b"\r\n".join([b"", *map(b": ".join, headers)]), len(headers))
-
-
-def checked_fields(fields: bytes, lines: int) -> bytes:
-    """``fields``, which are so many lines. Raises ``ValueError`` when they aren't."""
-    if not fields.count(b"\n") == fields.count(b"\r") == lines or b"\0" in fields:
+    fields = b"\r\n".join([b"", *map(b": ".join, headers)])
+    if not fields.count(b"\n") == fields.count(b"\r") == len(headers) or b"\0" in fields:
         raise ValueError(f"a request's head has a line break where none may be: {fields[:200]!r}")
     return fields
 

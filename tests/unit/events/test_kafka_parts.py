@@ -46,6 +46,10 @@ SPEC = ConsumerSpec("s", "c", ack_wait_seconds=10.0, max_in_flight=4)
 def test_what_is_encoded_is_decoded(records: list[Record], guard: Guard | None) -> None:
     back = codec.decode(*codec.encode(records, guard))
     assert isinstance(back, Appended)
+    alone = codec.decode_records(*codec.encode(records, guard))
+    assert alone is not None
+    assert [alone.record(place) for place in range(alone.total)] == records
+    assert alone.size >= sum(len(each.event.data or b"") for each in records)
     assert [back.record(place) for place in range(len(records))] == records
     assert back.heads == list(map(codec.head, records))
     assert back.guard == guard
@@ -54,6 +58,7 @@ def test_what_is_encoded_is_decoded(records: list[Record], guard: Guard | None) 
 @pytest.mark.parametrize("change", [Purged("a.>"), Trimmed(12345)])
 def test_changes_are_decoded(change: Purged | Trimmed) -> None:
     assert codec.decode(*codec.encode_change(change)) == change
+    assert codec.decode_records(*codec.encode_change(change)) is None
 
 
 def test_a_single_event_is_in_the_binary_mode_of_the_cloudevents_binding() -> None:
@@ -84,7 +89,7 @@ def test_an_append_is_split_where_it_does_not_fit_into_a_message() -> None:
     assert [len(part.heads) for part in codec.appends(many)] == [1000, 1000, 500]
     large = [Record("k", str(number), event(str(number), b"x" * 3 * 1024 * 1024)) for number in range(3)]
     assert [len(part.heads) for part in codec.appends(large)] == [1, 1, 1]
-    assert [each for part in codec.appends(many) for each in part.records()] == many
+    assert [each for part in codec.appends(many) for each in part.all()] == many
 
 
 # --- records ------------------------------------------------------------------------------------------------
