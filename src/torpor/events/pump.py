@@ -23,9 +23,11 @@ _RETRY_SECONDS = 1.0
 _QUICK_SECONDS = 0.05
 """What is handled in less than this is quick: who asks for it when there is room has waited in vain."""
 _SMALL_BYTES = 64 * 1024
-"""Data of what is held ready beside what is handled; all of it is in memory."""
-_AHEAD = 8
-"""How many times as many are held ready as are handled at once."""
+"""Most data of one that is held ready."""
+_AHEAD_BYTES = 16 * 1024 * 1024
+"""Most data of all that are held ready: it is in memory."""
+_AHEAD = 32
+"""How many times as many are held ready as are handled at once, unless that is too much data."""
 
 Handle = Callable[[Delivery], Awaitable[None]]
 
@@ -73,6 +75,7 @@ class Pump:
         self._ready: deque[_Held] = deque()
         self._unfilled = 0
         self._quick = 0  # so many in a row
+        self._largest_bytes = 1  # among them
         self.received = 0
         """How many deliveries have come so far."""
         self._freed = asyncio.Event()
@@ -217,7 +220,7 @@ class Pump:
         oldest = next(iter(self._held.values()), None)
         if oldest is not None and self._clock.monotonic() - oldest.began >= _QUICK_SECONDS:
             return 0
-        return _AHEAD * self._parallelism
+        return min(_AHEAD * self._parallelism, _AHEAD_BYTES // self._largest_bytes)
 
     async def _reopen(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -247,8 +250,12 @@ class Pump:
                 _LOG.warning("an event could not be handled and comes again", extra=self._about(error))
                 await self._give_back(delivery, _RETRY_SECONDS)
             quick = self._clock.monotonic() - held.began < _QUICK_SECONDS
-            small = len(delivery.record.event.data or b"") <= _SMALL_BYTES
-            self._quick = self._quick + 1 if quick and small else 0
+            size_bytes = len(delivery.record.event.data or b"")
+            self._largest_bytes = max(self._largest_bytes, size_bytes)
+            if quick and size_bytes <= _SMALL_BYTES:
+                self._quick += 1
+            else:
+                self._quick, self._largest_bytes = 0, 1
             del self._held[me]
             if not self._ready:
                 return

@@ -35,7 +35,7 @@ _LOG = logging.getLogger("torpor.events")
 AGE_SECONDS = 7 * 86_400.0
 MAX_BYTES = 1024**3
 PAUSE_SECONDS = 0.05
-_ENOUGH = 256
+_ENOUGH = 512
 _MOST_WAITING = 4096
 
 
