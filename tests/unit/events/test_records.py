@@ -193,10 +193,10 @@ def test_what_is_done_afterwards_waits_for_the_write_and_for_nothing_else() -> N
         await settle()
         assert done == [1, 2, 3]
         records.began()
-        for number in range(4, 260):
+        for number in range(4, 516):
             await act(number)
         await settle()
-        assert done == list(range(1, 260))  # enough came together
+        assert done == list(range(1, 516))  # enough came together
 
     asyncio.run(run())
 
