@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from benchmarks.events.clients import UNDER_WAY, event
 from benchmarks.events.dispatching import Run
-from torpor.binding import BATCH, encode_batch, encode_binary_fields
+from torpor.binding import BATCH, encode_batch
 from torpor.clock import SystemClock
 from torpor.events import names
 from torpor.events.brokers import Broker, connect
+from torpor.events.fields import event_fields
 from torpor.events.ingress import Ingress
 from torpor.events.log import StreamSpec
 from torpor.events.recorder import Recorder, stream_spec
@@ -59,7 +60,7 @@ async def produce(gate: Gate, endpoint: Endpoint, broker_key: str, count: int, b
     def encoded(number: int) -> tuple[bytes, bytes]:
         if batch == 1:
             one = event(number)
-            return encode_binary_fields(one), one.data or b""
+            return event_fields(one), one.data or b""
         events = map(event, range(number, min(number + batch, count + 1)))
         return encode_fields([(b"content-type", BATCH)]), encode_batch(events)
 

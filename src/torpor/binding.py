@@ -21,7 +21,6 @@ import orjson
 from cloudevents.core.v1.event import CloudEvent
 
 from torpor.errors import MalformedEventError
-from torpor.transport.message import encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,8 +39,7 @@ _TIME = re.compile(
 _JSON_TYPE = re.compile(r"(?:[^/;\s]+/(?:[^/;\s]+\+)?json|text/json)\s*(?:;.*)?\Z", re.IGNORECASE)
 # HTTP binding 3.1.3.2: printable ASCII goes as it is, but for space, double quote and percent.
 _PLAIN = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
-# Headers of attributes that nearly all events have; their names need no check.
-_KEYS = {
+USUAL_HEADERS = {
     b"content-type": "datacontenttype",
     **{
         f"ce-{name}".encode(): name
@@ -52,9 +50,8 @@ _KEYS = {
         )
     },
 }
-
-
-_NAMES = frozenset(_KEYS.values())
+"""Headers of attributes that nearly all events have, and those; their names need no check."""
+_NAMES = frozenset(USUAL_HEADERS.values())
 
 
 class _HeaderNames(dict[str, bytes]):
@@ -64,8 +61,7 @@ class _HeaderNames(dict[str, bytes]):
         return b"ce-" + name.encode()
 
 
-_HEADERS = _HeaderNames({name: header for header, name in _KEYS.items()})
-_LINES = {name: f"\r\n{header.decode()}: " for header, name in _KEYS.items()}
+_HEADERS = _HeaderNames({name: header for header, name in USUAL_HEADERS.items()})
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -206,7 +202,7 @@ def _usual(headers: list[tuple[bytes, bytes]]) -> dict[str, str] | None:
     attributes: dict[str, str] = {}
     count = 0
     for name, value in headers:
-        key = _KEYS.get(name)
+        key = USUAL_HEADERS.get(name)
         if key is not None:
             attributes[key] = value.decode("latin-1")
             count += 1
@@ -339,17 +335,6 @@ def encode_binary(event: WireEvent) -> tuple[Headers, bytes]:
             for name, value in attributes.items()
         ]
     return headers, event.data or b""
-
-
-def encode_binary_fields(event: WireEvent) -> bytes:
-    """The headers of ``event`` in binary mode, as :func:`torpor.transport.encode_fields` writes them.
-
-    Raises ``ValueError`` for attributes that are not valid and would break the message's framing.
-    """
-    attributes = event.attributes
-    if is_plain("".join(attributes.values())) and attributes.keys() <= _NAMES:
-        return "".join([_LINES[name] + value for name, value in attributes.items()]).encode()
-    return encode_fields(encode_binary(event)[0])
 
 
 def is_plain(value: str) -> bool:

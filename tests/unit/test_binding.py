@@ -21,7 +21,6 @@ from torpor.binding import (
     decode_structured,
     encode_batch,
     encode_binary,
-    encode_binary_fields,
     encode_structured,
     encode_value,
     from_sdk,
@@ -29,6 +28,7 @@ from torpor.binding import (
     to_sdk,
 )
 from torpor.errors import MalformedEventError
+from torpor.events.fields import event_fields
 from torpor.transport.message import decode_fields
 
 few = settings(max_examples=40, deadline=None)
@@ -93,7 +93,7 @@ def test_binary_there_and_back(event: Any) -> None:
     headers, body = encode_binary(event)
     assert decode(headers, body) == [event]
     assert all(value.isascii() for name, value in headers if name != b"content-type")
-    assert decode_fields(encode_binary_fields(event)) == headers
+    assert decode_fields(event_fields(event)) == headers
 
 
 @few
@@ -311,4 +311,4 @@ def test_data_that_says_it_is_json_must_be() -> None:
 @pytest.mark.parametrize("name", ["a\r\nx", "a\n", "a\0b"])
 def test_a_name_that_would_break_the_framing_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="line break"):
-        encode_binary_fields(WireEvent({"id": "1", name: "2"}, None))
+        event_fields(WireEvent({"id": "1", name: "2"}, None))

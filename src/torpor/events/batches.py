@@ -16,10 +16,11 @@ from torpor.clock import cancel, happens_within
 from torpor.errors import TorporError
 from torpor.events.batching import Contents, verdict
 from torpor.events.courier import PREFER, Courier, Message, Route
+from torpor.events.fields import trace_fields
 from torpor.events.overflow import Overflow
 from torpor.events.pump import Pump
 from torpor.events.sender import as_part_of
-from torpor.events.subscription import MAX_WAITING, Reading, Sieve, consumer_spec, trace_fields
+from torpor.events.subscription import MAX_WAITING, Reading, Sieve, consumer_spec
 from torpor.events.throttle import Throttle
 from torpor.transport import Response
 

@@ -19,12 +19,13 @@ from torpor.errors import EventLogError, StreamFullError, SupersededError, Torpo
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
 from torpor.events.delivery import DeadLetter
+from torpor.events.fields import trace_fields
 from torpor.events.join import Groups, Overdue, Part, Seen, Unfit, part_of
 from torpor.events.join_log import JoinLog, ending_of, endings_spec
 from torpor.events.join_room import Room, size_of
 from torpor.events.pump import Pump
 from torpor.events.records import group_ended, part_dealt_with
-from torpor.events.subscription import Sieve, consumer_spec, trace_fields
+from torpor.events.subscription import Sieve, consumer_spec
 from torpor.events.throttle import Throttle
 from torpor.events.waiting import for_each, sleep_or
 from torpor.transport import encode_fields

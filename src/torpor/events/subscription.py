@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Protocol
 
-from torpor.binding import WireEvent, encode_binary_fields
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
+from torpor.events.fields import event_fields, trace_fields
 from torpor.events.lag import Queue
 from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog, Stored, StreamSpec
 from torpor.events.overflow import Overflow
 from torpor.events.passing import Passing
 from torpor.events.pump import Pump
 from torpor.events.throttle import Throttle
-from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torpor.binding import WireEvent
     from torpor.clock import Clock
 
 ACK_WAIT_SECONDS = 10.0
@@ -28,7 +28,6 @@ MAX_WAITING = 10_000
 WINDOW = 1000
 """Most events of a trigger ordered by key that are held in memory: a key that is held up by a retry holds up
 others only once so many wait behind it."""
-_TRACE = ("traceparent", "tracestate")
 
 
 class AtWork(Queue, Protocol):
@@ -257,18 +256,4 @@ class Watched:
 
 def message_of(event: WireEvent) -> Message:
     """What is sent for one event: the binary mode, and its trace context as the call's own."""
-    return Message(encode_binary_fields(event) + trace_fields(event), event.data or b"", [event])
-
-
-def trace_fields(event: WireEvent) -> bytes:
-    """The event's trace context as the call's own (CloudEvents extension "Distributed Tracing")."""
-    attributes = event.attributes
-    if "traceparent" not in attributes and "tracestate" not in attributes:
-        return b""
-    return encode_fields(
-        [
-            (name.encode(), attributes[name].encode("ascii", "replace"))
-            for name in _TRACE
-            if name in attributes
-        ]
-    )
+    return Message(event_fields(event) + trace_fields(event), event.data or b"", [event])

@@ -50,13 +50,13 @@ class _Pods:
         endpoint: Endpoint,
         method: bytes,
         target: bytes,
-        headers: object,
+        fields: bytes,
         body: bytes,
         *,
         timeout_seconds: float,
     ) -> Response:
         assert timeout_seconds > 2.0  # that is how long a pod may look for what it does not know
-        assert (method, target, headers) in ((b"GET", b"/state", []), (b"POST", b"/backlogs", []))
+        assert (method, target, fields) in ((b"GET", b"/state", b""), (b"POST", b"/backlogs", b""))
         self.bodies.append(body)
         self.asked += 1
         if endpoint.host not in self.told:

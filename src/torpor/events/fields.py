@@ -1,0 +1,40 @@
+"""The header lines of a call that brings an event (:func:`torpor.transport.encode_fields`). Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torpor.binding import USUAL_HEADERS, encode_binary, is_plain
+from torpor.transport import encode_fields
+
+if TYPE_CHECKING:
+    from torpor.binding import WireEvent
+
+_STARTS = {name: f"\r\n{header.decode()}: " for header, name in USUAL_HEADERS.items()}
+_USUAL = _STARTS.keys()
+_TRACE = ("traceparent", "tracestate")
+
+
+def event_fields(event: WireEvent) -> bytes:
+    """The event's attributes in binary mode.
+
+    Raises ``ValueError`` for attributes that are not valid and would break the message's framing.
+    """
+    attributes = event.attributes
+    if is_plain("".join(attributes.values())) and attributes.keys() <= _USUAL:
+        return "".join([_STARTS[name] + value for name, value in attributes.items()]).encode()
+    return encode_fields(encode_binary(event)[0])
+
+
+def trace_fields(event: WireEvent) -> bytes:
+    """The event's trace context as the call's own (CloudEvents extension "Distributed Tracing")."""
+    attributes = event.attributes
+    if "traceparent" not in attributes and "tracestate" not in attributes:
+        return b""
+    return encode_fields(
+        [
+            (name.encode(), attributes[name].encode("ascii", "replace"))
+            for name in _TRACE
+            if name in attributes
+        ]
+    )
