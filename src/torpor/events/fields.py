@@ -31,10 +31,5 @@ def trace_fields(event: WireEvent) -> bytes:
     attributes = event.attributes
     if "traceparent" not in attributes and "tracestate" not in attributes:
         return b""
-    return encode_fields(
-        [
-            (name.encode(), attributes[name].encode("ascii", "replace"))
-            for name in _TRACE
-            if name in attributes
-        ]
-    )
+    names = [name for name in _TRACE if name in attributes]
+    return encode_fields([(name.encode(), attributes[name].encode("ascii", "replace")) for name in names])

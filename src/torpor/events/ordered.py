@@ -130,7 +130,7 @@ class OrderedSubscription(Reading):
 
     async def _deliver(self, delivery: Delivery, key: str) -> None:
         """One attempt; holds the key until the event is done with, or comes again."""
-        attempt, message = _Attempt(delivery), message_of(delivery.record.event)
+        attempt = _Attempt(delivery)
         taken = done = False
         try:
             try:
@@ -140,6 +140,7 @@ class OrderedSubscription(Reading):
                     return
                 # Without its lease, another worker may have it: then it is not called for, and comes again.
                 if await self._throttle.turn() and self._pump.leased():
+                    message = message_of(delivery.record.event)
                     taken = await self._courier.deliver(self.route, message, attempt)
             finally:
                 self._lanes.rest()
