@@ -1,6 +1,7 @@
 """``python -m benchmarks.events``: how fast events are taken in and delivered, beside what they are made of.
 
-In one run, one after the other, in several rounds of which the best counts:
+In one run, by turns, in several rounds, of which the medians count. A share is the median of the rounds' own
+ones, since a machine that others use as well may change its speed by half within minutes:
 
 - *delivery*: a dispatcher process with delivery records, beside its own HTTP client by itself, on the same
   messages to the same function (bare ASGI, in a process of its own), which answers nothing or one event; then
@@ -21,10 +22,11 @@ import asyncio
 import json
 import os
 import socket
+import statistics
 import sys
 import tempfile
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +41,7 @@ from torpor.events.nats_server import NatsServer
 from torpor.settings import PlatformSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 RESULT = Path(__file__).resolve().parents[2] / "build" / "bench" / "events.json"
 CORES_FOR_TWO = 6
@@ -57,14 +59,15 @@ class Compared:
     beside: str
     theirs: Measured
     ours: Measured
+    shares: list[float]
     goal: float | None = None
     parts_micros: dict[str, float] = field(default_factory=dict)
     rss_mib: list[float] = field(default_factory=list)
 
     @property
     def share(self) -> float:
-        """Ours of theirs."""
-        return self.ours.per_second / self.theirs.per_second
+        """Ours of theirs: the middle one of ``shares``, those of the rounds."""
+        return statistics.median(self.shares)
 
     @property
     def holds(self) -> bool:
@@ -93,7 +96,7 @@ class Bench:
             theirs.append(await self._in_process(own, self._broker, self._events))
             ours.append(await self._in_process(through_log, self._broker, self._events))
         return [
-            self._compared(f"log, {what}", "own client", _best(its), _best(own_))
+            self._compared(f"log, {what}", "own client", its, own_)
             for what, its, own_ in zip(
                 ("append", "deliver"), zip(*theirs, strict=True), zip(*ours, strict=True), strict=True
             )
@@ -107,7 +110,7 @@ class Bench:
             singly.append(await self._take_in(self._key(), 1))
             batches.append(await self._take_in(self._key(), BATCH))
         return [
-            self._compared(what, "own client", _best(theirs), _best(ours), GOALS["ingress"])
+            self._compared(what, "own client", theirs, ours, GOALS["ingress"])
             for what, ours in (("ingress", singly), (f"ingress, batches of {BATCH}", batches))
         ]
 
@@ -126,16 +129,16 @@ class Bench:
             sampled = (await self._dispatch(gateway, 1, sampled=True))[0]
         listener.close()
         parts = {part: seconds / sampled.events * 1e6 for part, seconds in sampled.parts.items()}
-        ones = _best([_measured(runs) for runs in one])
+        ones = [_measured(runs) for runs in one]
         rss = max((runs[0].rss_bytes for runs in one), key=len)
         enough = (os.cpu_count() or 1) >= CORES_FOR_TWO
         return [
-            self._compared(what, "HTTP client alone", _best(theirs), ones, GOALS["delivery"], parts, rss),
+            self._compared(what, "HTTP client alone", theirs, ones, GOALS["delivery"], parts, rss),
             self._compared(
                 f"{what}, two dispatchers",
                 "one dispatcher",
                 ones,
-                _best([_measured(runs) for runs in two]),
+                [_measured(runs) for runs in two],
                 GOALS["two dispatchers"] if enough else None,
             ),
         ]
@@ -187,14 +190,17 @@ class Bench:
         self,
         what: str,
         beside: str,
-        theirs: Measured,
-        ours: Measured,
+        theirs: Sequence[Measured],
+        ours: Sequence[Measured],
         goal: float | None = None,
         parts: dict[str, float] | None = None,
         rss: list[int] | None = None,
     ) -> Compared:
         mib = [round(size / 1024**2, 1) for size in rss or ()]
-        found = Compared(self._name, what, beside, theirs, ours, goal, parts or {}, mib)
+        shares = [our.per_second / their.per_second for our, their in zip(ours, theirs, strict=True)]
+        found = Compared(
+            self._name, what, beside, _median(theirs), _median(ours), shares, goal, parts or {}, mib
+        )
         _show(found)
         return found
 
@@ -204,16 +210,16 @@ def _measured(runs: list[Run]) -> Measured:
     return Measured(per_second, cpu_seconds * 1e6)
 
 
-def _best(runs: Any) -> Measured:
-    found: Measured = max(runs, key=lambda run: run.per_second)
-    return found
+def _median(runs: Sequence[Measured]) -> Measured:
+    return Measured(*map(statistics.median, zip(*map(astuple, runs), strict=True)))
 
 
 def _show(one: Compared) -> None:
+    goal = "" if one.goal is None else f" of {one.goal}{'' if one.holds else ', missed'}"
     print(
         f"{one.broker:<10}{one.what:<40}{one.ours.per_second:>8.0f}/s {one.ours.cpu_micros:>5.0f} µs"
         f"   {one.beside:<18}{one.theirs.per_second:>8.0f}/s {one.theirs.cpu_micros:>5.0f} µs   "
-        f"{one.share:.2f}{'' if one.goal is None else f' of {one.goal}'}{'' if one.holds else ', missed'}",
+        f"{one.share:.2f}{goal} ({min(one.shares):.2f} to {max(one.shares):.2f})",
         flush=True,
     )
     if one.parts_micros:
@@ -262,7 +268,7 @@ def main() -> int:
     """Run it; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--events", type=int, default=20_000, help="events of each run")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--brokers", nargs="+", choices=_BROKERS, default=_BROKERS)
     parser.add_argument(
         "--parts", nargs="+", choices=("delivery", "ingress", "log"), default=("delivery", "ingress", "log")
