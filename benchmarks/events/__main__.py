@@ -63,6 +63,8 @@ class Compared:
     goal: float | None = None
     parts_micros: dict[str, float] = field(default_factory=dict)
     rss_mib: list[float] = field(default_factory=list)
+    start_seconds: float | None = None
+    """From when a dispatcher is told of its trigger to the first delivery."""
 
     @property
     def share(self) -> float:
@@ -128,12 +130,16 @@ class Bench:
                 two.append(await self._dispatch(gateway, 2))
             sampled = (await self._dispatch(gateway, 1, sampled=True))[0]
         listener.close()
-        parts = {part: seconds / sampled.events * 1e6 for part, seconds in sampled.parts.items()}
+        handled = sampled.before + sampled.events
+        parts = {part: seconds / handled * 1e6 for part, seconds in sampled.parts.items()}
         ones = [_measured(runs) for runs in one]
         rss = max((runs[0].rss_bytes for runs in one), key=len)
+        start_seconds = statistics.median(runs[0].start_seconds for runs in one)
         enough = (os.cpu_count() or 1) >= CORES_FOR_TWO
         return [
-            self._compared(what, "HTTP client alone", theirs, ones, GOALS["delivery"], parts, rss),
+            self._compared(
+                what, "HTTP client alone", theirs, ones, GOALS["delivery"], parts, rss, start_seconds
+            ),
             self._compared(
                 f"{what}, two dispatchers",
                 "one dispatcher",
@@ -159,7 +165,7 @@ class Bench:
                 worker.tell()
             runs: list[Run] = [await worker.hear() for worker in workers]
         await self._in_process(empty, self._broker, key)
-        if (done := sum(run.events for run in runs)) < self._events:
+        if (done := sum(run.before + run.events for run in runs)) < self._events:
             raise RuntimeError(f"{done} of {self._events} events were delivered")
         return runs
 
@@ -195,11 +201,21 @@ class Bench:
         goal: float | None = None,
         parts: dict[str, float] | None = None,
         rss: list[int] | None = None,
+        start_seconds: float | None = None,
     ) -> Compared:
         mib = [round(size / 1024**2, 1) for size in rss or ()]
         shares = [our.per_second / their.per_second for our, their in zip(ours, theirs, strict=True)]
         found = Compared(
-            self._name, what, beside, _median(theirs), _median(ours), shares, goal, parts or {}, mib
+            self._name,
+            what,
+            beside,
+            _median(theirs),
+            _median(ours),
+            shares,
+            goal,
+            parts or {},
+            mib,
+            start_seconds,
         )
         _show(found)
         return found
@@ -225,6 +241,8 @@ def _show(one: Compared) -> None:
     if one.parts_micros:
         parts = sorted(one.parts_micros.items(), key=lambda item: -item[1])
         print("  µs: " + ", ".join(f"{part} {micros:.1f}" for part, micros in parts if micros >= 0.05))
+    if one.start_seconds is not None:
+        print(f"  first delivery after {one.start_seconds * 1000:.0f} ms")
     if one.rss_mib:
         print(f"  MiB over the run: {' '.join(f'{mib:.0f}' for mib in one.rss_mib)}", flush=True)
 

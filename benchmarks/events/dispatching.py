@@ -41,18 +41,24 @@ _RSS_POINTS = 10
 
 @dataclass(frozen=True)
 class Run:
-    """What one process did; times are of the machine's one monotonic clock."""
+    """What one process did; times are of the machine's one monotonic clock.
+
+    ``before`` are events that were handled before it ``began``, ``start_seconds`` what it took to begin.
+    """
 
     events: int
     began: float
     ended: float
     cpu_seconds: float
+    before: int = 0
+    start_seconds: float = 0.0
     parts: dict[str, float] = field(default_factory=dict)
     rss_bytes: list[int] = field(default_factory=list)
 
 
 def together(runs: list[Run]) -> tuple[float, float]:
     """Events a second of processes that work at once, and processor time in seconds for each event."""
+    runs = [run for run in runs if run.events]
     events = sum(run.events for run in runs)
     took = max(run.ended for run in runs) - min(run.began for run in runs)
     return events / took, sum(run.cpu_seconds for run in runs) / events
@@ -159,7 +165,10 @@ async def empty(_: Gate, broker: Broker, broker_key: str) -> tuple[int, int]:
 async def dispatch(
     gate: Gate, broker: Broker, broker_key: str, gateway: Endpoint, count: int, sampled: bool
 ) -> Run:
-    """One dispatcher, until nothing waits any more. ``count`` is how many there are for all."""
+    """One dispatcher, until nothing waits any more. ``count`` is how many there are for all.
+
+    Measured from when it is seen to deliver: how long it takes to begin is told by itself.
+    """
     clock, stats = SystemClock(), Stats()
     log = await connect(broker, clock)
     client = Client(clock=clock)
@@ -173,10 +182,11 @@ async def dispatch(
     await gate.wait()
     if sampled:
         sampler.start()
-    began, cpu = time.monotonic(), time.process_time()
+    opened = began = ended = time.monotonic()
+    cpu = spent = time.process_time()
     await dispatcher.apply(Declared([trigger(broker_key)], [broker_key]))
     rss = [process.memory_info().rss]
-    seen, ended, spent = 0, time.monotonic(), 0.0
+    before = seen = 0
     looked = ended
     while seen < count:
         await asyncio.sleep(_LOOK_SECONDS)
@@ -186,11 +196,13 @@ async def dispatch(
             if not state.pending and not state.problem:  # others have had the rest
                 break
         if counts.delivered > seen:
-            seen, ended, spent = counts.delivered, time.monotonic(), time.process_time() - cpu
+            seen, ended, spent = counts.delivered, time.monotonic(), time.process_time()
+            if not before:
+                before, began, cpu = seen, ended, spent
             if seen >= count * len(rss) / _RSS_POINTS:
                 rss.append(process.memory_info().rss)
     parts = sampler.stop() if sampled else {}
     await dispatcher.close()
     await client.close()
     await log.close()
-    return Run(seen, began, ended, spent, parts, rss)
+    return Run(seen - before, began, ended, spent - cpu, before, began - opened, parts, rss)
