@@ -31,7 +31,7 @@ from torpor.events.replies import replies
 from torpor.events.sender import instance_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torpor.binding import WireEvent
     from torpor.clock import Clock
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 PREFER = b"\r\nprefer: reply"
 """Knative's data plane contract: that a reply is welcome."""
+_SMALL_BYTES = 64 * 1024
+"""Most of an answer for which others are called before it is written."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,12 @@ class Courier:
         self.claims = claims
         self.stats = stats
 
-    async def deliver(self, route: Route, message: Message, delivery: Delivery) -> bool:
+    async def deliver(
+        self, route: Route, message: Message, delivery: Delivery, answered: Callable[[], None] | None = None
+    ) -> bool:
         """One attempt. True when the message is done with, which leaves ``delivery`` to be acknowledged.
+
+        ``answered`` is called when the function has done its part, and replies are still to be written.
 
         False when it was given back to be tried again. To acknowledge it is :meth:`acknowledge`'s, which
         has it written down before. Raises :class:`~torpor.errors.EventLogError` or
@@ -147,7 +153,7 @@ class Courier:
             counts.redelivered += 1
         self.recorder.began()
         try:
-            decision, response = await self._try(route, message, delivery)
+            decision, response = await self._try(route, message, delivery, answered)
         finally:
             self.recorder.ended()
         if isinstance(decision, Delivered):
@@ -184,7 +190,7 @@ class Courier:
             await self.recorder.afterwards(broker_key, delivery.ack)
 
     async def _try(
-        self, route: Route, message: Message, delivery: Delivery
+        self, route: Route, message: Message, delivery: Delivery, answered: Callable[[], None] | None
     ) -> tuple[Delivered | Retry | DeadLetter, Response | None]:
         """Call the function, write its replies, and have it noted."""
         at, began = self._clock.now(), self._clock.monotonic()
@@ -203,7 +209,7 @@ class Courier:
         decision = decide(route.schedule, delivery.attempt, outcome, first.id)
         written = 0
         if isinstance(decision, Delivered) and response is not None:
-            result = await self._publish(route, message, response)
+            result = await self._publish(route, message, response, answered)
             if isinstance(result, DeadLetter):
                 decision = result
             else:
@@ -273,7 +279,9 @@ class Courier:
         self.recorder.add(broker_key, [line])
         await self.recorder.flush(broker_key)
 
-    async def _publish(self, route: Route, message: Message, response: Response) -> DeadLetter | int:
+    async def _publish(
+        self, route: Route, message: Message, response: Response, answered: Callable[[], None] | None = None
+    ) -> DeadLetter | int:
         """Append the replies, all or none, and say how many they are; or why they never can be appended."""
         try:
             events = replies(response, message.events)
@@ -281,6 +289,8 @@ class Courier:
             return DeadLetter(str(error), response.status)
         if not events:
             return 0
+        if answered is not None and len(response.body) <= _SMALL_BYTES:  # what waits is in memory
+            answered()
         broker_key = route.broker_key
         at = self._clock.now()
         try:

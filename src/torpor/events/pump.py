@@ -28,6 +28,8 @@ _AHEAD_BYTES = 16 * 1024 * 1024
 """Most data of all that are held ready: it is in memory."""
 _AHEAD = 32
 """How many times as many are held ready as are handled at once, unless that is too much data."""
+_RESTING = 8
+"""How many times as many may be settled beside those that have a place."""
 
 Handle = Callable[[Delivery], Awaitable[None]]
 
@@ -50,6 +52,8 @@ class Pump:
 
     With ``ahead``, some more are asked for while all are small and are handled quickly, so that none waits
     for the broker; who halts gives them back. One that takes long ends that: others may be free for them.
+
+    What has only to be settled still can leave its place to the next one, by :meth:`rest`.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Pump:
         self._looks_ahead = ahead
         self._consumer: Consumer | None = None
         self._held: dict[asyncio.Task[None], _Held] = {}  # by who handles it, in the order of their begin
+        self._resting: dict[asyncio.Task[None], _Held] = {}  # those that have no place any more
         self._ready: deque[_Held] = deque()
         self._unfilled = 0
         self._quick = 0  # so many in a row
@@ -86,7 +91,7 @@ class Pump:
     @property
     def busy(self) -> int:
         """How many deliveries are being handled."""
-        return len(self._held)
+        return len(self._held) + len(self._resting)
 
     async def open(self) -> None:
         """Open the consumer, so that from now on no record passes it by."""
@@ -126,16 +131,27 @@ class Pump:
         """
         if self._consumer is None:
             raise EventLogError("reading events is interrupted")
-        before = set(self._held)
+        before = self._handled()
         outstanding = await self._consumer.outstanding()
-        stayed = {self._held[task].delivery.record.sequence for task in before & self._held.keys()}
+        after = self._handled()
+        stayed = {after[task].delivery.record.sequence for task in before.keys() & after.keys()}
         return stayed, outstanding - len(stayed)
 
     def leased(self) -> bool:
         """Whether the delivery whose handling asks is surely nobody else's at the moment."""
         task = asyncio.current_task()
-        held = self._held.get(task) if task is not None else None
+        held = self._handled().get(task) if task is not None else None
         return held is not None and self._clock.monotonic() < held.until
+
+    def rest(self) -> None:
+        """Leave the place of the delivery whose handling calls this, unless too many have done so."""
+        task = asyncio.current_task()
+        if task is None or task not in self._held or len(self._resting) >= _RESTING * self._parallelism:
+            return
+        held = self._resting[task] = self._held.pop(task)
+        self._note(held)
+        self._freed.set()
+        self._begin()
 
     def look(self) -> None:
         """See whether there is room for more."""
@@ -165,12 +181,12 @@ class Pump:
         if not self._tasks:
             return
         keeper = self._tasks[1]
-        if self._held and grace_seconds > 0:
+        if self.busy and grace_seconds > 0:
             timer = asyncio.create_task(_sleep(self._clock, grace_seconds))
-            while self._held and not timer.done():
-                await asyncio.wait([timer, *self._held], return_when=asyncio.FIRST_COMPLETED)
+            while self.busy and not timer.done():
+                await asyncio.wait([timer, *self._handled()], return_when=asyncio.FIRST_COMPLETED)
             await cancel(timer)
-        for task in list(self._held):
+        for task in self._handled():
             await cancel(task)
         await cancel(keeper)
         self._tasks = []
@@ -222,6 +238,10 @@ class Pump:
             return 0
         return min(_AHEAD * self._parallelism, _AHEAD_BYTES // self._largest_bytes)
 
+    def _handled(self) -> dict[asyncio.Task[None], _Held]:
+        """What is being handled, with a place or without."""
+        return self._held | self._resting
+
     async def _reopen(self) -> None:
         consumer, self._consumer = self._consumer, None
         self._unfilled = 0
@@ -230,7 +250,7 @@ class Pump:
 
     def _begin(self) -> None:
         """Handle what is ready, as far as there is room."""
-        while self._ready and (self._room is not None or len(self._held) < self._parallelism):
+        while self._ready and self._has_place():
             task = asyncio.create_task(self._run())
             self._held[task] = self._ready.popleft()
             task.add_done_callback(self._done)
@@ -249,18 +269,26 @@ class Pump:
             except TorporError as error:
                 _LOG.warning("an event could not be handled and comes again", extra=self._about(error))
                 await self._give_back(delivery, _RETRY_SECONDS)
-            quick = self._clock.monotonic() - held.began < _QUICK_SECONDS
-            size_bytes = len(delivery.record.event.data or b"")
-            self._largest_bytes = max(self._largest_bytes, size_bytes)
-            if quick and size_bytes <= _SMALL_BYTES:
-                self._quick += 1
-            else:
-                self._quick, self._largest_bytes = 0, 1
-            del self._held[me]
-            if not self._ready:
+            if self._resting.pop(me, None) is None:
+                self._note(held)
+                del self._held[me]
+            if not self._ready or not self._has_place():
                 return
             self._held[me] = self._ready.popleft()
             self._freed.set()
+
+    def _note(self, held: _Held) -> None:
+        """Take in how long a delivery had its place, and how large it is."""
+        quick = self._clock.monotonic() - held.began < _QUICK_SECONDS
+        size_bytes = len(held.delivery.record.event.data or b"")
+        self._largest_bytes = max(self._largest_bytes, size_bytes)
+        if quick and size_bytes <= _SMALL_BYTES:
+            self._quick += 1
+        else:
+            self._quick, self._largest_bytes = 0, 1
+
+    def _has_place(self) -> bool:
+        return self._room is not None or len(self._held) < self._parallelism
 
     async def _give_back(self, delivery: Delivery, delay_seconds: float) -> None:
         try:
@@ -270,6 +298,7 @@ class Pump:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._held.pop(task, None)
+        self._resting.pop(task, None)
         self._freed.set()
         self._begin()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -283,12 +312,12 @@ class Pump:
     async def _keep(self) -> None:
         """Keep the log from delivering again what is still being handled."""
         while True:
-            while not (self._held or self._ready):
+            while not (self.busy or self._ready):
                 self._taken.clear()
                 await self._taken.wait()
             await self._clock.sleep(self._spec.ack_wait_seconds / 3)
             try:
-                await self._extend([*self._held.values(), *self._ready])
+                await self._extend([*self._handled().values(), *self._ready])
             except TorporError as error:
                 _LOG.debug("deliveries could not be extended", extra=self._about(error))
 

@@ -181,6 +181,8 @@ class Subscription(Reading):
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._sieve = Sieve(route, self._pump, courier, shared=shared)
         self._overflow = Overflow(route, log, clock, courier, spec, self._pump, self._sieve, leads)
+        # Where the next one must not be begun before all is settled, it keeps its place.
+        self._answered = None if route.one_worker else self._pump.rest
 
     @property
     def busy(self) -> int:
@@ -209,7 +211,7 @@ class Subscription(Reading):
         if not (self._throttle.is_open or await self._throttle.turn()):
             await delivery.retry(0.0)
         elif await self._courier.deliver(
-            self.route, message_of(record.event), self._overflow.limited(delivery)
+            self.route, message_of(record.event), self._overflow.limited(delivery), self._answered
         ):
             await self._courier.acknowledge(self.route, delivery)
 

@@ -17,6 +17,9 @@ from torpor.events.memory import MemoryConsumer, MemoryLog
 from torpor.spec.models import Delivery
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torpor.events.log import Guard
     from torpor.transport import Response
 
 
@@ -172,6 +175,78 @@ def test_no_more_than_parallelism_is_under_way() -> None:
             assert len(it.functions.calls) == 10
             assert it.functions.most_under_way == 3
             assert await it.pending() == 0
+
+    asyncio.run(run())
+
+
+def _holding_replies(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Have the log take in nothing of type ``reply`` before the event that is returned is set."""
+    go, append = asyncio.Event(), log.append
+
+    async def held(stream: str, records: Sequence[Record], *, guard: Guard | None = None) -> list[bool]:
+        if any(each.event.attributes.get("type") == "reply" for each in records):
+            await go.wait()
+        return await append(stream, records, guard=guard)
+
+    monkeypatch.setattr(log, "append", held)
+    return go
+
+
+def test_who_waits_for_its_replies_to_be_written_keeps_no_function_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        async with world() as it:
+            go = _holding_replies(it.log, monkeypatch)
+            await it.declare(trigger("t", "a", parallelism=2))
+            it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
+            it.functions.gate = asyncio.Event()
+            await it.publish(*(event(str(number)) for number in range(10)))
+            assert it.functions.under_way == 2
+            it.functions.gate.set()
+            await it.settle()
+            assert len(it.functions.calls) == 10
+            assert it.functions.most_under_way == 2
+            assert not await it.events("reply")
+            assert await it.pending() == 10, "nothing is done with before its replies are there"
+            go.set()
+            await it.settle()
+            assert len(await it.events("reply")) == 10
+            assert await it.pending() == 0
+
+    asyncio.run(run())
+
+
+def test_where_one_follows_the_other_the_next_waits_for_the_replies_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        async with world() as it:
+            go = _holding_replies(it.log, monkeypatch)
+            await it.declare(trigger("t", "a", parallelism=1))
+            it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
+            await it.publish(event("1"), event("2"))
+            assert len(it.functions.calls) == 1
+            go.set()
+            await it.settle()
+            assert len(it.functions.calls) == len(await it.events("reply")) == 2
+
+    asyncio.run(run())
+
+
+def test_large_answers_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with world() as it:
+            go = _holding_replies(it.log, monkeypatch)
+            await it.declare(trigger("t", "a", parallelism=2))
+            it.functions.behave = lambda events, _: answer(
+                events=[event(f"{events[0].id}.0", "reply", b"." * 65_536)]
+            )
+            await it.publish(*(event(str(number)) for number in range(5)))
+            assert len(it.functions.calls) == 2
+            go.set()
+            await it.settle()
+            assert len(it.functions.calls) == len(await it.events("reply")) == 5
 
     asyncio.run(run())
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from tests.unit.events.world import event
+from torpor.errors import EventLogError
 from torpor.events import pump
 from torpor.events.log import ConsumerSpec, Record, StreamSpec
 from torpor.events.memory import MemoryConsumer, MemoryLog
@@ -172,6 +173,118 @@ def test_what_is_held_ready_is_asked_for_in_few_questions(monkeypatch: pytest.Mo
         while len(it.handled) < 610:
             await it.settle()
         assert len(asked) <= 600 / (MOST / 2) + 3
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
+
+
+class _Settling(_Work):
+    """Each leaves its place at once, and is done with when it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[str] = []
+
+    async def _handle(self, delivery: Delivery) -> None:
+        self.begun.append(delivery.record.event.id)
+        self.pump.rest()
+        await super()._handle(delivery)
+
+
+def test_who_has_only_to_settle_leaves_its_place_to_the_next() -> None:
+    async def run() -> None:
+        it = _Settling()
+        await it.start()
+        it.go.clear()
+        await it.append(0, 10)
+        assert it.begun == [str(number) for number in range(10)]
+        assert it.pump.busy == await it.outstanding() == 10
+        it.go.set()
+        await it.settle()
+        assert sorted(it.handled, key=int) == it.begun
+        assert it.pump.busy == await it.outstanding() == 0
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
+
+
+def test_so_many_may_do_so_at_once_and_each_for_itself() -> None:
+    async def run() -> None:
+        it = _Settling()
+        await it.start()
+        it.go.clear()
+        await it.append(0, 50)
+        assert it.pump.busy == len(it.begun) == AT_ONCE + 8 * AT_ONCE, (
+            "eight times as many, and those that stay"
+        )
+        it.go.set()
+        await it.settle()
+        assert len(it.handled) == len(set(it.handled)) == 50
+        it.go.clear()
+        await it.append(50, 50)
+        assert it.pump.busy == AT_ONCE + 8 * AT_ONCE, "places are neither lost nor won"
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
+
+
+def test_what_is_being_settled_is_extended_and_waited_for() -> None:
+    async def run() -> None:
+        it = _Settling()
+        await it.start()
+        it.go.clear()
+        await it.append(0, 5)
+        for _ in range(4):
+            await it.clock.advance(SPEC.ack_wait_seconds / 2, it.settle)
+        assert it.begun == ["0", "1", "2", "3", "4"], "none comes again"
+        stopping = asyncio.create_task(it.pump.stop(5.0))
+        await it.settle()
+        assert not stopping.done()
+        it.go.set()
+        await stopping
+        assert sorted(it.handled) == it.begun
+        assert await it.outstanding() == 0
+
+    asyncio.run(run())
+
+
+def test_what_is_not_settled_in_time_comes_again() -> None:
+    async def run() -> None:
+        it = _Settling()
+        await it.start()
+        it.go.clear()
+        await it.append(0, 5)
+        await it.pump.stop(0.0)
+        assert it.pump.busy == 0
+        assert not it.handled
+        await it.clock.advance(SPEC.ack_wait_seconds + 1, it.settle)
+        again = await (await it.log.consumer(SPEC)).fetch(10)
+        assert [each.record.event.id for each in again] == it.begun
+
+    asyncio.run(run())
+
+
+def test_one_that_fails_while_it_is_settled_comes_again_and_takes_no_place() -> None:
+    class Failing(_Settling):
+        async def _handle(self, delivery: Delivery) -> None:
+            self.pump.rest()
+            await self.go.wait()
+            if delivery.attempt == 1:
+                raise EventLogError("away")
+            self.handled.append(delivery.record.event.id)
+            await delivery.ack()
+
+    async def run() -> None:
+        it = Failing()
+        await it.start()
+        it.go.clear()
+        await it.append(0, 6)
+        assert it.pump.busy == 6
+        it.go.set()
+        await it.settle()
+        assert it.pump.busy == 0
+        await it.clock.advance(1.5, it.settle)
+        assert sorted(it.handled) == ["0", "1", "2", "3", "4", "5"]
         await it.pump.stop(0.0)
 
     asyncio.run(run())
