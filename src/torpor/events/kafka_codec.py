@@ -1,9 +1,10 @@
 """How records, and what is done to them, are written as Kafka messages and read again. Pure.
 
-One append is one message, so that Kafka writes all of it or nothing. A single record is written in the binary
-mode of the CloudEvents Kafka protocol binding (attributes are headers ``ce_<name>``, data is the value), so
-that other programs can read a broker's events; several records go into one message of Torpor's own form,
-since that binding has no batches. Everything else in a topic has the header ``torpor-do``.
+One append is one message, so that Kafka writes all of it or nothing; many small ones may share one. A single
+record is written in the binary mode of the CloudEvents Kafka protocol binding (attributes are headers
+``ce_<name>``, data is the value), so that other programs can read a broker's events; several records go into
+one message of Torpor's own form, since that binding has no batches. Everything else in a topic has the header
+``torpor-do``.
 
 A record's sequence is the offset of its message and its place in it, so sequences grow along the stream.
 """

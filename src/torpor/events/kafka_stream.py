@@ -16,6 +16,7 @@ from torpor.clock import first_of
 from torpor.errors import EventLogError, StreamFullError, SupersededError
 from torpor.events import kafka_codec as codec
 from torpor.events.kafka_codec import Appended, Purged, Records, Trimmed
+from torpor.events.kafka_groups import Groups
 from torpor.events.kafka_index import Index, Verdict
 from torpor.events.kafka_journal import Journal, purge, trim
 from torpor.events.kafka_partition import Followed
@@ -94,6 +95,7 @@ class Stream:
         self._records = Followed(wire, topic, RECORDS, self._take_record, self._fall)
         self._entries = Followed(wire, topic, JOURNAL, self._take_entry, self._fall)
         self._writes: Writes[list[Verdict]] = Writes(wire, topic, self._notify)
+        self._groups = Groups(self._write)
         self._bytes_under_way = 0
         self._tails: list[deque[int]] = []
         self._changed: asyncio.Future[None] | None = None
@@ -320,22 +322,27 @@ class Stream:
         appended = given.without(known) if True in known else given
         if not appended.heads:
             return [False] * len(known)
-        fresh = appended.all()
         size = appended.size
         most = index.spec.max_bytes
         if most is not None and index.bytes + self._bytes_under_way + size > most:
             raise StreamFullError(f"stream {self.name!r} is full: it holds {index.bytes} bytes")
         self._bytes_under_way += size
+        writing = self._groups.append(appended)
         try:
-            key = fresh[0].event.attributes.get("partitionkey") if len(fresh) == 1 else None
-            writing = self._writes.write(RECORDS, *codec.encode(fresh, guard), key, appended)
             verdicts = await self._wire.within_patience(writing)
         finally:
+            writing.cancel()  # if it was not sent yet, it is not to be any more
             self._bytes_under_way -= size
         if Verdict.SUPERSEDED in verdicts and guard is not None:
             raise SupersededError(f"the newest record under {guard.key!r} is not {guard.sequence}")
         outcome = iter(verdicts)
         return [not is_known and next(outcome) is Verdict.NEW for is_known in known]
+
+    def _write(self, appended: Appended) -> asyncio.Future[list[Verdict]]:
+        """Write one message; the future is done once this process has read it."""
+        fresh = appended.all()
+        key = fresh[0].event.attributes.get("partitionkey") if len(fresh) == 1 else None
+        return self._writes.write(RECORDS, *codec.encode(fresh, appended.guard), key, appended)
 
     async def remove(self, change: Purged | Trimmed) -> None:
         """Remove records; the journal is told before, for who has to know before it has read all records."""

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from torpor.errors import EventLogError
     from torpor.events.kafka_codec import Headers
     from torpor.events.kafka_wire import Wire
-    from torpor.events.log import Record
+    from torpor.events.log import Guard, Record
 
 SPEC = StreamSpec("s")
 READER = ConsumerSpec("s", "c")
 Take = Callable[[list[Any]], None]
 
 
-def appended(*records: Record) -> codec.Appended:
+def appended(*records: Record, guard: Guard | None = None) -> codec.Appended:
     """What a message of these records appends."""
-    [one] = codec.appends(records)
+    [one] = codec.appends(records, guard)
     return one
 
 

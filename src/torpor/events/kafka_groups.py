@@ -1,0 +1,95 @@
+"""Appends of single records that many make at once, written together.
+
+A message costs who writes it, the broker and everyone who reads it as much as dozens of records. So while
+:data:`SINGLY` are under way by themselves, the next ones wait for each other, two groups at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torpor.events.kafka_codec import BATCH_BYTES, BATCH_RECORDS, Appended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torpor.events.kafka_index import Verdict
+
+SINGLY = 32
+_GROUPS = 2
+
+Written = asyncio.Future[list["Verdict"]]
+
+
+class Groups:
+    """Writes what a stream is to append by ``write``, whose future has the outcome of each record."""
+
+    def __init__(self, write: Callable[[Appended], Written]) -> None:
+        self._write = write
+        self._waiting: deque[tuple[Appended, Written]] = deque()
+        self._singly = 0
+        self._groups = 0
+        self._sending = False
+
+    def append(self, appended: Appended) -> Written:
+        """Write it, with others or by itself. Who cancels the future before it is sent takes it back."""
+        is_single = len(appended.heads) == 1 and appended.guard is None
+        if not is_single or not (self._waiting or self._singly >= SINGLY):
+            self._singly += 1
+            writing = self._write(appended)
+            writing.add_done_callback(self._written_singly)
+            return writing
+        written: Written = asyncio.get_running_loop().create_future()
+        self._waiting.append((appended, written))
+        self._send_soon()
+        return written
+
+    def _written_singly(self, _: Written) -> None:
+        self._singly -= 1
+
+    def _send_soon(self) -> None:
+        """Send a group once all has run that is ready to run: it may have more to append."""
+        if self._waiting and self._groups < _GROUPS and not self._sending:
+            self._sending = True
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._sending = False
+        group = self._next()
+        if group:
+            records = [appended.record(0) for appended, _ in group]
+            heads = [appended.heads[0] for appended, _ in group]
+            self._groups += 1
+            writing = self._write(Appended(heads, records.__getitem__))
+            writing.add_done_callback(partial(self._written, [written for _, written in group]))
+        self._send_soon()
+
+    def _next(self) -> list[tuple[Appended, Written]]:
+        """Of what waits, as much as fits into a message."""
+        group: list[tuple[Appended, Written]] = []
+        size = 0
+        while self._waiting and len(group) < BATCH_RECORDS:
+            appended, written = self._waiting[0]
+            if not written.done():  # else who wanted it has gone away
+                size += appended.size
+                if group and size > BATCH_BYTES:
+                    break
+                group.append((appended, written))
+            self._waiting.popleft()
+        return group
+
+    def _written(self, group: Sequence[Written], writing: Written) -> None:
+        self._groups -= 1
+        error = writing.exception()
+        for place, written in enumerate(group):
+            if written.done():
+                continue
+            if error is None:
+                written.set_result([writing.result()[place]])
+            else:
+                written.set_exception(error)
+                written.exception()  # who has gone away need not see it
+        self._send_soon()
