@@ -22,6 +22,8 @@ class _Lane:
     """What holds the key: nothing else of it begins before that is done with."""
     is_back: bool = False
     """Whether what holds the key was given back to the log, to come again."""
+    is_called: bool = False
+    """Whether what holds the key is being called for."""
 
 
 class Lanes:
@@ -82,15 +84,17 @@ class Lanes:
                 held[key] = None
             elif lane.begun is None or (lane.is_back and lane.begun == first):
                 heapq.heappop(lane.waiting)
-                lane.begun, lane.is_back = first, False
+                lane.begun, lane.is_back, lane.is_called = first, False, True
                 self._calls += 1
                 begun.append(first)
         self._touched |= held
         return begun
 
-    def rest(self) -> None:
-        """An event that was begun is not called for any more; its key it still holds."""
-        self._calls -= 1
+    def rest(self, key: str) -> None:
+        """What holds the key is not called for any more, and still holds it. May be said twice."""
+        lane = self._lanes[key]
+        self._calls -= lane.is_called
+        lane.is_called = False
 
     def finish(self, key: str) -> None:
         """What holds the key is done with."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from torpor.clock import cancel
@@ -68,6 +69,8 @@ class OrderedSubscription(Reading):
         self._sieve = Sieve(route, self._pump, courier, shared=shared)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._lanes = Lanes(route.parallelism)
+        self._one_by_one = route.trigger.spec.one_by_one
+        self._settling: set[str] = set()  # keys whose function has answered
         self._words: dict[int, asyncio.Future[_Word]] = {}  # what those that wait are told, by sequence
         self._until = 0  # how many deliveries are to have come in all
         self._news = asyncio.Event()
@@ -76,8 +79,8 @@ class OrderedSubscription(Reading):
 
     @property
     def busy(self) -> int:
-        """How many calls are under way; one that waits for its turn is not yet."""
-        return self._lanes.calls - self._throttle.waiting
+        """How many deliveries are under way; one that waits for its turn, or for a retry, is not."""
+        return self._lanes.calls + len(self._settling) - self._throttle.waiting
 
     async def start(self) -> None:
         """Begin; when this returns, no event passes the trigger by."""
@@ -141,10 +144,11 @@ class OrderedSubscription(Reading):
                 # Without its lease, another worker may have it: then it is not called for, and comes again.
                 if await self._throttle.turn() and self._pump.leased():
                     message = message_of(delivery.record.event)
-                    taken = await self._courier.deliver(self.route, message, attempt)
+                    answered = None if self._one_by_one else partial(self._answered, key)
+                    taken = await self._courier.deliver(self.route, message, attempt, answered)
             finally:
-                self._lanes.rest()
-                self._begin()
+                self._settling.discard(key)
+                self._rest(key)
             if taken:
                 await self._courier.acknowledge(self.route, delivery)
                 done = True
@@ -153,6 +157,15 @@ class OrderedSubscription(Reading):
                 await delivery.retry(0.0)
         finally:
             self._release(key, delivery.record.sequence, done)
+
+    def _answered(self, key: str) -> None:
+        self._settling.add(key)
+        self._rest(key)
+
+    def _rest(self, key: str) -> None:
+        """What holds the key leaves its place to the next of another key."""
+        self._lanes.rest(key)
+        self._begin()
 
     def _release(self, key: str, sequence: int, done: bool) -> None:
         if done:

@@ -181,8 +181,7 @@ class Subscription(Reading):
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._sieve = Sieve(route, self._pump, courier, shared=shared)
         self._overflow = Overflow(route, log, clock, courier, spec, self._pump, self._sieve, leads)
-        # Where the next one must not be begun before all is settled, it keeps its place.
-        self._answered = None if route.one_worker else self._pump.rest
+        self._answered = None if route.trigger.spec.one_by_one else self._pump.rest
 
     @property
     def busy(self) -> int:

@@ -582,7 +582,12 @@ class TriggerSpec(_Model):
     def one_worker(self) -> bool:
         """Whether no two processes may deliver for it at the same time."""
         exclusive = self.join is not None or self.rate_limit is not None or self.ordering == "key"
-        return exclusive or self.parallelism == 1
+        return exclusive or self.one_by_one
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether an event is begun only once the one before is settled."""
+        return self.parallelism == 1
 
 
 class Trigger(_Resource):

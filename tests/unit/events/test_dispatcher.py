@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.unit.events.world import BROKEN, CrashingLog, World, answer, event, linear, trigger, world
+from tests.unit.events.world import (
+    BROKEN,
+    CrashingLog,
+    World,
+    answer,
+    event,
+    holding,
+    linear,
+    trigger,
+    world,
+)
 from torpor.binding import decode
 from torpor.errors import EventLogError
 from torpor.events.declared import Callee, Declared
@@ -17,9 +27,6 @@ from torpor.events.memory import MemoryConsumer, MemoryLog
 from torpor.spec.models import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torpor.events.log import Guard
     from torpor.transport import Response
 
 
@@ -179,25 +186,12 @@ def test_no_more_than_parallelism_is_under_way() -> None:
     asyncio.run(run())
 
 
-def _holding_replies(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Have the log take in nothing of type ``reply`` before the event that is returned is set."""
-    go, append = asyncio.Event(), log.append
-
-    async def held(stream: str, records: Sequence[Record], *, guard: Guard | None = None) -> list[bool]:
-        if any(each.event.attributes.get("type") == "reply" for each in records):
-            await go.wait()
-        return await append(stream, records, guard=guard)
-
-    monkeypatch.setattr(log, "append", held)
-    return go
-
-
 def test_who_waits_for_its_replies_to_be_written_keeps_no_function_idle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def run() -> None:
         async with world() as it:
-            go = _holding_replies(it.log, monkeypatch)
+            go = holding(it.log, "reply", monkeypatch)
             await it.declare(trigger("t", "a", parallelism=2))
             it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
             it.functions.gate = asyncio.Event()
@@ -222,7 +216,7 @@ def test_where_one_follows_the_other_the_next_waits_for_the_replies_too(
 ) -> None:
     async def run() -> None:
         async with world() as it:
-            go = _holding_replies(it.log, monkeypatch)
+            go = holding(it.log, "reply", monkeypatch)
             await it.declare(trigger("t", "a", parallelism=1))
             it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
             await it.publish(event("1"), event("2"))
@@ -237,7 +231,7 @@ def test_where_one_follows_the_other_the_next_waits_for_the_replies_too(
 def test_large_answers_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         async with world() as it:
-            go = _holding_replies(it.log, monkeypatch)
+            go = holding(it.log, "reply", monkeypatch)
             await it.declare(trigger("t", "a", parallelism=2))
             it.functions.behave = lambda events, _: answer(
                 events=[event(f"{events[0].id}.0", "reply", b"." * 65_536)]

@@ -23,7 +23,7 @@ def test_nothing_begins_before_it_is_verified() -> None:
     lanes.verify({1, 2})
     assert lanes.begin() == [1]
     assert lanes.begin() == []
-    lanes.rest()
+    lanes.rest("a")
     lanes.finish("a")
     assert lanes.begin() == [2]
 
@@ -39,7 +39,8 @@ def test_keys_go_side_by_side_up_to_the_parallelism() -> None:
     lanes = _lanes(("a", 1), ("a", 2), ("b", 3), ("c", 4), parallelism=2)
     lanes.verify({1, 2, 3, 4})
     assert lanes.begin() == [1, 3]
-    lanes.rest()  # it waits for a retry: its key is held, its place is free
+    lanes.rest("a")  # it waits for a retry: its key is held, its place is free
+    lanes.rest("a")  # which is said for one place alone
     assert lanes.begin() == [4]
     assert lanes.calls == 2
 
@@ -48,13 +49,13 @@ def test_a_key_is_held_until_what_was_given_back_has_come_and_is_done_with() -> 
     lanes = _lanes(("a", 1), ("a", 2))
     lanes.verify({1, 2})
     assert lanes.begin() == [1]
-    lanes.rest()
+    lanes.rest("a")
     lanes.give_back("a")
     assert lanes.begin() == []
     lanes.add("a", 1)
     assert lanes.verified  # nothing can be before it
     assert lanes.begin() == [1]
-    lanes.rest()
+    lanes.rest("a")
     lanes.finish("a")
     assert lanes.begin() == [2]
 
@@ -68,7 +69,7 @@ def test_one_that_is_taken_away_holds_nothing(begun: bool) -> None:
     lanes.remove("a", 3)
     assert lanes.verified
     if begun:
-        lanes.rest()
+        lanes.rest("a")
         lanes.finish("a")
     assert lanes.begin() == ([] if begun else [2])
 
@@ -92,7 +93,7 @@ def test_every_event_is_done_once_in_the_order_of_its_key(
             lanes.verify(set(key_of))
         elif running:
             sequence = running.pop(which % len(running))
-            lanes.rest()
+            lanes.rest(key_of[sequence])
             if what == "done":
                 done.append(sequence)
                 lanes.finish(key_of[sequence])

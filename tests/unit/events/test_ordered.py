@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.events.world import BROKER, answer, event, linear, trigger, world
+from tests.unit.events.world import BROKER, answer, event, holding, linear, trigger, world
 from torpor.clock import cancel
 from torpor.errors import EventLogError
 from torpor.events.courier import publish
@@ -401,5 +401,30 @@ def test_an_event_whose_acknowledgement_fails_holds_its_key_until_it_came_again(
             await it.advance(10.0)
             assert [call[2][0] for call in it.functions.calls] == ["a1", "a1", "a2"]
             assert await it.pending() == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("parallelism", [1, 2])
+def test_while_replies_are_written_other_keys_go_on_and_the_same_waits(
+    parallelism: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with world() as it:
+            go = holding(it.log, "reply", monkeypatch)
+            await it.declare(trigger("t", "a", ordering="key", parallelism=parallelism))
+            it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
+            await it.publish(*(keyed(f"{key}{number}", key) for number in "12" for key in "xyz"))
+            await it.advance(1.0)
+            first = ["x1", "y1", "z1"] if parallelism > 1 else ["x1"]
+            assert [call[2][0] for call in it.functions.calls] == first
+            assert it.dispatcher.busy == len(first)
+            go.set()
+            await it.advance(1.0)
+            calls = [call[2][0] for call in it.functions.calls]
+            assert sorted(calls) == ["x1", "x2", "y1", "y2", "z1", "z2"]
+            assert all(calls.index(f"{key}1") < calls.index(f"{key}2") for key in "xyz")
+            assert await it.pending() == it.dispatcher.busy == 0
+            assert len(await it.events("reply")) == 6
 
     asyncio.run(run())

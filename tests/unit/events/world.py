@@ -33,9 +33,11 @@ from torpor.transport.message import decode_fields
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    import pytest
+
     from torpor.binding import Headers
     from torpor.events.dispatcher import Retention
-    from torpor.events.log import Guard
+    from torpor.events.log import Guard, Record
 
 BROKER = "default/default"
 BATCH = [(b"content-type", b"application/cloudevents-batch+json")]
@@ -208,6 +210,19 @@ async def world(retention: Retention | None = None) -> AsyncIterator[World]:
         while not closing.done():
             await made.advance(1.0)
         await closing
+
+
+def holding(log: MemoryLog, event_type: str, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Have the log take in nothing of a type before the event that is returned is set."""
+    go, append = asyncio.Event(), log.append
+
+    async def held(stream: str, records: Sequence[Record], *, guard: Guard | None = None) -> list[bool]:
+        if any(each.event.attributes.get("type") == event_type for each in records):
+            await go.wait()
+        return await append(stream, records, guard=guard)
+
+    monkeypatch.setattr(log, "append", held)
+    return go
 
 
 class CrashingLog:
