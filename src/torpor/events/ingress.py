@@ -8,7 +8,7 @@ well: a producer that got no answer may send it again.
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import logging
 import uuid
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
@@ -28,6 +28,7 @@ from torpor.events.refusals import RefusedError
 from torpor.events.retry_after import LEAST_SECONDS, Outages
 from torpor.events.stats import Stats
 from torpor.problems import Problem, ProblemType
+from torpor.transport.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -85,6 +86,13 @@ class Ingress:
         self._brokers: frozenset[str] = frozenset()
         self._buffered_bytes = 0
         self._under_way = 0
+        self._deadlines = Deadlines(self._clock)
+        self._own = uuid.uuid4().hex
+        self._numbers = itertools.count(1)
+
+    async def close(self) -> None:
+        """To be called once nothing is served any more."""
+        await self._deadlines.close()
 
     def set_brokers(self, broker_keys: Iterable[str]) -> None:
         """Which brokers there are, by key; requests for others get 404."""
@@ -94,7 +102,7 @@ class Ingress:
         """Serve one request."""
         if scope["type"] != "http":
             raise RuntimeError(f"the ingress serves HTTP, not {scope['type']!r}")
-        request_id = _request_id(scope["headers"])
+        request_id = _request_id(scope["headers"]) or f"{self._own}-{next(self._numbers)}"
         headers = [(b"content-length", b"0"), (b"x-request-id", request_id.encode())]
         try:
             if self._calls is not None and scope["path"].startswith(f"{ROUTE}/"):
@@ -184,7 +192,7 @@ class Ingress:
         chunks: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(self._limits.body_seconds):
+            with self._deadlines.limit(self._limits.body_seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
@@ -272,13 +280,13 @@ class _DisconnectedError(Exception):
     """The producer went away before its request was whole."""
 
 
-def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     for name, value in headers:
         if name == b"x-request-id" and 0 < len(value) <= 200 and value.isascii():
             text = value.decode()
             if text.isprintable():
                 return text
-    return str(uuid.uuid4())
+    return None
 
 
 async def _send_problem(send: Send, refused: RefusedError, request_id: str) -> None:

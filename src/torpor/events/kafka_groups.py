@@ -1,7 +1,8 @@
 """Appends of single records that many make at once, written together.
 
-A message costs who writes it, the broker and everyone who reads it as much as dozens of records. So while
-:data:`SINGLY` are under way by themselves, the next ones wait for each other, two groups at a time.
+A message costs who writes it, the broker and everyone who reads it as much as dozens of records. So once
+:data:`SINGLY` are under way by themselves, the next ones wait for each other, two groups at a time, until
+none waits any more.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Groups:
     def append(self, appended: Appended) -> Written:
         """Write it, with others or by itself. Who cancels the future before it is sent takes it back."""
         is_single = len(appended.heads) == 1 and appended.guard is None
-        if not is_single or not (self._waiting or self._singly >= SINGLY):
+        if not is_single or not (self._waiting or self._groups or self._singly >= SINGLY):
             self._singly += 1
             writing = self._write(appended)
             writing.add_done_callback(self._written_singly)

@@ -250,6 +250,7 @@ class Service:
         """Stop; deliveries under way for longer than ``grace_seconds`` are made again later."""
         await self.scheduler.close()
         await self.finish(grace_seconds)
+        await self.ingress.close()
         await self._recorder.close()
         await self._callbacks.close()
         await self._client.close()

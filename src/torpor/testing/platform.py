@@ -174,6 +174,7 @@ class Platform:
     async def _stop(self) -> None:
         await self._scheduler.close()
         await self._dispatcher.close()
+        await self._ingress.close()
         await self._sender.stop()
 
     async def _send(self, body: bytes) -> None:

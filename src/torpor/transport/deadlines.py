@@ -51,6 +51,38 @@ class Alarm:
         self._act()
 
 
+class Limit:
+    """A block of a task, cancelled when its time is up: then it raises ``TimeoutError``.
+
+    What :func:`asyncio.timeout` is, on deadlines that many share.
+    """
+
+    __slots__ = ("_alarm", "_cancelling", "_deadlines", "_delay_seconds", "_late", "_task")
+
+    def __init__(self, deadlines: Deadlines, delay_seconds: float) -> None:
+        self._deadlines = deadlines
+        self._delay_seconds = delay_seconds
+        self._late = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a limit is for a task")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._alarm = self._deadlines.after(self._delay_seconds, self._cancel)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._alarm.cancel()
+        # It is a time-out only where nobody else has cancelled the task as well.
+        if self._late and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError
+
+    def _cancel(self) -> None:
+        self._late = True
+        self._task.cancel()
+
+
 class Deadlines:
     """Expires things when a time of ``clock.monotonic()`` has come. Belongs to one running loop."""
 
@@ -74,6 +106,10 @@ class Deadlines:
         alarm = Alarm(act)
         self.add(when, alarm)
         return alarm
+
+    def limit(self, delay_seconds: float) -> Limit:
+        """A block that takes no longer than that."""
+        return Limit(self, delay_seconds)
 
     def add(self, when: float, item: Expiring) -> None:
         """Expire ``item`` at ``when`` if it is pending then."""

@@ -25,13 +25,14 @@ class _Messages:
     def __init__(self) -> None:
         self.groups = Groups(self._write)
         self.sent: list[list[str]] = []
-        self.under_way: list[asyncio.Future[list[Verdict]]] = []
+        self.under_way: list[tuple[asyncio.Future[list[Verdict]], list[str]]] = []
 
     def _write(self, given: Appended) -> asyncio.Future[list[Verdict]]:
         assert len(given.heads) == len(given.all())
+        writing: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
         self.sent.append([each.event.id for each in given.all()])
-        self.under_way.append(asyncio.get_running_loop().create_future())
-        return self.under_way[-1]
+        self.under_way.append((writing, self.sent[-1]))
+        return writing
 
     def append(self, start: int, count: int, data: bytes = b"") -> list[asyncio.Future[list[Verdict]]]:
         records = [Record("k", each, event(each, data=data)) for each in _ids(start, count)]
@@ -40,7 +41,7 @@ class _Messages:
     async def answer(self) -> None:
         """Answer all that is under way: every third record is a duplicate."""
         written, self.under_way = self.under_way, []
-        for writing, ids in zip(written, self.sent[-len(written) :], strict=True):
+        for writing, ids in written:
             writing.set_result([_verdict(each) for each in ids])
         await _settle()
 
@@ -85,12 +86,32 @@ def test_more_are_joined_and_each_has_its_own_outcome() -> None:
         third = it.append(300, 40) + it.append(400, 50)
         await _settle()
         assert it.sent == [_ids(100, 20), _ids(200, 30)], "two groups at a time"
-        it.sent[:0] = [[each] for each in _ids(0, SINGLY)]
         await it.answer()
         assert it.sent[-1] == _ids(300, 40) + _ids(400, 50)
         await it.answer()
         for ids, written in ((_ids(100, 20), first), (_ids(200, 30), second), (it.sent[-1], third)):
             assert [each.result() for each in written] == [[_verdict(each)] for each in ids]
+
+        await it.answer()
+        it.append(500, 1)
+        assert it.sent[-1] == ["500"], "none waits any more"
+
+    asyncio.run(run())
+
+
+def test_while_a_group_is_under_way_others_wait_for_each_other() -> None:
+    async def run() -> None:
+        it = _Messages()
+        it.append(0, SINGLY + 1)
+        await _settle()
+        for writing, _ in it.under_way[:SINGLY]:
+            writing.set_result([Verdict.NEW])
+        await _settle()
+        it.append(100, 1)
+        it.append(200, 1)
+        assert it.sent[-1] == [str(SINGLY)]
+        await _settle()
+        assert it.sent[-1] == ["100", "200"]
 
     asyncio.run(run())
 
@@ -138,7 +159,7 @@ def test_what_fails_fails_for_all_of_its_group_and_others_go_on() -> None:
         await _settle()
         third = it.append(300, 2)
         await _settle()
-        it.under_way[SINGLY].set_exception(EventLogError("away"))
+        it.under_way[SINGLY][0].set_exception(EventLogError("away"))
         await _settle()
         for each in first:
             with pytest.raises(EventLogError, match="away"):
@@ -160,7 +181,7 @@ def test_who_goes_away_before_takes_back_what_was_not_sent() -> None:
         await _settle()
         assert it.sent == [["100", "102"]]
         written[0].cancel()  # too late: it is written, and nobody is told
-        it.under_way[-1].set_result([Verdict.NEW, Verdict.DUPLICATE])
+        it.under_way[-1][0].set_result([Verdict.NEW, Verdict.DUPLICATE])
         await _settle()
         assert written[2].result() == [Verdict.DUPLICATE]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,6 +110,64 @@ def test_each_passes_once_at_its_time_unless_cancelled(planned: list[tuple[int, 
             delay for delay, cancel in planned if not cancel
         )
         assert all(when == delay for delay, when in passed)
+        await deadlines.close()
+
+    asyncio.run(check())
+
+
+async def _limited(deadlines: Deadlines, work: asyncio.Event) -> str:
+    try:
+        with deadlines.limit(2.0):
+            await work.wait()
+    except TimeoutError:
+        await asyncio.sleep(0)  # it can go on waiting, since it is not cancelled any more
+        return "late"
+    return "in time"
+
+
+def test_a_block_ends_in_time_or_times_out() -> None:
+    async def check() -> None:
+        clock = MovableClock()
+        deadlines = Deadlines(clock)
+        work = asyncio.Event()
+        first, second = [asyncio.create_task(_limited(deadlines, each)) for each in (work, asyncio.Event())]
+        await clock.advance(1.0, settle)
+        work.set()
+        await clock.advance(5.0, settle)
+        assert [await first, await second] == ["in time", "late"]
+        await deadlines.close()
+
+    asyncio.run(check())
+
+
+def test_a_block_that_is_cancelled_is_no_time_out() -> None:
+    async def check() -> None:
+        clock = MovableClock()
+        deadlines = Deadlines(clock)
+        early, both = [asyncio.create_task(_limited(deadlines, asyncio.Event())) for _ in range(2)]
+        await settle()
+        early.cancel()
+        await settle()
+        assert early.cancelled()
+
+        async def cancel_at_the_same_time() -> None:
+            await clock.sleep(2.0)
+            both.cancel()
+
+        cancelling = asyncio.create_task(cancel_at_the_same_time())
+        await clock.advance(2.0, settle)
+        await cancelling
+        assert both.cancelled()
+        await deadlines.close()
+
+    asyncio.run(check())
+
+
+def test_what_a_block_raises_is_raised() -> None:
+    async def check() -> None:
+        deadlines = Deadlines(MovableClock())
+        with pytest.raises(ZeroDivisionError), deadlines.limit(1.0):
+            raise ZeroDivisionError
         await deadlines.close()
 
     asyncio.run(check())
