@@ -140,7 +140,7 @@ class Pump:
     def leased(self) -> bool:
         """Whether the delivery whose handling asks is surely nobody else's at the moment."""
         task = asyncio.current_task()
-        held = self._handled().get(task) if task is not None else None
+        held = (self._held.get(task) or self._resting.get(task)) if task is not None else None
         return held is not None and self._clock.monotonic() < held.until
 
     def rest(self) -> None:
