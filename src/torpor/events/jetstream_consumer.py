@@ -30,6 +30,7 @@ from torpor.events.jetstream_codec import (
     stored_of_delivery,
     stored_of_direct,
 )
+from torpor.events.log import MAX_FETCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +79,8 @@ class Puller:
         """Up to ``limit`` messages, once there is one. Raises :class:`ConsumerGoneError`."""
         while True:
             if self._arrived:
-                return [self._arrived.popleft() for _ in range(min(limit, len(self._arrived)))]
+                count = min(limit, len(self._arrived), MAX_FETCH)
+                return [self._arrived.popleft() for _ in range(count)]
             if self._gone:
                 raise ConsumerGoneError(f"{self._what} is gone")
             self._news.clear()

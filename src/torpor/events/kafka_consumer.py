@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from torpor.errors import EventLogError
+from torpor.events.log import MAX_FETCH
 from torpor.events.waiting import sleep_or
 
 if TYPE_CHECKING:
@@ -186,7 +187,8 @@ class KafkaConsumer:
     def _known(self, limit: int) -> list[Grant]:
         """The first of what was granted that this process has read."""
         end = self._stream.index.end
-        return list(islice((grant for grant in self._granted if grant.sequence < end), limit))
+        known = (grant for grant in self._granted if grant.sequence < end)
+        return list(islice(known, min(limit, MAX_FETCH)))
 
     async def pending(self) -> int:
         """How many records wait to be delivered or acknowledged."""

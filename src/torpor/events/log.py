@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_APPEND = 10_000
 """Most records of one append."""
+MAX_FETCH = 256
+"""Most deliveries of one fetch: to take in more at once would keep all else waiting for milliseconds."""
 
 
 class Record(NamedTuple):
@@ -132,6 +134,7 @@ class Consumer(Protocol):
     async def fetch(self, limit: int) -> Sequence[Delivery]:
         """Up to ``limit`` deliveries, as soon as there is one; waits for it as long as it takes.
 
+        More than :data:`MAX_FETCH` never come at once; the rest comes with the next call.
         May be cancelled: a delivery that was under way to this reader comes with its next call. The limit of
         a later call is never below what an earlier one left unfilled, less what was settled since: a reader
         asks for its free places. An outage of the broker is waited out.

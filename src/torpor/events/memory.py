@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError
-from torpor.events.log import MAX_APPEND, ConsumerSpec, Delivery, Guard, Record, Stored, StreamSpec
+from torpor.events.log import (
+    MAX_APPEND,
+    MAX_FETCH,
+    ConsumerSpec,
+    Delivery,
+    Guard,
+    Record,
+    Stored,
+    StreamSpec,
+)
 from torpor.events.names import any_key_matches, key_matches
 from torpor.events.waiting import sleep_or
 
@@ -354,7 +363,7 @@ class MemoryConsumer:
     async def fetch(self, limit: int) -> Sequence[Delivery]:
         """Up to ``limit`` deliveries, as soon as there is one."""
         while True:
-            deliveries = self.log.take(self.stream, self.name, limit)
+            deliveries = self.log.take(self.stream, self.name, min(limit, MAX_FETCH))
             if deliveries:
                 return deliveries
             await self.log.change_or(self.log.next_due(self.stream, self.name))

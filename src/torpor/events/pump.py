@@ -218,6 +218,7 @@ class Pump:
                 self._ready.append(_Held(delivery, now, now + self._spec.ack_wait_seconds))
             self._begin()
             self._taken.set()
+            await self._clock.sleep(0)  # where more is here already, the next fetch waits for nothing
 
     def _free(self) -> int:
         """How many to ask for; what was asked for and has not come may come at any time."""

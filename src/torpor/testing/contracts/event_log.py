@@ -15,7 +15,7 @@ import pytest
 from torpor.binding import WireEvent
 from torpor.clock import cancel
 from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError
-from torpor.events.log import MAX_APPEND, ConsumerSpec, Guard, Record, StreamSpec
+from torpor.events.log import MAX_APPEND, MAX_FETCH, ConsumerSpec, Guard, Record, StreamSpec
 from torpor.events.names import token
 from torpor.testing.contracts.rig import Rig, event, record
 
@@ -451,6 +451,25 @@ async def fetch_takes_no_more_than_its_limit(rig: Rig) -> None:
     rest = await rig.take(consumer, 10 - len(first))
     assert [each.record.event.id for each in (*first, *rest)] == [str(number) for number in range(10)]
     await rig.nothing_for(consumer)
+
+
+@_case
+async def fetch_takes_no_more_than_is_handled_in_a_moment(rig: Rig) -> None:
+    """However much it asks for; the rest comes with the next ones, in order and once."""
+    await rig.make()
+    ids = [str(number) for number in range(2 * MAX_FETCH + 10)]
+    await rig.append(*ids)
+    consumer = await rig.open()
+    taken: list[str] = []
+    while len(taken) < len(ids):
+        deliveries = await rig.soon(consumer.fetch(len(ids) - len(taken)))
+        assert len(deliveries) <= MAX_FETCH
+        for delivery in deliveries:
+            assert delivery.attempt == 1
+            taken.append(delivery.record.event.id)
+            await delivery.ack()
+    assert taken == ids
+    await rig.until_pending(consumer, 0)
 
 
 @_case
