@@ -21,13 +21,16 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 _QUICK_SECONDS = 0.05
-"""What is handled in less than this is quick: who asks for it when there is room has waited in vain."""
+"""What is handled in less than this is quick: who asks for it when there is room has waited in vain. And so
+much work is held ready: what others of this process wait for comes behind it."""
 _SMALL_BYTES = 64 * 1024
 """Most data of one that is held ready."""
 _AHEAD_BYTES = 16 * 1024 * 1024
 """Most data of all that are held ready: it is in memory."""
 _AHEAD = 32
-"""How many times as many are held ready as are handled at once, unless that is too much data."""
+"""How many times as many are held ready as are handled at once, at most."""
+_SMOOTHING = 1 / 16
+"""How much of the usual time the last one makes."""
 _RESTING = 8
 """How many times as many may be settled beside those that have a place."""
 
@@ -80,6 +83,7 @@ class Pump:
         self._ready: deque[_Held] = deque()
         self._unfilled = 0
         self._quick = 0  # so many in a row
+        self._usual_seconds = _QUICK_SECONDS  # that they take
         self._largest_bytes = 1  # among them
         self.received = 0
         """How many deliveries have come so far."""
@@ -237,7 +241,8 @@ class Pump:
         oldest = next(iter(self._held.values()), None)
         if oldest is not None and self._clock.monotonic() - oldest.began >= _QUICK_SECONDS:
             return 0
-        return min(_AHEAD * self._parallelism, _AHEAD_BYTES // self._largest_bytes)
+        times = _QUICK_SECONDS / max(self._usual_seconds, _QUICK_SECONDS / _AHEAD)
+        return min(int(times * self._parallelism), _AHEAD_BYTES // self._largest_bytes)
 
     def _handled(self) -> dict[asyncio.Task[None], _Held]:
         """What is being handled, with a place or without."""
@@ -280,13 +285,14 @@ class Pump:
 
     def _note(self, held: _Held) -> None:
         """Take in how long a delivery had its place, and how large it is."""
-        quick = self._clock.monotonic() - held.began < _QUICK_SECONDS
+        took_seconds = self._clock.monotonic() - held.began
         size_bytes = len(held.delivery.record.event.data or b"")
         self._largest_bytes = max(self._largest_bytes, size_bytes)
-        if quick and size_bytes <= _SMALL_BYTES:
+        if took_seconds < _QUICK_SECONDS and size_bytes <= _SMALL_BYTES:
             self._quick += 1
+            self._usual_seconds += _SMOOTHING * (took_seconds - self._usual_seconds)
         else:
-            self._quick, self._largest_bytes = 0, 1
+            self._quick, self._largest_bytes, self._usual_seconds = 0, 1, _QUICK_SECONDS
 
     def _has_place(self) -> bool:
         return self._room is not None or len(self._held) < self._parallelism

@@ -41,6 +41,13 @@ class _Work:
         await self.log.ensure_stream(StreamSpec("s"))
         await self.pump.start()
 
+    async def warm_up(self, data: bytes = b"") -> None:
+        """Have it see that all goes quickly."""
+        await self.append(1000, 100, data)
+        while await self.outstanding():
+            await self.settle()
+        self.handled.clear()
+
     async def append(self, start: int, count: int, data: bytes = b"") -> None:
         ids = [str(number) for number in range(start, start + count)]
         await self.log.append("s", [Record("k", each, event(each, data=data)) for each in ids])
@@ -77,6 +84,7 @@ def test_while_all_goes_quickly_some_are_held_ready_and_given_back() -> None:
     async def run() -> None:
         it = _Work()
         await it.start()
+        await it.warm_up()
         await it.append(0, 10)
         it.go.clear()
         await it.append(10, 100)
@@ -94,10 +102,35 @@ def test_while_all_goes_quickly_some_are_held_ready_and_given_back() -> None:
     asyncio.run(run())
 
 
+def test_no_more_is_held_ready_than_is_handled_in_a_moment() -> None:
+    """Each takes 5 ms, so that two at once are done with 20 in 50 ms."""
+
+    class Slower(_Work):
+        async def _handle(self, delivery: Delivery) -> None:
+            await self.clock.sleep(0.005)
+            await super()._handle(delivery)
+
+    async def run() -> None:
+        it = Slower()
+        await it.start()
+        warming = asyncio.create_task(it.warm_up())
+        while not warming.done():
+            await it.clock.advance(0.005, it.settle)
+        it.go.clear()
+        await it.append(0, 100)
+        await it.clock.advance(0.005, it.settle)
+        assert 10 < await it.outstanding() <= AT_ONCE + 20
+        it.go.set()
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
+
+
 def test_one_that_takes_long_ends_it() -> None:
     async def run() -> None:
         it = _Work()
         await it.start()
+        await it.warm_up()
         await it.append(0, 10)
         it.go.clear()
         await it.append(10, 2)
@@ -131,6 +164,7 @@ def test_what_is_held_ready_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(pump, "_AHEAD_BYTES", 10_000)
         it = _Work()
         await it.start()
+        await it.warm_up(b"x" * 1000)
         await it.append(0, 10, b"x" * 1000)
         it.go.clear()
         await it.append(10, 50, b"x" * 1000)
@@ -144,6 +178,7 @@ def test_what_is_held_ready_is_extended() -> None:
     async def run() -> None:
         it = _Work()
         await it.start()
+        await it.warm_up()
         await it.append(0, 10)
         it.go.clear()
         await it.append(10, 50)
@@ -161,6 +196,7 @@ def test_what_is_held_ready_is_asked_for_in_few_questions(monkeypatch: pytest.Mo
     async def run() -> None:
         it = _Work()
         await it.start()
+        await it.warm_up()
         await it.append(0, 10)
         fetch, asked = MemoryConsumer.fetch, []
 
