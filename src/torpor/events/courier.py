@@ -47,7 +47,7 @@ _LOG = logging.getLogger("torpor.events")
 PREFER = b"\r\nprefer: reply"
 """Knative's data plane contract: that a reply is welcome."""
 _SMALL_BYTES = 64 * 1024
-"""Most of an answer for which others are called before it is written."""
+"""Most of an event and its answer for which others are called before that is written."""
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,8 @@ class Courier:
             return DeadLetter(str(error), response.status)
         if not events:
             return 0
-        if answered is not None and len(response.body) <= _SMALL_BYTES:  # what waits is in memory
+        # What waits is in memory.
+        if answered is not None and len(message.body) + len(response.body) <= _SMALL_BYTES:
             answered()
         broker_key = route.broker_key
         at = self._clock.now()

@@ -326,8 +326,8 @@ class Stream:
         most = index.spec.max_bytes
         if most is not None and index.bytes + self._bytes_under_way + size > most:
             raise StreamFullError(f"stream {self.name!r} is full: it holds {index.bytes} bytes")
-        self._bytes_under_way += size
         writing = self._groups.append(appended)
+        self._bytes_under_way += size
         try:
             verdicts = await self._wire.within_patience(writing)
         finally:

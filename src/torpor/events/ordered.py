@@ -21,7 +21,7 @@ from torpor.clock import cancel
 from torpor.errors import TorporError
 from torpor.events.lanes import Lanes
 from torpor.events.log import Passed
-from torpor.events.pump import Pump
+from torpor.events.pump import RESTING, Pump
 from torpor.events.subscription import WINDOW, Reading, Sieve, consumer_spec, message_of
 from torpor.events.throttle import Throttle
 from torpor.events.waiting import sleep_or
@@ -159,8 +159,9 @@ class OrderedSubscription(Reading):
             self._release(key, delivery.record.sequence, done)
 
     def _answered(self, key: str) -> None:
-        self._settling.add(key)
-        self._rest(key)
+        if len(self._settling) < RESTING * self.route.parallelism:
+            self._settling.add(key)
+            self._rest(key)
 
     def _rest(self, key: str) -> None:
         """What holds the key leaves its place to the next of another key."""

@@ -31,7 +31,7 @@ _AHEAD = 32
 """How many times as many are held ready as are handled at once, at most."""
 _SMOOTHING = 1 / 16
 """How much of the usual time the last one makes."""
-_RESTING = 8
+RESTING = 8
 """How many times as many may be settled beside those that have a place."""
 
 Handle = Callable[[Delivery], Awaitable[None]]
@@ -150,7 +150,7 @@ class Pump:
     def rest(self) -> None:
         """Leave the place of the delivery whose handling calls this, unless too many have done so."""
         task = asyncio.current_task()
-        if task is None or task not in self._held or len(self._resting) >= _RESTING * self._parallelism:
+        if task is None or task not in self._held or len(self._resting) >= RESTING * self._parallelism:
             return
         held = self._resting[task] = self._held.pop(task)
         self._note(held)

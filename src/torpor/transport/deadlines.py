@@ -73,9 +73,11 @@ class Limit:
         self._alarm = self._deadlines.after(self._delay_seconds, self._cancel)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        task = self._task
         self._alarm.cancel()
+        del self._alarm, self._task  # else they would hold each other
         # It is a time-out only where nobody else has cancelled the task as well.
-        if self._late and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+        if self._late and task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError
 
     def _cancel(self) -> None:

@@ -128,7 +128,7 @@ def test_a_group_fits_into_a_message() -> None:
 
         large = _Messages()
         large.append(0, SINGLY)
-        large.append(1000, 5, bytes(3 * 1024 * 1024))
+        large.append(1000, 5, bytes(1536 * 1024))
         await _settle()
         assert large.sent[SINGLY:] == [["1000"], ["1001"]]
 
@@ -184,5 +184,47 @@ def test_who_goes_away_before_takes_back_what_was_not_sent() -> None:
         it.under_way[-1][0].set_result([Verdict.NEW, Verdict.DUPLICATE])
         await _settle()
         assert written[2].result() == [Verdict.DUPLICATE]
+
+    asyncio.run(run())
+
+
+def test_what_nobody_waits_for_any_more_is_not_kept_and_too_much_is_refused() -> None:
+    async def run() -> None:
+        it = _Messages()
+        it.append(0, SINGLY)
+        for start in (100, 200):  # two groups, which Kafka does not answer
+            it.append(start, 1)
+            await _settle()
+        for _ in range(3):
+            written = it.append(1000, 60, bytes(1024 * 1024))
+            for each in written:
+                each.cancel()
+            await _settle()
+        it.append(1000, 64, bytes(1024 * 1024))
+        with pytest.raises(EventLogError, match="too much waits"):
+            it.append(2000, 1)
+
+    asyncio.run(run())
+
+
+def test_a_group_that_cannot_be_written_fails_and_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        it = _Messages()
+        it.append(0, SINGLY)
+
+        def refuse(_: Appended) -> asyncio.Future[list[Verdict]]:
+            raise TypeError("no text")
+
+        monkeypatch.setattr(it.groups, "_write", refuse)
+        for start in (100, 200, 300):
+            [written] = it.append(start, 1)
+            await _settle()
+            with pytest.raises(EventLogError, match="no text"):
+                await written
+        monkeypatch.setattr(it.groups, "_write", it._write)
+        [written] = it.append(400, 1)
+        await _settle()
+        await it.answer()
+        assert written.result() == [_verdict("400")]
 
     asyncio.run(run())
