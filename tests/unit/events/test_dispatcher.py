@@ -228,15 +228,16 @@ def test_where_one_follows_the_other_the_next_waits_for_the_replies_too(
     asyncio.run(run())
 
 
-def test_large_answers_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("sent", "answered"), [(0, 65_536), (65_536, 0)])
+def test_what_is_large_keeps_its_place(sent: int, answered: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         async with world() as it:
             go = holding(it.log, "reply", monkeypatch)
             await it.declare(trigger("t", "a", parallelism=2))
             it.functions.behave = lambda events, _: answer(
-                events=[event(f"{events[0].id}.0", "reply", b"." * 65_536)]
+                events=[event(f"{events[0].id}.0", "reply", b"." * answered)]
             )
-            await it.publish(*(event(str(number)) for number in range(5)))
+            await it.publish(*(event(str(number), data=b"." * sent) for number in range(5)))
             assert len(it.functions.calls) == 2
             go.set()
             await it.settle()

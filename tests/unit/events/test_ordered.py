@@ -428,3 +428,20 @@ def test_while_replies_are_written_other_keys_go_on_and_the_same_waits(
             assert len(await it.events("reply")) == 6
 
     asyncio.run(run())
+
+
+def test_so_many_keys_may_wait_for_their_replies_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with world() as it:
+            go = holding(it.log, "reply", monkeypatch)
+            await it.declare(trigger("t", "a", ordering="key", parallelism=2))
+            it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
+            await it.publish(*(keyed(str(number), str(number)) for number in range(50)))
+            await it.advance(1.0)
+            assert len(it.functions.calls) == it.dispatcher.busy == 2 + 8 * 2
+            go.set()
+            await it.advance(1.0)
+            assert len(it.functions.calls) == len(await it.events("reply")) == 50
+            assert await it.pending() == it.dispatcher.busy == 0
+
+    asyncio.run(run())
