@@ -82,7 +82,7 @@ def encode_head(method: bytes, target: bytes, fields: bytes, host: bytes, length
     a target that would break the message's framing.
     """
     line = b"%b %b HTTP/1.1" % (method, target)
-    if line.count(b" ") != 2 or len(line.split()) != 3 or b"\0" in line:
+    if line.split() != [method, target, b"HTTP/1.1"] or b"\0" in line:
         raise ValueError(f"a request's head has a blank where none may be: {line[:200]!r}")
     named = b"" if b"\r\nhost: " in fields else b"\r\nhost: %b" % host
     if length is None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -249,6 +250,11 @@ def test_the_request_is_written_as_it_should_be() -> None:
         (b"/", [(b"x", b"a\nb")]),
         (b"/", [(b"x\r", b"a")]),
         (b"/", [(b"x", b"\0")]),
+        (b"/\r\n", []),
+        (b"/\n", []),
+        (b"\r\n/", []),
+        (b"/\t", []),
+        (b"/\0", []),
     ],
 )
 def test_a_head_that_breaks_the_framing_is_never_sent(
@@ -260,6 +266,17 @@ def test_a_head_that_breaks_the_framing_is_never_sent(
                 await made.request(
                     server.endpoint, b"GET", target, encode_fields(headers), b"", timeout_seconds=5
                 )
+            assert server.accepted == 0
+
+    run(check)
+
+
+@pytest.mark.parametrize("method", [b"", b"GE T", b"GET\r\n", b"\r\nGET", b"GET\n", b"G\0T"])
+def test_a_method_that_breaks_the_framing_is_never_sent(method: bytes) -> None:
+    async def check() -> None:
+        async with serving(answering(OK)) as server, client() as made:
+            with pytest.raises(ValueError, match="head"):
+                await get(made, server, method)
             assert server.accepted == 0
 
     run(check)
@@ -297,6 +314,31 @@ def test_nobody_listens() -> None:
         async with client() as made:
             with pytest.raises(ConnectError):
                 await get(made, server)
+
+    run(check)
+
+
+def test_a_listener_that_takes_nobody_in_is_given_up() -> None:
+    async def check() -> None:
+        clock = MovableClock()
+        with contextlib.ExitStack() as opened:
+            listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+            endpoint = Endpoint(*listener.getsockname())
+            for _ in range(4):  # they fill its queue, and what comes then is left without an answer
+                one = opened.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex(listener.getsockname())
+            async with client(clock=clock, connect_timeout_seconds=5.0) as made:
+                waiting = asyncio.create_task(
+                    made.request(endpoint, b"GET", b"/", b"", b"", timeout_seconds=60)
+                )
+                while clock.next_due != 5.0:
+                    await asyncio.sleep(0)
+                await clock.advance(4.9)
+                assert not waiting.done()
+                await clock.advance(0.2)
+                with pytest.raises(ConnectError, match=f"{endpoint.port} within 5 s"):
+                    await waiting
 
     run(check)
 
