@@ -132,38 +132,35 @@ class Pool:
             task.add_done_callback(self._made)
 
     async def _connect(self) -> None:
-        task = asyncio.current_task()
-        late = False
-
-        def give_up() -> None:
-            nonlocal late
-            late = True
-            if task is not None:
-                task.cancel()
-
-        alarm = self._deadlines.after(self._connect_timeout_seconds, give_up)
-        loop = asyncio.get_running_loop()
-        host, port = self.endpoint
         connection = Connection(self._outbox, self._rest, self._gone)
+        seconds = self._connect_timeout_seconds
+        failed: OSError | None = None
         try:
-            if host.startswith("/"):
-                await loop.create_unix_connection(lambda: connection, host)
-            else:
-                await loop.create_connection(lambda: connection, host, port)
-        except OSError as error:
-            self._refuse(ConnectError(f"no connection to {self.endpoint}: {error.strerror or error}"))
+            with self._deadlines.limit(seconds):
+                try:
+                    await self._reach(connection)
+                except OSError as error:  # which may be the system's own time-out
+                    failed = error
+        except TimeoutError:
+            connection.abort()
+            self._refuse(ConnectError(f"no connection to {self.endpoint} within {seconds:g} s"))
+            return
         except asyncio.CancelledError:
             connection.abort()
-            if not late:
-                raise
-            self._refuse(
-                ConnectError(f"no connection to {self.endpoint} within {self._connect_timeout_seconds:g} s")
-            )
+            raise
+        if failed is not None:
+            self._refuse(ConnectError(f"no connection to {self.endpoint}: {failed.strerror or failed}"))
+            return
+        self._open.add(connection)
+        self._rest(connection)
+
+    async def _reach(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        host, port = self.endpoint
+        if host.startswith("/"):
+            await loop.create_unix_connection(lambda: connection, host)
         else:
-            self._open.add(connection)
-            self._rest(connection)
-        finally:
-            alarm.cancel()
+            await loop.create_connection(lambda: connection, host, port)
 
     def _made(self, task: asyncio.Task[None]) -> None:
         self._making.discard(task)
