@@ -76,18 +76,18 @@ class WireEvent(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The ``id`` attribute."""
-        return self.attributes["id"]
+        """The ``id`` attribute; empty for an event that is not valid and has none."""
+        return self.attributes.get("id", "")
 
     @property
     def source(self) -> str:
-        """The ``source`` attribute."""
-        return self.attributes["source"]
+        """The ``source`` attribute; empty for an event that is not valid and has none."""
+        return self.attributes.get("source", "")
 
     @property
     def type(self) -> str:
-        """The ``type`` attribute."""
-        return self.attributes["type"]
+        """The ``type`` attribute; empty for an event that is not valid and has none."""
+        return self.attributes.get("type", "")
 
     def replace(self, *, data: bytes | None = None, **attributes: str) -> WireEvent:
         """This event with other data and with ``attributes`` added or changed."""
@@ -109,6 +109,8 @@ def validate(attributes: dict[str, str]) -> None:
 
     Raises :class:`~torpor.errors.MalformedEventError` that names the first attribute at fault.
     """
+    if attributes.keys() <= _NAMES and _is_usual(attributes, "".join(attributes.values())):
+        return
     for name in _REQUIRED:
         if not attributes.get(name):
             state = "is empty" if name in attributes else "is missing"

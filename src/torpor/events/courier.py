@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
+from torpor.binding import validate
 from torpor.errors import (
     EventLogError,
     MalformedEventError,
@@ -239,6 +240,30 @@ class Courier:
         Raises :class:`~torpor.errors.EventLogError` or :class:`~torpor.errors.BlobError`.
         """
         return not isinstance(await self._publish(route, message, response), DeadLetter)
+
+    async def refuses(self, route: Route, delivery: Delivery) -> bool:
+        """Whether the event is none that can be delivered; then it is a dead letter, and done with.
+
+        Nothing of the platform appends such events, but other programs may have access to a broker. Raises
+        :class:`~torpor.errors.EventLogError`.
+        """
+        event = delivery.record.event
+        try:
+            validate(event.attributes)
+        except MalformedEventError as error:
+            reason = f"it is no valid CloudEvent: {error}"
+        else:
+            return False
+        about = {"trigger": route.key, "event": event.id, "reason": reason}
+        if route.sink:
+            self.stats.of_sink(route.key).dead_lettered += 1
+            _LOG.warning("a sink is not given a dead letter", extra=about)
+        else:
+            _LOG.warning("an event becomes a dead letter", extra=about)
+            message, attempts = Message(b"", b"", [event]), delivery.attempt - 1
+            await self.bury(route, message, delivery, DeadLetter(reason), attempts=attempts)
+        await self.acknowledge(route, delivery)
+        return True
 
     async def bury(
         self,

@@ -154,7 +154,7 @@ def chooser(selection: LetterSelection) -> Callable[[Stored], bool]:
             since <= stored.stored_at < until
             and (not triggers or attributes.get("torportrigger") in triggers)
             and (not destinations or attributes.get("knativeerrordest") in destinations)
-            and (not event_ids or attributes["id"] in event_ids)
+            and (not event_ids or stored.event.id in event_ids)
             and all(condition.matches(attributes) for condition in conditions)
         )
 

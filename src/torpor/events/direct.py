@@ -69,6 +69,8 @@ class DirectSubscription(Reading):
     async def _handle(self, delivery: Delivery) -> None:
         function, revision = names.direct_to(delivery.record.key)
         route = self._find(function)
+        if await self._courier.refuses(route, delivery):
+            return
         message = message_of(delivery.record.event)
         serving = self._serving(route.function_key)
         if revision and serving and revision != serving:

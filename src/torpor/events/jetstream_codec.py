@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
-from torpor.binding import WireEvent, encode_value, is_plain, says_data
+from torpor.binding import USUAL_HEADERS, WireEvent, encode_value, is_plain, says_data
 from torpor.errors import EventLogError
 from torpor.events.log import Stored
 from torpor.events.nats_client import BLANKS, header_lines
@@ -25,10 +25,7 @@ MESSAGE_ID = "Nats-Msg-Id"
 _PREFIX = "ce-"
 _CONTENT_TYPE = "content-type"
 _OWN_TYPE = _PREFIX + "datacontenttype"
-_ATTRIBUTES = {
-    _PREFIX + name: name
-    for name in ("specversion", "id", "source", "type", "time", "subject", "partitionkey", "traceparent")
-} | {_CONTENT_TYPE: "datacontenttype"}
+_ATTRIBUTES = {header.decode(): name for header, name in USUAL_HEADERS.items()}
 """Of the headers that come most often; the others are looked at by themselves."""
 _PLAIN_TYPE = re.compile(r"[!-~]([ -~]*[!-~])?\Z")
 
@@ -82,7 +79,7 @@ def event_of(lines: bytes, payload: bytes) -> WireEvent:
         name = _ATTRIBUTES.get(header) or _attribute(header.strip(BLANKS))
         if name and colon:
             text = value.strip(BLANKS)
-            if "%" in text and _CONTENT_TYPE not in header:
+            if "%" in text and header.strip(BLANKS) != _CONTENT_TYPE:
                 text = unquote_to_bytes(text).decode("utf-8", "replace")
             attributes[name] = text
     return WireEvent(attributes, payload if payload or says_data(attributes) else None)

@@ -139,12 +139,8 @@ def dropped(event: WireEvent, *, at: float, by: str, trigger: str) -> Line:
 def _line(document: dict[str, object], events: Sequence[WireEvent], group: str | None) -> Line:
     if group is not None:
         return Line(orjson.dumps({**document, "group": group}), group)
-    if len(events) == 1:
-        attributes = events[0].attributes
-        document["ev"] = [(attributes["id"], attributes["source"])]
-        return Line(orjson.dumps(document), attributes["id"])
     document["ev"] = [(event.id, event.source) for event in events]
-    return Line(orjson.dumps(document))
+    return Line(orjson.dumps(document), events[0].id if len(events) == 1 else None)
 
 
 def part_dealt_with(

@@ -53,6 +53,8 @@ class SinkSubscription(Reading):
         self._pump = Pump(log, clock, sink_spec(route), self._handle, route.parallelism)
 
     async def _handle(self, delivery: Delivery) -> None:
+        if await self._courier.refuses(self.route, delivery):
+            return
         event, broker = delivery.record.event, self.route.trigger.sink_broker_key
         if broker is not None:
             await self._put(event, broker, letter_id(delivery.record.key), delivery.attempt)

@@ -139,7 +139,7 @@ class Sieve:
         return self._route.matcher.looks_into_data and event.data is None and "dataref" in event.attributes
 
     async def passes_by(self, delivery: Delivery) -> bool:
-        """Whether the record is not for the trigger, and settled.
+        """Whether the record is not for the trigger, or for nobody, and settled.
 
         Waits before it knows only where it :meth:`has_to_fetch`. Raises
         :class:`~torpor.errors.EventLogError` or :class:`~torpor.errors.BlobError`.
@@ -148,13 +148,9 @@ class Sieve:
         if self.has_to_fetch(record):
             record = record._replace(event=await self._courier.claims.looked_into(record.event))
         if is_for(self._route, record):
-            return False
-        await self.let_pass(delivery)
-        return True
-
-    async def let_pass(self, delivery: Delivery) -> None:
-        """Settle what is not for the trigger. Raises :class:`~torpor.errors.EventLogError`."""
+            return await self._courier.refuses(self._route, delivery)
         await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
+        return True
 
 
 class Subscription(Reading):
@@ -200,17 +196,12 @@ class Subscription(Reading):
         self._throttle.end()
 
     async def _handle(self, delivery: Delivery) -> None:
-        record = delivery.record
-        if self._sieve.has_to_fetch(record):
-            if await self._sieve.passes_by(delivery):
-                return
-        elif not is_for(self.route, record):
-            await self._sieve.let_pass(delivery)
+        if await self._sieve.passes_by(delivery):
             return
         if not (self._throttle.is_open or await self._throttle.turn()):
             await delivery.retry(0.0)
         elif await self._courier.deliver(
-            self.route, message_of(record.event), self._overflow.limited(delivery), self._answered
+            self.route, message_of(delivery.record.event), self._overflow.limited(delivery), self._answered
         ):
             await self._courier.acknowledge(self.route, delivery)
 
@@ -256,5 +247,5 @@ class Watched:
 
 
 def message_of(event: WireEvent) -> Message:
-    """What is sent for one event: the binary mode, and its trace context as the call's own."""
+    """What is sent for one valid event: the binary mode, and its trace context as the call's own."""
     return Message(event_fields(event) + trace_fields(event), event.data or b"", [event])
