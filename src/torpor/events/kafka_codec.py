@@ -71,11 +71,12 @@ class Appended:
     def without(self, known: Sequence[bool]) -> Appended:
         """Those of which that is not true."""
         places = [place for place, is_known in enumerate(known) if not is_known]
-        return Appended([self.heads[at] for at in places], lambda at: self.record(places[at]), self.guard)
+        kept = [self.record(place) for place in places]  # and nothing of the others
+        return Appended([self.heads[place] for place in places], kept.__getitem__, self.guard)
 
 
 class Records(NamedTuple):
-    """So many records of a message, their size together in bytes, and the one at a place."""
+    """So many records of a message, about how many bytes they are together, and the one at a place."""
 
     total: int
     size: int
@@ -151,9 +152,11 @@ def appends(records: Sequence[Record], guard: Guard | None = None) -> list[Appen
             ends.append(place)
             start, held = place, 0
         held += size
+    if records:
+        ends.append(len(records))
     return [
         Appended(heads[start:end], records[start:end].__getitem__, guard)
-        for start, end in pairwise((0, *ends, len(records)))
+        for start, end in pairwise((0, *ends))
     ]
 
 
@@ -197,10 +200,7 @@ def decode(headers: Headers | None, value: bytes | None) -> Appended | Purged | 
 
 
 def decode_records(headers: Headers | None, value: bytes | None) -> Records | None:
-    """The records of a message alone, for who knows the rest; ``None`` if it appends none.
-
-    Raises :class:`~torpor.errors.EventLogError` when it is none of Torpor's.
-    """
+    """The records of a message alone, for who knows the rest; ``None`` if it is of others or appends none."""
     texts = dict(headers or ())
     try:
         if _DO in texts:
@@ -210,8 +210,8 @@ def decode_records(headers: Headers | None, value: bytes | None) -> Records | No
             return Records(len(batch.entries), len(value or b""), batch.record)
         size = sum(map(len, texts.values())) + len(value or b"")
         return Records(1, size, (_single(headers or (), texts, value),).__getitem__)
-    except (LookupError, ValueError, TypeError) as error:
-        raise EventLogError(f"a message in Kafka is not of Torpor's form: {error!r}") from error
+    except (LookupError, ValueError, TypeError):
+        return None
 
 
 def _is_batch(texts: dict[str, bytes]) -> bool:

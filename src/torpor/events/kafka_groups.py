@@ -47,8 +47,8 @@ class Groups:
         """
         is_single = len(appended.heads) == 1 and appended.guard is None
         if not is_single or not (self._waiting or self._groups or self._singly >= SINGLY):
-            self._singly += 1
             writing = self._write(appended)
+            self._singly += 1
             writing.add_done_callback(self._written_singly)
             return writing
         if self._waiting_bytes >= _WAITING_BYTES:

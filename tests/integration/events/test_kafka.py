@@ -12,10 +12,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from confluent_kafka import Producer
 
 from torpor.errors import EventLogError, SupersededError
 from torpor.events.kafka import KafkaLog
-from torpor.events.kafka_codec import offset_of
+from torpor.events.kafka_codec import BATCH, Headers, offset_of
 from torpor.events.kafka_server import KafkaServer, install
 from torpor.events.kafka_stream import RECORDS
 from torpor.events.log import ConsumerSpec, Guard, Record, StreamSpec
@@ -243,6 +244,34 @@ def test_a_stream_that_another_process_removed_is_gone_here(kafka: KafkaServer) 
         assert await ids(other) == []
         assert await other.append(STREAM, [record("1")]) == [True]
         assert await ids(one) == ["1"]
+
+    run(kafka, case)
+
+
+def test_what_another_program_writes_is_left_out(
+    kafka: KafkaServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign: list[tuple[Headers, bytes | None]] = [
+        ([("ce_id", b"x"), ("ce_source", b"/other"), ("ce_type", b"a"), ("ce_specversion", b"1.0")], b"{}"),
+        ([], b"no event at all"),
+        ([], None),
+        (BATCH, b"\0\0\0\x09[not json"),
+        ([("torpor-do", b"trim")], b"soon"),
+    ]
+
+    async def case(one: KafkaLog, other: KafkaLog) -> None:
+        consumer = await one.consumer(SPEC)
+        topic = (await one._stream(STREAM)).topic
+        producer = Producer({"bootstrap.servers": kafka.servers, **kafka.options})
+        await one.append(STREAM, [record("1")])
+        for headers, value in foreign:
+            producer.produce(topic, value, headers=list(headers), partition=RECORDS)
+        producer.flush()
+        await one.append(STREAM, [record("2")])
+        assert [each.record.event.id for each in await consumer.fetch(9)] == ["1", "2"]
+        async with connected(kafka) as late:
+            assert await ids(late) == await ids(other) == ["1", "2"]
+        assert sum("is left out" in each.getMessage() for each in caplog.records) >= len(foreign)
 
     run(kafka, case)
 

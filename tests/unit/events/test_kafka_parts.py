@@ -82,6 +82,24 @@ def test_a_single_event_is_in_the_binary_mode_of_the_cloudevents_binding() -> No
 def test_what_others_wrote_is_an_error(headers: codec.Headers | None, value: bytes) -> None:
     with pytest.raises(EventLogError):
         codec.decode(headers, value)
+    found = codec.decode_records(headers, value)
+    assert (found is None) == (not headers or headers[0][0] != "torpor-guard")  # which matters not to it
+
+
+def test_what_is_left_of_an_append_holds_nothing_of_the_rest() -> None:
+    made = []
+
+    def make(place: int) -> Record:
+        made.append(place)
+        return record(str(place))
+
+    whole = Appended([codec.head(record(str(place))) for place in range(4)], make, Guard("a", 1))
+    rest = whole.without([True, False, True, False])
+    assert made == [1, 3]
+    assert rest.all() == [record("1"), record("3")]
+    assert rest.heads == [whole.heads[1], whole.heads[3]]
+    assert rest.guard == whole.guard
+    assert made == [1, 3]
 
 
 def test_an_append_is_split_where_it_does_not_fit_into_a_message() -> None:
@@ -90,6 +108,7 @@ def test_an_append_is_split_where_it_does_not_fit_into_a_message() -> None:
     large = [Record("k", str(number), event(str(number), b"x" * 3 * 1024 * 1024)) for number in range(3)]
     assert [len(part.heads) for part in codec.appends(large)] == [1, 1, 1]
     assert [each for part in codec.appends(many) for each in part.all()] == many
+    assert codec.appends([]) == []
 
 
 # --- records ------------------------------------------------------------------------------------------------
