@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 REVISION = "torpor-revision"
 """In a consumer's metadata: which spec it was brought to last."""
+MOST_ASKED = MAX_FETCH // 2
+"""Most messages that are under way at once; once they are half as many, more are asked for."""
 _EXPIRES_SECONDS = 60.0
 _HEARTBEAT_SECONDS = 5.0
 _SILENCE_SECONDS = 2 * _HEARTBEAT_SECONDS + 1.0
@@ -90,8 +92,8 @@ class Puller:
                     continue
                 if self._stale:
                     await self._renew()
-                if self.asked < limit:
-                    await self._ask(limit - self.asked)
+                if self.asked < min(limit, MOST_ASKED // 2):
+                    await self._ask(min(limit, MOST_ASKED) - self.asked)
             except UnansweredError:
                 self._stale = True
                 await self._api.pause(float("inf"), UnansweredError())

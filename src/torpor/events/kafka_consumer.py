@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torpor.events.kafka_stream import Stream
     from torpor.events.log import Delivery, Stored
 
-_MOST_AT_ONCE = 512
 _SPARE = 2  # records named beyond the limit, for when another process is faster
 _PAUSE_SECONDS = 0.5
 _LOAD_BYTES = 16 * 1024 * 1024
@@ -88,7 +87,7 @@ class KafkaConsumer:
                 await self._clock.sleep(_PAUSE_SECONDS)
                 continue
             change = self._stream.change()
-            await sleep_or(self._clock, self._ask(durable, min(limit, _MOST_AT_ONCE)), change)
+            await sleep_or(self._clock, self._ask(durable, min(limit, MAX_FETCH)), change)
 
     def _ask(self, durable: Durable, limit: int) -> float | None:
         """Claim what is there; otherwise in how many seconds something will be, if that is known."""

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 MAX_APPEND = 10_000
 """Most records of one append."""
 MAX_FETCH = 256
-"""Most deliveries of one fetch: to take in more at once would keep all else waiting for milliseconds."""
+"""Most deliveries of one fetch, and most that are under way to a reader.
+
+To take in more at once would keep all else waiting for milliseconds, and how much memory takes what is under
+way is known only once it has come.
+"""
 
 
 class Record(NamedTuple):
@@ -134,10 +138,10 @@ class Consumer(Protocol):
     async def fetch(self, limit: int) -> Sequence[Delivery]:
         """Up to ``limit`` deliveries, as soon as there is one; waits for it as long as it takes.
 
-        More than :data:`MAX_FETCH` never come at once; the rest comes with the next call.
+        More than :data:`MAX_FETCH` never come at once; the rest is asked for with the next call.
         May be cancelled: a delivery that was under way to this reader comes with its next call. The limit of
-        a later call is never below what an earlier one left unfilled, less what was settled since: a reader
-        asks for its free places. An outage of the broker is waited out.
+        a later call is never below what an earlier one left unfilled, as far as that may be under way. An
+        outage of the broker is waited out.
         """
         ...
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torpor.clock import cancel
 from torpor.errors import EventLogError, TorporError
-from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog
+from torpor.events.log import MAX_FETCH, Consumer, ConsumerSpec, Delivery, EventLog
 
 if TYPE_CHECKING:
     from torpor.clock import Clock
@@ -24,9 +24,9 @@ _QUICK_SECONDS = 0.05
 """What is handled in less than this is quick: who asks for it when there is room has waited in vain. And so
 much work is held ready: what others of this process wait for comes behind it."""
 _SMALL_BYTES = 64 * 1024
-"""Most data of one that is held ready."""
+"""Once one that is larger has come, none are held ready that were not asked for before."""
 _AHEAD_BYTES = 16 * 1024 * 1024
-"""Most data of all that are held ready: it is in memory."""
+"""Of so much that is held ready, none more are asked for."""
 _AHEAD = 32
 """How many times as many are held ready as are handled at once, at most."""
 _SMOOTHING = 1 / 16
@@ -44,6 +44,7 @@ class _Held:
     delivery: Delivery
     began: float
     until: float
+    size_bytes: int
 
 
 class Pump:
@@ -54,7 +55,8 @@ class Pump:
     ask for, from how many are being handled; :meth:`look` has it asked again.
 
     With ``ahead``, some more are asked for while all are small and are handled quickly, so that none waits
-    for the broker; who halts gives them back. One that takes long ends that: others may be free for them.
+    for the broker; who halts gives them back. One that takes long ends that: what comes next may be for
+    others who are free.
 
     What has only to be settled still can leave its place to the next one, by :meth:`rest`.
     """
@@ -81,10 +83,10 @@ class Pump:
         self._held: dict[asyncio.Task[None], _Held] = {}  # by who handles it, in the order of their begin
         self._resting: dict[asyncio.Task[None], _Held] = {}  # those that have no place any more
         self._ready: deque[_Held] = deque()
+        self._ready_bytes = 0
         self._unfilled = 0
         self._quick = 0  # so many in a row
         self._usual_seconds = _QUICK_SECONDS  # that they take
-        self._largest_bytes = 1  # among them
         self.received = 0
         """How many deliveries have come so far."""
         self._freed = asyncio.Event()
@@ -175,7 +177,7 @@ class Pump:
         if self._tasks:
             await cancel(self._tasks[0])
         while self._ready:
-            await self._give_back(self._ready.popleft().delivery, 0.0)
+            await self._give_back(self._take().delivery, 0.0)
         if self._consumer is not None:
             await self._consumer.close()
 
@@ -215,17 +217,15 @@ class Pump:
                 pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
                 continue
             pause_seconds = _FIRST_PAUSE_SECONDS
-            self._unfilled = free - len(deliveries)
+            self._unfilled = min(free - len(deliveries), MAX_FETCH)
             self.received += len(deliveries)
-            now = self._clock.monotonic()
-            for delivery in deliveries:
-                self._ready.append(_Held(delivery, now, now + self._spec.ack_wait_seconds))
+            self._make_ready(deliveries)
             self._begin()
             self._taken.set()
             await self._clock.sleep(0)  # where more is here already, the next fetch waits for nothing
 
     def _free(self) -> int:
-        """How many to ask for; what was asked for and has not come may come at any time."""
+        """How many to ask for; what was asked for and is under way may come at any time."""
         if self._room is not None:
             return self._room(len(self._held))
         ahead = self._ahead()
@@ -236,13 +236,31 @@ class Pump:
         return max(self._parallelism + ahead - here, self._unfilled)
 
     def _ahead(self) -> int:
-        if not self._looks_ahead or self._quick < self._parallelism:
+        """How many may be held ready."""
+        if not self._looks_ahead or self._quick < self._parallelism or self._ready_bytes >= _AHEAD_BYTES:
             return 0
         oldest = next(iter(self._held.values()), None)
         if oldest is not None and self._clock.monotonic() - oldest.began >= _QUICK_SECONDS:
             return 0
         times = _QUICK_SECONDS / max(self._usual_seconds, _QUICK_SECONDS / _AHEAD)
-        return min(int(times * self._parallelism), _AHEAD_BYTES // self._largest_bytes)
+        return int(times * self._parallelism)
+
+    def _make_ready(self, deliveries: Sequence[Delivery]) -> None:
+        now = self._clock.monotonic()
+        until = now + self._spec.ack_wait_seconds
+        for delivery in deliveries:
+            attributes, data = delivery.record.event
+            size_bytes = sum(map(len, attributes.values())) + len(data or b"")
+            self._ready.append(_Held(delivery, now, until, size_bytes))
+            self._ready_bytes += size_bytes
+            if size_bytes > _SMALL_BYTES:
+                self._quick = 0
+
+    def _take(self) -> _Held:
+        """The next of what is ready."""
+        held = self._ready.popleft()
+        self._ready_bytes -= held.size_bytes
+        return held
 
     def _handled(self) -> dict[asyncio.Task[None], _Held]:
         """What is being handled, with a place or without."""
@@ -258,7 +276,7 @@ class Pump:
         """Handle what is ready, as far as there is room."""
         while self._ready and self._has_place():
             task = asyncio.create_task(self._run())
-            self._held[task] = self._ready.popleft()
+            self._held[task] = self._take()
             task.add_done_callback(self._done)
 
     async def _run(self) -> None:
@@ -280,19 +298,17 @@ class Pump:
                 del self._held[me]
             if not self._ready or not self._has_place():
                 return
-            self._held[me] = self._ready.popleft()
+            self._held[me] = self._take()
             self._freed.set()
 
     def _note(self, held: _Held) -> None:
-        """Take in how long a delivery had its place, and how large it is."""
+        """Take in how long a delivery had its place, and whether it was small."""
         took_seconds = self._clock.monotonic() - held.began
-        size_bytes = len(held.delivery.record.event.data or b"")
-        self._largest_bytes = max(self._largest_bytes, size_bytes)
-        if took_seconds < _QUICK_SECONDS and size_bytes <= _SMALL_BYTES:
+        if took_seconds < _QUICK_SECONDS and held.size_bytes <= _SMALL_BYTES:
             self._quick += 1
             self._usual_seconds += _SMOOTHING * (took_seconds - self._usual_seconds)
         else:
-            self._quick, self._largest_bytes, self._usual_seconds = 0, 1, _QUICK_SECONDS
+            self._quick, self._usual_seconds = 0, _QUICK_SECONDS
 
     def _has_place(self) -> bool:
         return self._room is not None or len(self._held) < self._parallelism

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.unit.events.world import event
 from torpor.errors import EventLogError
-from torpor.events import pump
+from torpor.events import memory, pump
 from torpor.events.log import ConsumerSpec, Record, StreamSpec
 from torpor.events.memory import MemoryConsumer, MemoryLog
 from torpor.events.pump import Pump
@@ -15,8 +17,6 @@ from torpor.testing.clock import MovableClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pytest
 
     from torpor.events.log import Delivery
 
@@ -48,9 +48,10 @@ class _Work:
             await self.settle()
         self.handled.clear()
 
-    async def append(self, start: int, count: int, data: bytes = b"") -> None:
+    async def append(self, start: int, count: int, data: bytes = b"", **attributes: str) -> None:
         ids = [str(number) for number in range(start, start + count)]
-        await self.log.append("s", [Record("k", each, event(each, data=data)) for each in ids])
+        records = [Record("k", each, event(each, data=data, **attributes)) for each in ids]
+        await self.log.append("s", records)
         await self.settle()
 
     async def settle(self) -> None:
@@ -146,6 +147,11 @@ def test_one_that_takes_long_ends_it() -> None:
     asyncio.run(run())
 
 
+def _have_few_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (memory, pump):
+        monkeypatch.setattr(module, "MAX_FETCH", 4)
+
+
 def test_large_ones_are_not_held_ready() -> None:
     async def run() -> None:
         it = _Work()
@@ -159,17 +165,56 @@ def test_large_ones_are_not_held_ready() -> None:
     asyncio.run(run())
 
 
-def test_what_is_held_ready_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("data", "attributes"), [(b"x" * 1000, {}), (b"", {"large": "x" * 1000})], ids=["data", "attributes"]
+)
+def test_what_is_held_ready_is_bounded_in_bytes(
+    data: bytes, attributes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def run() -> None:
         monkeypatch.setattr(pump, "_AHEAD_BYTES", 10_000)
+        _have_few_under_way(monkeypatch)
         it = _Work()
         await it.start()
-        await it.warm_up(b"x" * 1000)
-        await it.append(0, 10, b"x" * 1000)
+        await it.warm_up()
+        for start in (0, 60):
+            it.go.clear()
+            await it.append(start, 60, data, **attributes)
+            # The last fetch may go over, and what is under way meanwhile comes as well.
+            assert AT_ONCE + 10 <= await it.outstanding() < AT_ONCE + 10 + 2 * 4
+            it.go.set()
+            while len(it.handled) < start + 60:  # what went is no more among them
+                await it.settle()
+        await it.pump.stop(1.0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes"),
+    [(b"x" * 100_000, {}), (b"", {"large": "x" * 100_000})],
+    ids=["data", "attributes"],
+)
+def test_once_a_large_one_has_come_no_more_are_asked_for(
+    data: bytes, attributes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        _have_few_under_way(monkeypatch)
+        it = _Work()
+        await it.start()
+        await it.warm_up()
+        for start in (0, 100):
+            it.go.clear()
+            await it.append(start, 100, data, **attributes)
+            assert await it.outstanding() <= AT_ONCE + 4
+            it.go.set()
+            while len(it.handled) < start + 100:
+                await it.settle()
         it.go.clear()
-        await it.append(10, 50, b"x" * 1000)
-        assert await it.outstanding() == AT_ONCE + 10
-        await it.pump.stop(0.0)
+        await it.append(200, 100)
+        assert await it.outstanding() == AT_ONCE
+        it.go.set()
+        await it.pump.stop(1.0)
 
     asyncio.run(run())
 
