@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 REVISION = "torpor-revision"
 """In a consumer's metadata: which spec it was brought to last."""
-MOST_ASKED = MAX_FETCH // 2
+MOST_ASKED = 128
 """Most messages that are under way at once; once they are half as many, more are asked for."""
 _EXPIRES_SECONDS = 60.0
 _HEARTBEAT_SECONDS = 5.0
@@ -103,6 +103,11 @@ class Puller:
                     await self._news.wait()
             except TimeoutError:
                 self._mark_stale()
+
+    @property
+    def under_way(self) -> int:
+        """How many messages are still to come, or are here and were not pulled."""
+        return self.asked + len(self._arrived)
 
     async def _look(self) -> None:
         """Is the consumer there? Nobody answered for it: it is gone, or JetStream is starting up."""
@@ -235,6 +240,11 @@ class JetStreamConsumer:
         """Up to ``limit`` deliveries, as soon as there is one."""
         messages = await self._puller.pull(limit)
         return [delivery_of(self._api, self._stream, message) for message in messages]
+
+    @property
+    def under_way(self) -> int:
+        """How many deliveries may still come that were asked for."""
+        return self._puller.under_way
 
     async def pending(self) -> int:
         """How many records wait to be delivered or acknowledged."""

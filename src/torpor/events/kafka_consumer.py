@@ -65,7 +65,7 @@ class KafkaConsumer:
         self._id = uuid.uuid4().hex
         self._born = self._durable().born
         self._granted: dict[Grant, None] = {}  # in the order in which they came
-        self._asked = False
+        self._asked = 0  # for so many, if it is claimed at the moment
         self._failed = False
         self._closed = False
         self._seen = (0, 0)  # of that version of the spec, nothing that matches is below that sequence
@@ -89,6 +89,11 @@ class KafkaConsumer:
             change = self._stream.change()
             await sleep_or(self._clock, self._ask(durable, min(limit, MAX_FETCH)), change)
 
+    @property
+    def under_way(self) -> int:
+        """How many deliveries may still come that were asked for."""
+        return self._asked + len(self._granted)
+
     def _ask(self, durable: Durable, limit: int) -> float | None:
         """Claim what is there; otherwise in how many seconds something will be, if that is known."""
         if self._asked:
@@ -109,7 +114,7 @@ class KafkaConsumer:
                 self._seen = (durable.version, upto)
         if not again and not fresh:
             return None if due is None else max(0.0, due - now)
-        self._asked = True
+        self._asked = limit
         claim = {
             "do": "claim",
             "consumer": self._name,
@@ -125,13 +130,13 @@ class KafkaConsumer:
 
     def _answered(self, future: Future[list[Verdict]]) -> None:
         if self._asked and (future.cancelled() or future.exception() is not None):
-            self._asked, self._failed = False, True
+            self._asked, self._failed = 0, True
             if self._closed:
                 self._give_back()
 
     def granted(self, grants: tuple[Grant, ...]) -> None:
         """The journal has come to a claim of this reader."""
-        self._asked = False
+        self._asked = 0
         self._granted.update(dict.fromkeys(grants))
         if self._closed:
             self._give_back()

@@ -139,10 +139,14 @@ class Consumer(Protocol):
         """Up to ``limit`` deliveries, as soon as there is one; waits for it as long as it takes.
 
         More than :data:`MAX_FETCH` never come at once; the rest is asked for with the next call.
-        May be cancelled: a delivery that was under way to this reader comes with its next call. The limit of
-        a later call is never below what an earlier one left unfilled, as far as that may be under way. An
-        outage of the broker is waited out.
+        May be cancelled: a delivery that was under way to this reader comes with its next call, whose limit
+        is never below :attr:`under_way`. An outage of the broker is waited out.
         """
+        ...
+
+    @property
+    def under_way(self) -> int:
+        """How many deliveries may still come that earlier calls have asked the broker for."""
         ...
 
     async def pending(self) -> int:

@@ -368,6 +368,11 @@ class MemoryConsumer:
                 return deliveries
             await self.log.change_or(self.log.next_due(self.stream, self.name))
 
+    @property
+    def under_way(self) -> int:
+        """None: they are here at once, or are not asked for."""
+        return 0
+
     async def pending(self) -> int:
         """How many records wait to be delivered or acknowledged."""
         stream, durable = self.log.durable(self.stream, self.name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torpor.clock import cancel
 from torpor.errors import EventLogError, TorporError
-from torpor.events.log import MAX_FETCH, Consumer, ConsumerSpec, Delivery, EventLog
+from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog
 
 if TYPE_CHECKING:
     from torpor.clock import Clock
@@ -84,7 +84,6 @@ class Pump:
         self._resting: dict[asyncio.Task[None], _Held] = {}  # those that have no place any more
         self._ready: deque[_Held] = deque()
         self._ready_bytes = 0
-        self._unfilled = 0
         self._quick = 0  # so many in a row
         self._usual_seconds = _QUICK_SECONDS  # that they take
         self.received = 0
@@ -217,7 +216,6 @@ class Pump:
                 pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
                 continue
             pause_seconds = _FIRST_PAUSE_SECONDS
-            self._unfilled = min(free - len(deliveries), MAX_FETCH)
             self.received += len(deliveries)
             self._make_ready(deliveries)
             self._begin()
@@ -225,15 +223,15 @@ class Pump:
             await self._clock.sleep(0)  # where more is here already, the next fetch waits for nothing
 
     def _free(self) -> int:
-        """How many to ask for; what was asked for and is under way may come at any time."""
+        """How many to ask for; what is under way may come at any time."""
         if self._room is not None:
             return self._room(len(self._held))
+        under_way = self._consumer.under_way if self._consumer is not None else 0
         ahead = self._ahead()
         if ahead and len(self._ready) > ahead // 2:
-            # To ask for each would cost the log more than they do. The rest has been asked for already.
-            return self._unfilled
+            return under_way  # to ask for each would cost the log more than they do
         here = len(self._held) + len(self._ready)
-        return max(self._parallelism + ahead - here, self._unfilled)
+        return max(self._parallelism + ahead - here, under_way)
 
     def _ahead(self) -> int:
         """How many may be held ready."""
@@ -268,7 +266,6 @@ class Pump:
 
     async def _reopen(self) -> None:
         consumer, self._consumer = self._consumer, None
-        self._unfilled = 0
         if consumer is not None:
             await consumer.close()
 

@@ -459,17 +459,42 @@ async def fetch_takes_no_more_than_is_handled_in_a_moment(rig: Rig) -> None:
     await rig.make()
     ids = [str(number) for number in range(2 * MAX_FETCH + 10)]
     await rig.append(*ids)
-    consumer = await rig.open()
-    taken: list[str] = []
-    while len(taken) < len(ids):
-        deliveries = await rig.soon(consumer.fetch(len(ids) - len(taken)))
-        assert len(deliveries) <= MAX_FETCH
+    fetched = await _drain(rig, await rig.open(), len(ids), lambda taken: len(ids) - taken)
+    assert max(map(len, fetched)) <= MAX_FETCH
+    assert [each for some in fetched for each in some] == ids
+
+
+async def _drain(rig: Rig, consumer: Consumer, count: int, limit: Callable[[int], int]) -> list[list[str]]:
+    """The ids that each fetch brings until ``count`` came; how many were before gives its ``limit``."""
+    fetched: list[list[str]] = []
+    taken = 0
+    while taken < count:
+        deliveries = await rig.soon(consumer.fetch(max(limit(taken), consumer.under_way)))
+        taken += len(deliveries)
+        fetched.append([delivery.record.event.id for delivery in deliveries])
         for delivery in deliveries:
             assert delivery.attempt == 1
-            taken.append(delivery.record.event.id)
             await delivery.ack()
-    assert taken == ids
     await rig.until_pending(consumer, 0)
+    return fetched
+
+
+@_case
+async def no_more_is_under_way_than_was_asked_for(rig: Rig) -> None:
+    """And that comes when no more is asked for."""
+    await rig.make()
+    ids = [str(number) for number in range(100)]
+    await rig.append(*ids)
+    consumer = await rig.open()
+    assert consumer.under_way == 0
+    taken: list[str] = []
+    limit = 60
+    while limit:
+        taken += await rig.soon(_fetch(consumer, limit))
+        limit = consumer.under_way
+        assert len(taken) + limit <= 60
+    assert taken == ids[: len(taken)]
+    assert await consumer.outstanding() == len(taken)
 
 
 @_case
@@ -522,15 +547,8 @@ async def a_backlog_is_delivered_in_its_order(rig: Rig) -> None:
     ids = [str(number) for number in range(600)]
     await rig.append(*ids)
     consumer = await rig.open(max_in_flight=50)
-    taken: list[str] = []
-    while len(taken) < len(ids):
-        deliveries = await rig.soon(consumer.fetch(1 + len(taken) % 7))
-        for delivery in deliveries:
-            assert delivery.attempt == 1
-            taken.append(delivery.record.event.id)
-            await delivery.ack()
-    assert taken == ids
-    await rig.until_pending(consumer, 0)
+    fetched = await _drain(rig, consumer, len(ids), lambda taken: 1 + taken % 7)
+    assert [each for some in fetched for each in some] == ids
 
 
 @_case
