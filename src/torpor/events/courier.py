@@ -89,6 +89,11 @@ class Route:
         return self.trigger.spec.one_worker
 
     @cached_property
+    def one_by_one(self) -> bool:
+        """Whether each event is settled before the next one is begun."""
+        return self.trigger.spec.one_by_one
+
+    @cached_property
     def slot(self) -> str:
         """What tells it from all others, the way to the trigger's sink among them."""
         if self.direct:
@@ -143,7 +148,8 @@ class Courier:
     ) -> bool:
         """One attempt. True when the message is done with, which leaves ``delivery`` to be acknowledged.
 
-        ``answered`` is called when the function has done its part, and replies are still to be written.
+        ``answered`` is called when the function has done its part, replies are still to be written, and the
+        next event need not wait for them.
 
         False when it was given back to be tried again. To acknowledge it is :meth:`acknowledge`'s, which
         has it written down before. Raises :class:`~torpor.errors.EventLogError` or
@@ -314,8 +320,8 @@ class Courier:
             return DeadLetter(str(error), response.status)
         if not events:
             return 0
-        # What waits is in memory.
-        if answered is not None and len(message.body) + len(response.body) <= _SMALL_BYTES:
+        size = len(message.body) + len(response.body)  # which is in memory while it waits
+        if answered is not None and size <= _SMALL_BYTES and not route.one_by_one:
             answered()
         broker_key = route.broker_key
         at = self._clock.now()

@@ -9,10 +9,12 @@ after any crash.
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from torpor.errors import BrokenError, ConnectError
 from torpor.events.places import Places
+from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -62,29 +64,40 @@ class GatewaySender:
 
         To wait for a place is none of the delivery's time.
         """
-        fields = b"%b\r\ntorpor-function: %b" % (fields, function_key.encode())
+        fields += _address(function_key)
         if not self._places.take(function_key):
             await self._places.wait(function_key)
         try:
-            deadline = self._clock.monotonic() + timeout_seconds
-            left_seconds = timeout_seconds
-            pause_seconds = _FIRST_PAUSE_SECONDS
-            while True:
-                try:
-                    return await self._client.request(
-                        self._known(), method, target, fields, body, timeout_seconds=left_seconds
-                    )
-                except (ConnectError, BrokenError) as error:
-                    if pause_seconds >= deadline - self._clock.monotonic():
-                        raise
-                    _LOG.debug("the gateway is called again", extra={"error": str(error)})
-                await self._clock.sleep(pause_seconds)
-                left_seconds = deadline - self._clock.monotonic()
-                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+            return await self._insist(method, target, fields, body, timeout_seconds)
         finally:
             self._places.give(function_key)
+
+    async def _insist(
+        self, method: bytes, target: bytes, fields: bytes, body: bytes, timeout_seconds: float
+    ) -> Response:
+        """Call the gateway, again and again while it can't be reached and there is time."""
+        deadline = self._clock.monotonic() + timeout_seconds
+        left_seconds, pause_seconds = timeout_seconds, _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._client.request(
+                    self._known(), method, target, fields, body, timeout_seconds=left_seconds
+                )
+            except (ConnectError, BrokenError) as error:
+                if pause_seconds >= deadline - self._clock.monotonic():
+                    raise
+                _LOG.debug("the gateway is called again", extra={"error": str(error)})
+            await self._clock.sleep(pause_seconds)
+            left_seconds = deadline - self._clock.monotonic()
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     def _known(self) -> Endpoint:
         if self.gateway is None:
             raise ConnectError("the gateway is not known yet")
         return self.gateway
+
+
+@lru_cache(1024)
+def _address(function_key: str) -> bytes:
+    """The header line by which the gateway knows where a call goes."""
+    return encode_fields([(b"torpor-function", function_key.encode())])

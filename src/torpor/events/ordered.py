@@ -69,7 +69,6 @@ class OrderedSubscription(Reading):
         self._sieve = Sieve(route, self._pump, courier, shared=shared)
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._lanes = Lanes(route.parallelism)
-        self._one_by_one = route.trigger.spec.one_by_one
         self._settling: set[str] = set()  # keys whose function has answered
         self._words: dict[int, asyncio.Future[_Word]] = {}  # what those that wait are told, by sequence
         self._until = 0  # how many deliveries are to have come in all
@@ -144,7 +143,7 @@ class OrderedSubscription(Reading):
                 # Without its lease, another worker may have it: then it is not called for, and comes again.
                 if await self._throttle.turn() and self._pump.leased():
                     message = message_of(delivery.record.event)
-                    answered = None if self._one_by_one else partial(self._answered, key)
+                    answered = partial(self._answered, key)
                     taken = await self._courier.deliver(self.route, message, attempt, answered)
             finally:
                 self._settling.discard(key)

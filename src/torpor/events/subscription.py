@@ -177,7 +177,6 @@ class Subscription(Reading):
         self._throttle = Throttle(route.trigger.spec.rate_limit, clock)
         self._sieve = Sieve(route, self._pump, courier, shared=shared)
         self._overflow = Overflow(route, log, clock, courier, spec, self._pump, self._sieve, leads)
-        self._answered = None if route.trigger.spec.one_by_one else self._pump.rest
 
     @property
     def busy(self) -> int:
@@ -201,7 +200,7 @@ class Subscription(Reading):
         if not (self._throttle.is_open or await self._throttle.turn()):
             await delivery.retry(0.0)
         elif await self._courier.deliver(
-            self.route, message_of(delivery.record.event), self._overflow.limited(delivery), self._answered
+            self.route, message_of(delivery.record.event), self._overflow.limited(delivery), self._pump.rest
         ):
             await self._courier.acknowledge(self.route, delivery)
 

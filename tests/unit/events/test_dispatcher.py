@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from tests.unit.events.world import (
     event,
     holding,
     linear,
+    replying,
     trigger,
     world,
 )
@@ -193,7 +195,7 @@ def test_who_waits_for_its_replies_to_be_written_keeps_no_function_idle(
         async with world() as it:
             go = holding(it.log, "reply", monkeypatch)
             await it.declare(trigger("t", "a", parallelism=2))
-            it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
+            it.functions.behave = replying
             it.functions.gate = asyncio.Event()
             await it.publish(*(event(str(number)) for number in range(10)))
             assert it.functions.under_way == 2
@@ -218,7 +220,7 @@ def test_where_one_follows_the_other_the_next_waits_for_the_replies_too(
         async with world() as it:
             go = holding(it.log, "reply", monkeypatch)
             await it.declare(trigger("t", "a", parallelism=1))
-            it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
+            it.functions.behave = replying
             await it.publish(event("1"), event("2"))
             assert len(it.functions.calls) == 1
             go.set()
@@ -234,9 +236,7 @@ def test_what_is_large_keeps_its_place(sent: int, answered: int, monkeypatch: py
         async with world() as it:
             go = holding(it.log, "reply", monkeypatch)
             await it.declare(trigger("t", "a", parallelism=2))
-            it.functions.behave = lambda events, _: answer(
-                events=[event(f"{events[0].id}.0", "reply", b"." * answered)]
-            )
+            it.functions.behave = partial(replying, data=b"." * answered)
             await it.publish(*(event(str(number), data=b"." * sent) for number in range(5)))
             assert len(it.functions.calls) == 2
             go.set()

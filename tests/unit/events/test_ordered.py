@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.events.world import BROKER, answer, event, holding, linear, trigger, world
+from tests.unit.events.world import BROKER, answer, event, holding, linear, replying, trigger, world
 from torpor.clock import cancel
 from torpor.errors import EventLogError
 from torpor.events.courier import publish
@@ -413,7 +413,7 @@ def test_while_replies_are_written_other_keys_go_on_and_the_same_waits(
         async with world() as it:
             go = holding(it.log, "reply", monkeypatch)
             await it.declare(trigger("t", "a", ordering="key", parallelism=parallelism))
-            it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
+            it.functions.behave = replying
             await it.publish(*(keyed(f"{key}{number}", key) for number in "12" for key in "xyz"))
             await it.advance(1.0)
             first = ["x1", "y1", "z1"] if parallelism > 1 else ["x1"]
@@ -435,7 +435,7 @@ def test_so_many_keys_may_wait_for_their_replies_at_once(monkeypatch: pytest.Mon
         async with world() as it:
             go = holding(it.log, "reply", monkeypatch)
             await it.declare(trigger("t", "a", ordering="key", parallelism=2))
-            it.functions.behave = lambda events, _: answer(events=[event(f"{events[0].id}.0", "reply")])
+            it.functions.behave = replying
             await it.publish(*(keyed(str(number), str(number)) for number in range(50)))
             await it.advance(1.0)
             assert len(it.functions.calls) == it.dispatcher.busy == 2 + 8 * 2

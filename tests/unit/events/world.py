@@ -106,6 +106,11 @@ def answer(status: int = 204, events: Sequence[WireEvent] = (), **headers: str) 
     return Response(status, given, b"")
 
 
+def replying(events: list[WireEvent], _: int, data: bytes | None = None) -> Response:
+    """A function that answers each event with one of type ``reply``."""
+    return answer(events=[event(f"{events[0].id}.0", "reply", data)])
+
+
 class Functions:
     """Keeps :class:`torpor.events.sender.Sender`; ``behave`` says what a call answers, or raises it."""
 
