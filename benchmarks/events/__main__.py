@@ -147,9 +147,9 @@ class Bench:
                 theirs,
                 ones,
                 None if answers else GOALS["delivery"],  # it stores no replies
-                parts,
-                rss,
-                start_seconds,
+                parts_micros=parts,
+                rss_mib=[round(size / 1024**2, 1) for size in rss],
+                start_seconds=start_seconds,
             ),
             self._compared(
                 f"{what}, two dispatchers",
@@ -210,24 +210,10 @@ class Bench:
         theirs: Sequence[Measured],
         ours: Sequence[Measured],
         goal: float | None = None,
-        parts: dict[str, float] | None = None,
-        rss: list[int] | None = None,
-        start_seconds: float | None = None,
+        **more: Any,
     ) -> Compared:
-        mib = [round(size / 1024**2, 1) for size in rss or ()]
         shares = [our.per_second / their.per_second for our, their in zip(ours, theirs, strict=True)]
-        found = Compared(
-            self._name,
-            what,
-            beside,
-            _median(theirs),
-            _median(ours),
-            shares,
-            goal,
-            parts or {},
-            mib,
-            start_seconds,
-        )
+        found = Compared(self._name, what, beside, _median(theirs), _median(ours), shares, goal, **more)
         _show(found)
         return found
 
