@@ -8,8 +8,8 @@ How the contract is kept:
 - Every process follows the topics that it works with and applies the same rules in the same order with the
   broker's time (``LogAppendTime``): see :mod:`torpor.events.kafka_index`. An append is one message, so that
   it is written whole or not at all (many of single records may share one), by an idempotent producer with
-  ``acks=all``; it returns once this process
-  has read it back, and so knows whether it was the first of its identity and whether its guard held.
+  ``acks=all``; it returns once this process has read it back, and so knows whether it was the first of its
+  identity and whether its guard held.
 - An append of more than 1,000 records, or 4 MiB, makes several messages, each whole for itself.
 - Consumers are not Kafka's. A consumer group commits a place, not single records; a share group (KIP-932,
   which the client has) gives up a record for good after a few deliveries, can't put off a retry, knows no
