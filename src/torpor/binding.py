@@ -51,7 +51,7 @@ USUAL_HEADERS = {
     },
 }
 """Headers of attributes that nearly all events have, and those; their names need no check."""
-_NAMES = frozenset(USUAL_HEADERS.values())
+USUAL_NAMES = frozenset(USUAL_HEADERS.values())
 
 
 class _HeaderNames(dict[str, bytes]):
@@ -109,7 +109,7 @@ def validate(attributes: dict[str, str]) -> None:
 
     Raises :class:`~torpor.errors.MalformedEventError` that names the first attribute at fault.
     """
-    if attributes.keys() <= _NAMES and _is_usual(attributes, "".join(attributes.values())):
+    if attributes.keys() <= USUAL_NAMES and _is_usual(attributes, "".join(attributes.values())):
         return
     for name in _REQUIRED:
         if not attributes.get(name):
@@ -129,6 +129,15 @@ def validate(attributes: dict[str, str]) -> None:
         if not value.isprintable() and _CONTROL.search(value):
             raise MalformedEventError(f"attribute '{name}' has a control character")
     _validate_optional(attributes)
+
+
+def is_valid(event: WireEvent) -> bool:
+    """Whether :func:`validate` has nothing against the event."""
+    try:
+        validate(event.attributes)
+    except MalformedEventError:
+        return False
+    return True
 
 
 def _validate_optional(attributes: dict[str, str]) -> None:
@@ -281,7 +290,7 @@ def _from_json(document: Any) -> WireEvent:
     given.pop("data", None)
     given.pop("data_base64", None)
     try:
-        usual = given.keys() <= _NAMES and _is_usual(given, "".join(given.values()))
+        usual = given.keys() <= USUAL_NAMES and _is_usual(given, "".join(given.values()))
     except TypeError:  # not all are texts
         usual = False
     if not usual:

@@ -13,7 +13,9 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torpor import binding
 from torpor.binding import (
+    USUAL_NAMES,
     WireEvent,
     decode,
     decode_batch,
@@ -25,6 +27,7 @@ from torpor.binding import (
     encode_value,
     from_sdk,
     is_json,
+    is_valid,
     to_sdk,
 )
 from torpor.errors import MalformedEventError
@@ -209,6 +212,27 @@ def test_a_missing_attribute_is_named(missing: Any) -> None:
     headers = [pair for pair in _headers() if pair[0] != f"ce-{missing}".encode()]
     with pytest.raises(MalformedEventError, match=f"'{missing}' is missing"):
         decode_binary(headers, b"")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(USUAL_NAMES)) | st.text(max_size=4),
+        st.sampled_from(
+            ["", "1.0", "a", "ü", "\n", "\x7f", "\u2028", "2026-02-30T00:00:00Z", "2026-03-01T00:00:00Z"]
+        )
+        | st.text(max_size=4),
+    ),
+    st.sets(st.sampled_from(sorted(REQUIRED))),
+)
+def test_what_is_valid_does_not_depend_on_how_usual_it_is(attributes: Any, missing: Any) -> None:
+    given_ = {name: text for name, text in {**REQUIRED, **attributes}.items() if name not in missing}
+    answers = []
+    for quick in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not quick:
+                patch.setattr(binding, "USUAL_NAMES", frozenset())
+            answers.append(is_valid(WireEvent(given_, None)))
+    assert answers[0] == answers[1]
 
 
 def test_an_attribute_given_twice_is_refused() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from torpor.binding import is_valid
 from torpor.errors import EventLogError
 from torpor.events import names
 from torpor.events.claims import Claims
@@ -84,14 +85,18 @@ class Archive:
             if stored.stored_at >= until:
                 break
             read += 1
-            if stored.sequence > wanted.after and names.addressee(stored.key) is None:
-                event = stored.event
-                if all(condition.matches(event.attributes) for condition in conditions):
-                    routes = matching(await self._claims.looked_into(event) if looks_into_data else event)
-                    if routes:
-                        items.append(_view(stored, routes))
-                        if not wanted.dry_run:
-                            await copies.add(stored, routes)
+            event = stored.event
+            if (
+                stored.sequence > wanted.after
+                and names.addressee(stored.key) is None
+                and is_valid(event)  # else it was never accepted
+                and all(condition.matches(event.attributes) for condition in conditions)
+            ):
+                routes = matching(await self._claims.looked_into(event) if looks_into_data else event)
+                if routes:
+                    items.append(_view(stored, routes))
+                    if not wanted.dry_run:
+                        await copies.add(stored, routes)
             if len(items) >= wanted.limit or read >= _MOST_READ:
                 at = datetime.fromtimestamp(stored.stored_at, UTC)
                 return ReplayPage(items=tuple(items), next_since=at - _EARLIER, next_after=stored.sequence)

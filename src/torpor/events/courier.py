@@ -24,7 +24,7 @@ from torpor.errors import (
 )
 from torpor.events import names
 from torpor.events.attempts import answer_of, attempt_of
-from torpor.events.dead_letters import dead_letters
+from torpor.events.dead_letters import ADDED_BYTES, dead_letters, reduced, salvaged
 from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, Schedule, decide
 from torpor.events.log import Delivery, EventLog, Record
 from torpor.events.records import died, taken_in, tried
@@ -250,7 +250,7 @@ class Courier:
     async def refuses(self, route: Route, delivery: Delivery) -> bool:
         """Whether the event is none that can be delivered; then it is a dead letter, and done with.
 
-        Nothing of the platform appends such events, but other programs may have access to a broker. Raises
+        Nothing of the platform makes such events, but other programs may have access to a broker. Raises
         :class:`~torpor.errors.EventLogError`.
         """
         event = delivery.record.event
@@ -266,7 +266,7 @@ class Courier:
             _LOG.warning("a sink is not given a dead letter", extra=about)
         else:
             _LOG.warning("an event becomes a dead letter", extra=about)
-            message, attempts = Message(b"", b"", [event]), delivery.attempt - 1
+            message, attempts = Message(b"", b"", [salvaged(event)]), delivery.attempt - 1
             await self.bury(route, message, delivery, DeadLetter(reason), attempts=attempts)
         await self.acknowledge(route, delivery)
         return True
@@ -296,8 +296,7 @@ class Courier:
             data=data,
         )
         broker_key = route.broker_key
-        new = await self._log.append(names.dead_stream(broker_key), records)
-        self.stats.of(route.key).dead_lettered += sum(new)
+        self.stats.of(route.key).dead_lettered += await self._keep(names.dead_stream(broker_key), records)
         line = died(
             message.events,
             message.group,
@@ -309,6 +308,20 @@ class Courier:
         )
         self.recorder.add(broker_key, [line])
         await self.recorder.flush(broker_key)
+
+    async def _keep(self, stream: str, letters: Sequence[Record]) -> int:
+        """Append dead letters; how many of them were new."""
+        try:
+            return sum(await self._log.append(stream, letters))
+        except RecordTooLargeError:
+            pass  # one of them, of an event that another program wrote: for those of others there is room
+        kept = 0
+        for letter in letters:
+            try:
+                kept += sum(await self._log.append(stream, [letter]))
+            except RecordTooLargeError as error:
+                kept += sum(await self._log.append(stream, [reduced(letter, str(error))]))
+        return kept
 
     async def _publish(
         self, route: Route, message: Message, response: Response, answered: Callable[[], None] | None = None
@@ -352,7 +365,8 @@ async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence
     Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     records = [
-        Record(names.token(event.type), names.identity(event.source, event.id), event) for event in events
+        Record(names.token(event.type), names.identity(event.source, event.id), event, ADDED_BYTES)
+        for event in events
     ]
     new = await store(log, broker_key, records)
     stats.count_published(broker_key, sum(new))

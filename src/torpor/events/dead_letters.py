@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import orjson
 
-from torpor.binding import WireEvent, encode_structured
+from torpor.binding import USUAL_NAMES, WireEvent, encode_structured
 from torpor.events.log import Record
 from torpor.events.names import token
 from torpor.spec import selectors
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
     from torpor.events.log import Stored
     from torpor.spec.letters import LetterSelection
 
+ADDED_BYTES = 8 * 1024
+"""What a dead letter has more than its event, at most, as headers have it: events leave room for it."""
 _MAX_ERROR_DATA = 1024
 _MAX_REASON = 512
+_MAX_SALVAGED = 200
 _FUNCTION = "/function/"
+_KEY = re.compile(rf"([0-9a-f]{{{ID_DIGITS // 2}}})\.([0-9a-f]{{{ID_DIGITS // 2}}})\.")
 _ADDED = (
     "knativeerrordest",
     "knativeerrorcode",
@@ -72,8 +77,28 @@ def dead_letters(
 
 def _record(event: WireEvent, extensions: dict[str, str], trigger_key: str, sequence: int) -> Record:
     found = letter_of(trigger_key, event.source, event.id, sequence)
-    letter = WireEvent({**event.attributes, **extensions}, event.data)
+    letter = WireEvent({**original(event).attributes, **extensions}, event.data)
     return Record(f"{key_of(found)[:-1]}{token(event.type)}", found, letter)
+
+
+def salvaged(event: WireEvent) -> WireEvent:
+    """What can be kept of an event that is not valid: its data, and of the usual attributes so much as a log
+    surely takes.
+    """
+    attributes = {
+        name: _printable(value)[:_MAX_SALVAGED]
+        for name, value in event.attributes.items()
+        if name in USUAL_NAMES
+    }
+    return WireEvent(attributes, event.data)
+
+
+def reduced(letter: Record, why: str) -> Record:
+    """The dead letter without what no log takes; ``why`` says what was too large."""
+    event = salvaged(letter.event)
+    added = {name: value for name, value in letter.event.attributes.items() if name in _ADDED}
+    reason = _printable(f"{added['torporerror'][: _MAX_REASON // 2]}; not all of it is kept: {why}")
+    return letter._replace(event=WireEvent({**event.attributes, **added, "torporerror": reason}, None))
 
 
 def letter_of(trigger_key: str, source: str, event_id: str, sequence: int) -> str:
@@ -86,9 +111,12 @@ def _digest(text: str) -> str:
 
 
 def letter_id(key: str) -> str:
-    """The id of the dead letter of this key; its first half is the trigger's alone."""
-    mark, rest, _ = key.split(".", 2)
-    return mark + rest
+    """The id of the dead letter of this key; its first half is the trigger's alone.
+
+    Empty for a key that no dead letter has.
+    """
+    found = _KEY.match(key)
+    return "".join(found.groups()) if found else ""
 
 
 def trigger_mark(letter_id: str) -> str:
@@ -118,7 +146,6 @@ def view(stored: Stored, broker_key: str, *, whole: bool = False) -> DeadLetter:
     letter = stored.event
     attributes = letter.attributes
     name, _, namespace = attributes.get("knativeerrordest", "").removeprefix(_FUNCTION).rpartition(".")
-    code = attributes.get("knativeerrorcode", "")
     return DeadLetter(
         id=letter_id(stored.key),
         broker=broker_key,
@@ -126,8 +153,8 @@ def view(stored: Stored, broker_key: str, *, whole: bool = False) -> DeadLetter:
         function=f"{namespace}/{name}",
         at=datetime.fromtimestamp(stored.stored_at, UTC),
         reason=attributes.get("torporerror", ""),
-        attempts=int(attributes.get("torporattempts", "0")),
-        code=int(code) if code else None,
+        attempts=_number(attributes.get("torporattempts", "")) or 0,
+        code=_number(attributes.get("knativeerrorcode", "")),
         event_type=letter.type,
         event_source=letter.source,
         event_id=letter.id,
@@ -151,7 +178,8 @@ def chooser(selection: LetterSelection) -> Callable[[Stored], bool]:
     def chosen(stored: Stored) -> bool:
         attributes = stored.event.attributes
         return (
-            since <= stored.stored_at < until
+            letter_id(stored.key) != ""  # else another program wrote it
+            and since <= stored.stored_at < until
             and (not triggers or attributes.get("torportrigger") in triggers)
             and (not destinations or attributes.get("knativeerrordest") in destinations)
             and (not event_ids or stored.event.id in event_ids)
@@ -166,6 +194,10 @@ def _answer(encoded: str) -> str:
         return base64.b64decode(encoded).decode("utf-8", "replace")
     except (ValueError, binascii.Error):
         return ""
+
+
+def _number(text: str) -> int | None:
+    return int(text[:9]) if text.isascii() and text.isdigit() else None
 
 
 def _printable(text: str) -> str:

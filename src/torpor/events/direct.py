@@ -67,8 +67,14 @@ class DirectSubscription(Reading):
         self._pump = Pump(log, clock, spec, self._handle, parallelism)
 
     async def _handle(self, delivery: Delivery) -> None:
-        function, revision = names.direct_to(delivery.record.key)
-        route = self._find(function)
+        try:
+            function, revision = names.direct_to(delivery.record.key)
+            route = self._find(function)
+        except ValueError:  # another program's
+            about = {"broker": self.route.broker_key, "key": delivery.record.key[:200]}
+            _LOG.warning("an event that is for no function is left out", extra=about)
+            await delivery.ack()
+            return
         if await self._courier.refuses(route, delivery):
             return
         message = message_of(delivery.record.event)

@@ -219,6 +219,8 @@ class Api:
             raise EventLogError("the connection to NATS is closed") from error
         except (ConnectionReconnectingError, OSError) as error:
             raise UnansweredError(_text(error)) from None
+        except (Error, ValueError) as error:  # such as a header's name that no header can have
+            raise EventLogError(f"NATS can't be sent a message: {_text(error)}") from error
 
     async def answer(self, future: asyncio.Future[Heard], timeout_seconds: float | None = None) -> Heard:
         """The answer to what :meth:`post` sent, in one attempt's time."""

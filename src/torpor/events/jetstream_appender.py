@@ -90,12 +90,11 @@ class Appender:
             headers[_GUARD_SUBJECT] = codec.subject(stream, guard.key)
         payload = record.event.data or b""
         size, most = codec.size_bytes(headers, payload), self._api.max_payload_bytes - _RESERVED_BYTES
-        if size > most:
+        if size > (most := most - record.spare_bytes):
             raise RecordTooLargeError(f"event {record.event.id!r} has {size} bytes, at most {most}")
-        if size - len(payload) > _MAX_HEADER_BYTES:
+        if (size := size - len(payload)) > (most := _MAX_HEADER_BYTES - record.spare_bytes):
             raise RecordTooLargeError(
-                f"event {record.event.id!r} has attributes of {size - len(payload)} bytes, "
-                f"at most {_MAX_HEADER_BYTES}"
+                f"event {record.event.id!r} has attributes of {size} bytes, at most {most}"
             )
         return _Message(codec.subject(stream, record.key), payload, headers)
 

@@ -41,6 +41,8 @@ BATCH: Headers = [("content-type", _BATCH_TYPE)]
 _KEY, _IDENTITY, _GUARD, _DO = "torpor-key", "torpor-identity", "torpor-guard", "torpor-do"
 _PREFIX = "ce_"
 _TYPE = "content-type"
+_NOT_OURS = (LookupError, ValueError, TypeError, AttributeError)
+"""What comes of reading a message that others wrote: headers may have no value, and JSON may be anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +129,15 @@ def head(record: Record) -> Head:
 
     Raises :class:`~torpor.errors.RecordTooLargeError`.
     """
-    key, identity, (attributes, data) = record
+    key, identity, (attributes, data), spare = record
     texts = size = _texts_bytes(key, identity, attributes)
     if data is not None:
         size += len(data)
-    if size > MAX_RECORD_BYTES:
-        raise RecordTooLargeError(f"event {record.event.id!r} has {size} bytes, at most {MAX_RECORD_BYTES}")
-    if texts > _MAX_ATTRIBUTES_BYTES:
-        raise RecordTooLargeError(
-            f"event {record.event.id!r} has attributes of {texts} bytes, at most {_MAX_ATTRIBUTES_BYTES}"
-        )
+    for what, has, most in (("", size, MAX_RECORD_BYTES), ("attributes of ", texts, _MAX_ATTRIBUTES_BYTES)):
+        if has > most - spare:
+            raise RecordTooLargeError(
+                f"event {record.event.id!r} has {what}{has} bytes, at most {most - spare}"
+            )
     return key, digest(identity), size
 
 
@@ -195,7 +196,7 @@ def decode(headers: Headers | None, value: bytes | None) -> Appended | Purged | 
             return Appended(batch.heads(), batch.record, guard)
         record = _single(headers or (), texts, value)
         return Appended([head(record)], (record,).__getitem__, guard)
-    except (LookupError, ValueError, TypeError, RecordTooLargeError) as error:
+    except (*_NOT_OURS, RecordTooLargeError) as error:
         raise EventLogError(f"a message in Kafka is not of Torpor's form: {error!r}") from error
 
 
@@ -210,7 +211,7 @@ def decode_records(headers: Headers | None, value: bytes | None) -> Records | No
             return Records(len(batch.entries), len(value or b""), batch.record)
         size = sum(map(len, texts.values())) + len(value or b"")
         return Records(1, size, (_single(headers or (), texts, value),).__getitem__)
-    except (LookupError, ValueError, TypeError):
+    except _NOT_OURS:
         return None
 
 
@@ -267,13 +268,24 @@ def _packed(records: Sequence[Record]) -> bytes:
     return b"".join((len(head).to_bytes(4, "big"), head, *parts))
 
 
+_Entry = tuple[str, str, dict[str, str], int | None]
+
+
+def _is_entry(entry: Any) -> bool:
+    key, identity, attributes, length = entry
+    texts = (key, identity, *attributes.values())
+    return set(map(type, texts)) == {str} and (length is None or (type(length) is int and length >= 0))
+
+
 class _Batch:
     """A message of several records, as :func:`_packed` makes it. Raises ``ValueError`` for any other."""
 
     def __init__(self, value: bytes) -> None:
         self._value = value
         start = 4 + int.from_bytes(value[:4], "big")
-        self.entries: list[tuple[str, str, dict[str, str], int | None]] = orjson.loads(value[4:start])
+        self.entries: list[_Entry] = orjson.loads(value[4:start])
+        if len(self.entries) >> PLACE_BITS or not all(map(_is_entry, self.entries)):
+            raise ValueError("these are no records")
         self._starts = list(accumulate([length or 0 for _, _, _, length in self.entries], initial=start))
         if self._starts[-1] != len(value):
             raise ValueError(f"{len(value)} bytes, {self._starts[-1]} were expected")
@@ -298,4 +310,4 @@ def _bytes(text: str) -> bytes:
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogatepass")
+    return raw.decode("utf-8", "replace")

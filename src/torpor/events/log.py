@@ -32,12 +32,15 @@ way is known only once it has come.
 class Record(NamedTuple):
     """One entry to append.
 
-    ``identity`` makes a repeated append harmless within the stream's duplicate window.
+    ``identity`` makes a repeated append harmless within the stream's duplicate window. Attributes of
+    ``spare_bytes`` more, as headers have them, must be small enough as well: what becomes of the event later
+    is larger.
     """
 
     key: str
     identity: str
     event: WireEvent
+    spare_bytes: int = 0
 
 
 class Stored(NamedTuple):

@@ -154,7 +154,10 @@ def direct_key(function: str, revision: str | None, mark: str) -> str:
 
 
 def direct_to(key: str) -> tuple[str, str | None]:
-    """The function, and the revision if one is meant, that :func:`direct_key` made ``key`` of."""
+    """The function, and the revision if one is meant, that :func:`direct_key` made ``key`` of.
+
+    Raises ``ValueError`` for any other key.
+    """
     _, function, revision, _ = key.split(".", 3)
     return function, None if revision == _ANY_REVISION else revision
 

@@ -121,6 +121,8 @@ class Overflow:
             except TorporError as error:
                 text = "events that are too many can't be made dead letters yet"
                 _LOG.warning(text, extra={**about, "error": str(error)})
+            except Exception:  # noqa: BLE001 - one event that does so must not be the end of it
+                _LOG.exception("making dead letters of what is too much failed unexpectedly", extra=about)
 
     async def _move_all(self) -> None:
         reader = await self._log.consumer(self._spec, keep=True)

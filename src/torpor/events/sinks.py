@@ -56,8 +56,11 @@ class SinkSubscription(Reading):
         if await self._courier.refuses(self.route, delivery):
             return
         event, broker = delivery.record.event, self.route.trigger.sink_broker_key
-        if broker is not None:
-            await self._put(event, broker, letter_id(delivery.record.key), delivery.attempt)
+        identity = letter_id(delivery.record.key)
+        if not identity:
+            self._leave(event, "another program wrote it")
+        elif broker is not None:
+            await self._put(event, broker, identity, delivery.attempt)
         elif not await self._courier.deliver(self.route, message_of(event), delivery):
             return
         await self._courier.acknowledge(self.route, delivery)

@@ -1,5 +1,4 @@
-"""What a trigger asks of delivery, on a real NATS: batches, sinks, a rate limit, over an end and a start; and
-what other programs write into a broker."""
+"""What a trigger asks of delivery, on a real NATS: batches, sinks, a rate limit, over an end and a start."""
 
 from __future__ import annotations
 
@@ -7,20 +6,16 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import nats as nats_py
-
 from tests.integration.events.process import until
 from tests.unit.events.world import BROKER, answer, event, linear, trigger
 from torpor.binding import decode
 from torpor.clock import SystemClock
-from torpor.events import jetstream_codec, names
+from torpor.events import names
 from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
-from torpor.events.explain import Explainer
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.stats import Stats
-from torpor.spec.history import Question
 from torpor.spec.models import Batch, DeadLetterSink, RateLimit
 from torpor.transport.message import decode_fields
 
@@ -29,7 +24,6 @@ if TYPE_CHECKING:
     from torpor.transport import Response
 
 EVENTS = 60
-OTHERS = "default/others"
 
 
 class _Functions:
@@ -109,58 +103,6 @@ def test_batches_and_sinks_end_every_event_once(nats: NatsServer) -> None:
         }
         await dispatcher.apply(Declared([], [BROKER]))
         assert await log.consumers(names.dead_stream(BROKER)) == []
-        await dispatcher.close()
-        await log.close()
-
-    asyncio.run(run())
-
-
-def test_what_another_program_writes_is_delivered_or_a_dead_letter(nats: NatsServer) -> None:
-    fine = {"ce-specversion": "1.0", "ce-source": "/other", "ce-type": "a", "ce-partitionkey": "k"}
-    written: list[tuple[dict[str, str], bytes]] = [
-        ({**fine, "ce-id": "1", "ce-traceparent": "00-a%0A"}, b"x"),
-        ({**fine, "ce-id": "2", "ce-datacontenttype": "a/b%0D%0Ac: d"}, b"x"),
-        ({**fine, "ce-id": "3", "content-type": "text/plain"}, b"x"),
-        (fine, b"no id"),
-        ({}, b"no event at all"),
-        ({**fine, "ce-id": "4"}, b""),
-    ]
-
-    async def run() -> None:
-        log = await JetStreamLog.connect(nats.url, token=nats.token)
-        functions = _Functions()
-        dispatcher = Dispatcher(log, functions, SystemClock())
-        ordered = trigger("ordered", ordering="key", function="ordered", broker="others")
-        await dispatcher.apply(Declared([trigger(function="singly", broker="others"), ordered], [OTHERS]))
-        tail = await log.tail(names.broker_stream(OTHERS))
-        other = await nats_py.connect(nats.url, token=nats.token)
-        subject = jetstream_codec.subject(jetstream_codec.quoted(names.broker_stream(OTHERS)), "a")
-        for headers, payload in written:
-            await other.jetstream().publish(subject, payload, headers=headers or None)
-        await other.close()
-
-        async def quiet() -> bool:
-            return all(state.pending == 0 for state in (await dispatcher.states()).values())
-
-        await until(quiet)
-        assert functions.taken == {
-            (f"default/{to}", each): 1 for to in ("singly", "ordered") for each in "34"
-        }
-        letters = [stored.event async for stored in log.read(names.dead_stream(OTHERS), ">")]
-        assert Counter(each.id for each in letters) == {"1": 2, "2": 2, "": 4}
-        assert {each.attributes["torporerror"].split(": ")[0] for each in letters} == {
-            "it is no valid CloudEvent"
-        }
-        assert [(await anext(tail)).event.data for _ in written] == [
-            payload or None for _, payload in written
-        ]
-        [explained] = (
-            await Explainer(log, SystemClock(), dispatcher.routes).explain(Question(id="1", broker=OTHERS))
-        ).items
-        told = [step for step in explained.steps if step.what == "dead letter"]
-        assert sorted(step.trigger for step in told) == ["default/ordered", "default/t"]
-        assert all("'traceparent' has a control character" in step.text for step in told)
-        await tail.aclose()
         await dispatcher.close()
         await log.close()
 

@@ -9,14 +9,14 @@ import signal
 import time
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Producer
 
 from torpor.errors import EventLogError, SupersededError
 from torpor.events.kafka import KafkaLog
-from torpor.events.kafka_codec import BATCH, Headers, offset_of
+from torpor.events.kafka_codec import BATCH, offset_of
 from torpor.events.kafka_server import KafkaServer, install
 from torpor.events.kafka_stream import RECORDS
 from torpor.events.log import ConsumerSpec, Guard, Record, StreamSpec
@@ -251,12 +251,15 @@ def test_a_stream_that_another_process_removed_is_gone_here(kafka: KafkaServer) 
 def test_what_another_program_writes_is_left_out(
     kafka: KafkaServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    foreign: list[tuple[Headers, bytes | None]] = [
+    foreign: list[tuple[Any, bytes | None]] = [
         ([("ce_id", b"x"), ("ce_source", b"/other"), ("ce_type", b"a"), ("ce_specversion", b"1.0")], b"{}"),
         ([], b"no event at all"),
         ([], None),
         (BATCH, b"\0\0\0\x09[not json"),
         ([("torpor-do", b"trim")], b"soon"),
+        ([("torpor-key", b"k"), ("torpor-identity", b"i"), ("ce_x", None)], b"a header without a value"),
+        (BATCH, b'\0\0\0\x0e[["k",1,{},0]]'),
+        (BATCH, b'\0\0\0\x12[["k","i",{},1.0]]x'),
     ]
 
     async def case(one: KafkaLog, other: KafkaLog) -> None:

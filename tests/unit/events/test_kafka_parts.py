@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SPEC = ConsumerSpec("s", "c", ack_wait_seconds=10.0, max_in_flight=4)
+
+
+NO_RECORDS: list[object] = [
+    [["k", 1, {}, 0]],
+    [[1, "i", {}, 0]],
+    [["k", "i", [], 0]],
+    [["k", "i", "attributes", 0]],
+    [["k", "i", {"id": 1}, 0]],
+    [["k", "i", {}, 0.0]],
+    [["k", "i", {}, False]],
+    [["k", "i", {}, -1], ["k", "j", {}, 1]],
+    [["k", "i", {}]],
+    [None],
+    {"a": 1},
+    7,
+    [["k", str(number), {}, None] for number in range(2**14)],
+]
+
+
+def packed(entries: object) -> bytes:
+    """The value of a message that says to be a batch."""
+    head = orjson.dumps(entries)
+    return len(head).to_bytes(4, "big") + head
 
 
 # --- messages -----------------------------------------------------------------------------------------------
@@ -61,6 +85,19 @@ def test_changes_are_decoded(change: Purged | Trimmed) -> None:
     assert codec.decode_records(*codec.encode_change(change)) is None
 
 
+def test_what_is_no_text_is_replaced() -> None:
+    headers = [
+        ("torpor-key", b"k"),
+        ("torpor-identity", b"\xff"),
+        ("ce_id", b"\xed\xa0\x80"),
+        ("ce_a", b"\xff"),
+    ]
+    said = codec.decode(headers, b"")
+    assert isinstance(said, Appended)
+    [found] = said.all()
+    assert found.event.attributes == {"id": "\ufffd" * 3, "a": "\ufffd"}
+
+
 def test_a_single_event_is_in_the_binary_mode_of_the_cloudevents_binding() -> None:
     headers, value = codec.encode([record("1")])
     assert value == b"{}"
@@ -77,6 +114,9 @@ def test_a_single_event_is_in_the_binary_mode_of_the_cloudevents_binding() -> No
         ([("content-type", b"application/vnd.torpor.records")], b"\0\0\0\2[]rest"),
         ([("torpor-do", b"trim")], b"soon"),
         ([("torpor-guard", b"x y"), ("torpor-key", b"k"), ("torpor-identity", b"i")], b""),
+        ([("torpor-key", b"k"), ("torpor-identity", b"i"), ("ce_x", None)], b""),
+        ([("torpor-key", None), ("torpor-identity", b"i")], b""),
+        *((codec.BATCH, packed(entries)) for entries in NO_RECORDS),
     ],
 )
 def test_what_others_wrote_is_an_error(headers: codec.Headers | None, value: bytes) -> None:

@@ -213,6 +213,48 @@ def test_once_a_large_one_has_come_no_more_are_asked_for(
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("data", [b"", b"x" * 100_000], ids=["small", "large"])
+def test_what_is_under_way_is_taken_in_though_there_is_no_place_for_it(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would extend it where it is, and it would be delivered once more."""
+
+    async def run() -> None:
+        fetch = MemoryConsumer.fetch
+        arrived: list[Delivery] = []
+        limits: list[int] = []
+
+        async def fetch_some(self: MemoryConsumer, limit: int) -> Sequence[Delivery]:
+            """Three at once: the rest is under way."""
+            limits.append(limit - len(arrived))
+            if not arrived:
+                arrived.extend(await fetch(self, limit))
+            some = arrived[:3]
+            del arrived[:3]
+            return some
+
+        monkeypatch.setattr(MemoryConsumer, "fetch", fetch_some)
+        monkeypatch.setattr(MemoryConsumer, "under_way", property(lambda _: len(arrived)))
+        it = _Work()
+        await it.start()
+        await it.warm_up()
+        it.go.clear()
+        limits.clear()
+        await it.append(0, 200, data)
+        assert min(limits) >= 0
+        assert not arrived
+        assert await it.outstanding() <= MOST
+        for _ in range(5):
+            await it.clock.advance(SPEC.ack_wait_seconds / 2, it.settle)
+        it.go.set()
+        while len(it.handled) < 200:
+            await it.settle()
+        assert sorted(it.handled, key=int) == [str(number) for number in range(200)]  # each once
+        await it.pump.stop(0.0)
+
+    asyncio.run(run())
+
+
 def test_what_is_held_ready_is_extended() -> None:
     async def run() -> None:
         it = _Work()

@@ -248,6 +248,29 @@ async def a_record_that_is_too_large_is_refused(rig: Rig) -> None:
 
 
 @_case
+async def a_record_leaves_as_much_room_as_it_is_to(rig: Rig) -> None:
+    """So that what it becomes later, with more attributes, is small enough as well."""
+    await rig.make()
+    spare = 8 * 1024
+    fits, too_large = 1024 * 1024, 9 * 1024 * 1024  # in bytes of data
+    while too_large - fits > 1:
+        middle = (fits + too_large) // 2
+        given = Record("some.key", str(middle), event("1", b"x" * middle), spare)
+        try:
+            await rig.log.append(rig.stream, [given])
+            fits = middle
+        except RecordTooLargeError:
+            too_large = middle
+        await rig.log.purge(rig.stream, ">")
+    later = event("1", b"x" * fits, more="x" * (spare - 100))
+    assert await rig.log.append(rig.stream, [Record("some.key", "later", later)]) == [True]
+    with pytest.raises(RecordTooLargeError):
+        await rig.log.append(rig.stream, [Record("some.key", "again", later, spare)])
+    [stored] = await rig.stored()
+    assert stored.event == later
+
+
+@_case
 async def a_large_record_comes_back_whole(rig: Rig) -> None:
     """4 MiB."""
     await rig.make()
