@@ -296,7 +296,8 @@ class Courier:
             data=data,
         )
         broker_key = route.broker_key
-        self.stats.of(route.key).dead_lettered += await self._keep(names.dead_stream(broker_key), records)
+        new = await self._keep(names.dead_stream(broker_key), records)
+        self.stats.of(route.key).dead_lettered += new  # not in one, else what others add meanwhile is lost
         line = died(
             message.events,
             message.group,

@@ -145,6 +145,23 @@ def test_a_broken_reply_makes_a_dead_letter(attribute: str) -> None:
     asyncio.run(run())
 
 
+def test_dead_letters_that_are_written_at_once_all_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger())
+            it.functions.behave = lambda *_: answer(400)
+            it.functions.gate = asyncio.Event()
+            await it.publish(*(event(str(number)) for number in range(10)))
+            go = holding(it.log, "a", monkeypatch)
+            it.functions.gate.set()
+            await it.settle()
+            go.set()
+            await it.settle()
+            assert len(await it.dead()) == it.dispatcher.stats.of("default/t").dead_lettered == 10
+
+    asyncio.run(run())
+
+
 def test_poison_does_not_block() -> None:
     async def run() -> None:
         async with world() as it:
