@@ -62,6 +62,7 @@ class _HeaderNames(dict[str, bytes]):
 
 
 _HEADERS = _HeaderNames({name: header for header, name in USUAL_HEADERS.items()})
+_MAX_LEVELS = 254  # orjson reads more than it writes
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -307,9 +308,8 @@ def _attribute_text(name: str, value: Any) -> str:
             return "true" if value else "false"
         if isinstance(value, int) and -(2**31) <= value < 2**31:
             return str(value)
-    raise MalformedEventError(
-        f"attribute '{name}' is {orjson.dumps(value)[:60].decode('utf-8', 'ignore')}, a text was expected"
-    )
+    shown = repr(value) if isinstance(value, dict | list) else orjson.dumps(value).decode()
+    raise MalformedEventError(f"attribute '{name}' is {shown[:60]}, a text was expected")
 
 
 def _json_data(document: dict[str, Any], attributes: dict[str, str]) -> bytes | None:
@@ -326,7 +326,12 @@ def _json_data(document: dict[str, Any], attributes: dict[str, str]) -> bytes | 
     if isinstance(data, str) and not is_json(attributes.get("datacontenttype")):
         return data.encode("utf-8", "surrogatepass")
     attributes.setdefault("datacontenttype", "application/json")
-    return orjson.dumps(data)
+    try:
+        return orjson.dumps(data)
+    except TypeError:
+        raise MalformedEventError(
+            f"the data is nested too deeply, at most {_MAX_LEVELS} levels were expected"
+        ) from None
 
 
 # --- to the wire ------------------------------------------------------------------------------------------
@@ -377,12 +382,10 @@ def _to_json(event: WireEvent) -> dict[str, Any]:
         return document
     content_type = event.attributes.get("datacontenttype")
     if is_json(content_type):
-        try:
-            orjson.loads(data)
-        except orjson.JSONDecodeError:
-            document["data_base64"] = base64.b64encode(data).decode()
-        else:
+        if _is_plain_json(data):
             document["data"] = orjson.Fragment(data)
+        else:
+            document["data_base64"] = base64.b64encode(data).decode()
         return document
     try:
         if content_type is not None and content_type.lower().startswith("text/"):
@@ -392,6 +395,17 @@ def _to_json(event: WireEvent) -> dict[str, Any]:
         pass
     document["data_base64"] = base64.b64encode(data).decode()
     return document
+
+
+def _is_plain_json(data: bytes) -> bool:
+    """Whether data is JSON that can be part of a document: who reads that may have to write it again."""
+    try:
+        parsed = orjson.loads(data)
+        if data.count(b"[") + data.count(b"{") > _MAX_LEVELS:
+            orjson.dumps(parsed)
+    except (orjson.JSONDecodeError, TypeError):
+        return False
+    return True
 
 
 # --- the SDK's event --------------------------------------------------------------------------------------

@@ -131,6 +131,10 @@ class BlobError(TorporError):
     """A blob could not be stored or read."""
 
 
+class BlobDamagedError(BlobError):
+    """What is in a blob store is not what was stored."""
+
+
 class BlobNotFoundError(BlobError):
     """There is no blob of that name."""
 

@@ -263,6 +263,24 @@ def test_malformed_documents_are_explained(document: Any, reason: Any) -> None:
         decode_structured(document.encode())
 
 
+DEEP = b"[" * 300 + b"]" * 300
+
+
+def test_what_is_nested_too_deeply_is_told() -> None:
+    for name, reason in ((b"data", "nested too deeply"), (b"x", "a text was expected")):
+        document = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","%b":%b}' % (name, DEEP)
+        with pytest.raises(MalformedEventError, match=reason):
+            decode_structured(document)
+
+
+@pytest.mark.parametrize("levels", [1, 253, 254, 255, 300, 2000])
+def test_data_of_any_depth_goes_into_a_batch_and_comes_out_again(levels: int) -> None:
+    data = b"[" * levels + b"]" * levels
+    deep = WireEvent({**REQUIRED, "datacontenttype": "application/json"}, data)
+    assert decode_batch(encode_batch([deep, deep])) == [deep, deep]
+    assert decode_structured(encode_structured(deep)) == deep
+
+
 def test_a_batch_says_which_event_is_wrong() -> None:
     good = encode_structured(WireEvent(REQUIRED, None)).decode()
     with pytest.raises(MalformedEventError, match="event 1 of the batch"):

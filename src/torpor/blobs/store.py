@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torpor.blobs.base import MAX_TYPE_LENGTH, OpenBlob, is_name
 from torpor.blobs.objects import ObjectPlace
-from torpor.errors import BlobError, BlobNotFoundError
+from torpor.errors import BlobDamagedError, BlobNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,7 +79,7 @@ class BlobStore:
 
 def _checked(name: str, data: bytes) -> bytes:
     if hashlib.sha256(data).hexdigest() != name:
-        raise BlobError(f"blob {name} is damaged: its bytes are not those that were stored")
+        raise BlobDamagedError(f"blob {name} is damaged: its bytes are not those that were stored")
     return data
 
 

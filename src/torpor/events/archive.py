@@ -84,11 +84,12 @@ class Archive:
         async for stored in self._log.read(stream, ">", since=wanted.since.timestamp()):
             if stored.stored_at >= until:
                 break
+            if stored.sequence <= wanted.after:
+                continue
             read += 1
             event = stored.event
             if (
-                stored.sequence > wanted.after
-                and names.addressee(stored.key) is None
+                names.addressee(stored.key) is None
                 and is_valid(event)  # else it was never accepted
                 and all(condition.matches(event.attributes) for condition in conditions)
             ):

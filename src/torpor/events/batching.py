@@ -86,10 +86,10 @@ class Verdict:
 
 def verdict(response: Response, contents: Contents) -> Verdict:
     """What ``response`` says of each event of the batch."""
-    named = response.header(FAILED_IDS)
-    if not 200 <= response.status < 300 or named is None:
+    lines = [value for name, value in response.headers if name == FAILED_IDS]
+    if not 200 <= response.status < 300 or not lines:
         return Verdict(response, response)
-    ids = filter(None, map(bytes.strip, named.split(b",")))
+    ids = filter(None, map(bytes.strip, b",".join(lines).split(b",")))  # RFC 9110, section 5.3
     failed = frozenset(unquote_to_bytes(each).decode("utf-8", "replace") for each in ids)
     if unknown := failed - {event.id for event in contents.events}:
         refused = _in_place(

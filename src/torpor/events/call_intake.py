@@ -16,7 +16,7 @@ from torpor.events import calls, names
 from torpor.events.callback_urls import problem_of
 from torpor.events.calls import Call, Target
 from torpor.events.courier import store_in
-from torpor.events.log import Record
+from torpor.events.log import Record, oldest
 from torpor.events.records import taken_in
 from torpor.events.refusals import RefusedError
 from torpor.problems import ProblemType
@@ -49,6 +49,8 @@ class Expected:
     headers: Headers
     callback: str
     mark: str
+    once: bool
+    """Whether the mark is the caller's own, who may make the same call again."""
     body_bytes: int
 
 
@@ -100,7 +102,7 @@ class CallIntake:
             target,
             calls.passed_on(headers, target.called),
             self._callback(headers),
-            _mark(headers),
+            *_mark(headers),
             callee.max_body_bytes,
         )
 
@@ -123,9 +125,12 @@ class CallIntake:
             expected.callback,
         )
         try:
+            if expected.once and await oldest(self._log, names.OUTCOMES, call.id) is not None:
+                return call.id  # it was made, and what came of it is kept
             event = await self._claims.check_in(call.event(body))
             async with self._workers.taking(function_key):
-                new = await store_in(self._log, names.CALLS, [Record(call.id, call.id, event)])
+                record = Record(call.id, call.id, event, calls.OUTCOME_BYTES)
+                new = await store_in(self._log, names.CALLS, [record])
         except RecordTooLargeError as error:
             raise RefusedError(ProblemType.TOO_LARGE, str(error)) from error
         except (EventLogError, BlobError) as error:
@@ -140,13 +145,13 @@ class CallIntake:
         return call.id
 
 
-def _mark(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """What tells the call from others of the function: by the caller's own key, if it gives one."""
+def _mark(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, bool]:
+    """What tells the call from others of the function, and whether it is by the caller's own key."""
     once = _one(headers, calls.ONCE_HEADER)
     if len(once) > _MAX_ONCE_BYTES:
         detail = f"the header Idempotency-Key has {len(once)} bytes, at most {_MAX_ONCE_BYTES} were expected"
         raise RefusedError(ProblemType.MALFORMED_REQUEST, detail)
-    return calls.mark_of(once) if once else uuid.uuid4().hex
+    return (calls.mark_of(once), True) if once else (uuid.uuid4().hex, False)
 
 
 def _one(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torpor.errors import (
     AnswerTooLargeError,
+    BlobDamagedError,
     BlobError,
     BlobNotFoundError,
     ForbiddenAddressError,
+    RecordTooLargeError,
     TransportError,
 )
 from torpor.events import calls, names
@@ -225,7 +228,7 @@ class CallWorker:
                 )
         except AnswerTooLargeError as error:
             return None, DeadLetter(f"the function's answer is too large: {error}")
-        except BlobNotFoundError as error:
+        except (BlobNotFoundError, BlobDamagedError) as error:
             return None, DeadLetter(f"the call's body is gone: {error}")
         except TransportError as error:
             return None, NoAnswer(f"the function did not answer: {error}")
@@ -250,7 +253,12 @@ class CallWorker:
         if event.data is not None and len(event.data) > MAX_ANSWER_BYTES:
             event = event.replace(data=event.data[:MAX_ANSWER_BYTES], truncated="1")
         record = Record(outcome.call.id, outcome.call.id, event)
-        await keep(office.log, names.OUTCOMES, record, office.clock.now())
+        try:
+            await keep(office.log, names.OUTCOMES, record, office.clock.now())
+        except RecordTooLargeError as error:
+            # What the function did is done: to call it again would change nothing.
+            bare = replace(outcome, headers=[], reason=f"its outcome is too large: {error}", truncated=True)
+            await keep(office.log, names.OUTCOMES, record._replace(event=bare.event(b"")), office.clock.now())
 
     # --- callbacks ------------------------------------------------------------------------------------------
 
@@ -294,7 +302,7 @@ class CallWorker:
                 response = await office.callbacks.send(
                     outcome.call.callback, headers, body, _CALLBACK_SECONDS
                 )
-        except (ForbiddenAddressError, BlobNotFoundError) as error:
+        except (ForbiddenAddressError, BlobNotFoundError, BlobDamagedError) as error:
             return None, DeadLetter(str(error))
         except TransportError as error:
             return None, NoAnswer(f"the receiver did not answer: {error}")

@@ -76,6 +76,10 @@ def _problem_of(parts: SplitResult, refused: Networks) -> str | None:
     try:
         forbidden = host in refused
     except ValueError:  # it is a name
+        try:
+            host.encode("idna")
+        except UnicodeError as error:
+            return f"has the host {host[:100]!r}, which can be no name: {error}"
         return None
     return f"leads to {host}, where callbacks may not go" if forbidden else None
 

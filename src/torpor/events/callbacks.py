@@ -12,6 +12,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from torpor.errors import BrokenError, ConnectError, ForbiddenAddressError, TimedOutError
+from torpor.events.callback_urls import shown
 from torpor.transport import Response
 
 if TYPE_CHECKING:
@@ -54,9 +55,13 @@ class CallbackSender:
         import httpx  # noqa: PLC0415 - most platforms make no callbacks
 
         client = await self._opened()
-        parsed = httpx.URL(url)
+        try:
+            parsed = httpx.URL(url)
+            host = parsed.host
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise ForbiddenAddressError(f"{shown(url)} is no URL: {error}") from error
         port = parsed.port or (443 if parsed.scheme == "https" else 80)
-        addresses = await self._addresses(parsed.host, port)
+        addresses = await self._addresses(host, port)
         trouble: Exception | None = None
         for address in addresses[:_MAX_ADDRESSES]:
             request = client.build_request(
@@ -64,7 +69,7 @@ class CallbackSender:
                 parsed.copy_with(host=address),
                 headers=[*headers, (b"host", parsed.netloc), (b"user-agent", b"torpor")],
                 content=body,
-                extensions={"sni_hostname": parsed.host},
+                extensions={"sni_hostname": host},
             )
             try:
                 response = await client.send(request, stream=True)
@@ -77,7 +82,7 @@ class CallbackSender:
             return Response(
                 response.status_code, [(name.lower(), value) for name, value in response.headers.raw], b""
             )
-        raise ConnectError(f"no connection to {parsed.host}: {trouble}") from trouble
+        raise ConnectError(f"no connection to {host}: {trouble}") from trouble
 
     async def _addresses(self, host: str, port: int) -> list[str]:
         """Those that ``host`` has and that are allowed."""
@@ -86,6 +91,8 @@ class CallbackSender:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise ConnectError(f"{host} can't be looked up: {error}") from error
+        except UnicodeError as error:
+            raise ForbiddenAddressError(f"{host} is no name of a host: {error}") from error
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         allowed = [each for each in addresses if each not in self.refused]
         if addresses and not allowed:

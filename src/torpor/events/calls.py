@@ -52,6 +52,8 @@ _KEPT_HEADERS = frozenset(
     )
 )
 _MAX_KEPT_HEADER_BYTES = 1024
+OUTCOME_BYTES = 1024
+"""What an outcome tells at least beside what its call tells, as headers have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +129,12 @@ def passed_on(headers: Headers, called: str) -> Headers:
 
 
 def kept_headers(headers: Headers) -> Headers:
-    """What is kept of an answer's headers."""
-    return [
-        (name, value)
-        for name, value in headers
-        if name in _KEPT_HEADERS and len(value) <= _MAX_KEPT_HEADER_BYTES
-    ]
+    """What is kept of an answer's headers: of two of a name the first."""
+    kept: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _KEPT_HEADERS and len(value) <= _MAX_KEPT_HEADER_BYTES:
+            kept.setdefault(name, value)
+    return list(kept.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 PREFER = b"\r\nprefer: reply"
 """Knative's data plane contract: that a reply is welcome."""
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
 _SMALL_BYTES = 64 * 1024
 """Most of an event and its answer for which others are called before that is written."""
 
@@ -216,7 +218,7 @@ class Courier:
         decision = decide(route.schedule, delivery.attempt, outcome, first.id)
         written = 0
         if isinstance(decision, Delivered) and response is not None:
-            result = await self._publish(route, message, response, answered)
+            result = await self._publish_in_time(route, message, response, answered)
             if isinstance(result, DeadLetter):
                 decision = result
             else:
@@ -323,6 +325,21 @@ class Courier:
             except RecordTooLargeError as error:
                 kept += sum(await self._log.append(stream, [reduced(letter, str(error))]))
         return kept
+
+    async def _publish_in_time(
+        self, route: Route, message: Message, response: Response, answered: Callable[[], None] | None
+    ) -> DeadLetter | int:
+        """Append the replies as soon as there is room: to call the function again would make none."""
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._publish(route, message, response, answered)
+            except StreamFullError as error:
+                about = {"trigger": route.key, "broker": route.broker_key, "error": str(error)}
+                _LOG.warning("replies wait for room in the broker", extra=about)
+            answered = None  # it was called
+            await self._clock.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
     async def _publish(
         self, route: Route, message: Message, response: Response, answered: Callable[[], None] | None = None

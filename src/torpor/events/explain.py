@@ -15,6 +15,7 @@ from torpor.errors import BlobError
 from torpor.events import names, timeline
 from torpor.events.claims import Claims
 from torpor.events.dead_letters import key_of, letter_of
+from torpor.events.log import oldest
 from torpor.events.records import DEAD, IN, MANY, key_of_one, matching, needle
 from torpor.spec.history import Answer, Explanation, Standing
 
@@ -56,9 +57,8 @@ class Explainer:
         items: list[Explanation] = []
         since: list[float] = []
         for broker in brokers:
-            async for oldest in self._log.read(names.records_stream(broker), ">"):
-                since.append(oldest.stored_at)
-                break
+            if first := await oldest(self._log, names.records_stream(broker), ">"):
+                since.append(first.stored_at)
             items += await self._in(broker, question)
         return Answer(
             looked_at=tuple(brokers),
@@ -108,14 +108,14 @@ class Explainer:
         groups: Sequence[tuple[str, str]],
     ) -> list[str]:
         """The ids of those that are still there."""
-        ids = []
-        for line in lines:
-            if line["k"] == DEAD and (
-                timeline.is_about(line, event_id, source) or (line["trigger"], line.get("group")) in groups
-            ):
-                letter = letter_of(line["trigger"], source, event_id, line["seq"])
-                ids += [letter async for _ in self._log.read(names.dead_stream(broker), key_of(letter))]
-        return ids
+        letters = [
+            letter_of(line["trigger"], source, event_id, line["seq"])
+            for line in lines
+            if line["k"] == DEAD
+            and (timeline.is_about(line, event_id, source) or (line["trigger"], line.get("group")) in groups)
+        ]
+        stream = names.dead_stream(broker)  # a crash may have had one written down twice
+        return [each for each in dict.fromkeys(letters) if await oldest(self._log, stream, key_of(each))]
 
     # --- looking --------------------------------------------------------------------------------------------
 

@@ -91,10 +91,10 @@ class Appender:
         payload = record.event.data or b""
         size, most = codec.size_bytes(headers, payload), self._api.max_payload_bytes - _RESERVED_BYTES
         if size > (most := most - record.spare_bytes):
-            raise RecordTooLargeError(f"event {record.event.id!r} has {size} bytes, at most {most}")
+            raise RecordTooLargeError(f"event {record.event.id[:200]!r} has {size} bytes, at most {most}")
         if (size := size - len(payload)) > (most := _MAX_HEADER_BYTES - record.spare_bytes):
             raise RecordTooLargeError(
-                f"event {record.event.id!r} has attributes of {size} bytes, at most {most}"
+                f"event {record.event.id[:200]!r} has attributes of {size} bytes, at most {most}"
             )
         return _Message(codec.subject(stream, record.key), payload, headers)
 

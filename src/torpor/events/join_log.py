@@ -158,6 +158,11 @@ class JoinLog:
         """What says that the group was dealt with."""
         return await self._first(names.DONE, self._mark_key(group))
 
+    async def has_part(self, part: Part) -> bool:
+        """Whether a part of that index is held."""
+        key = f"{_PART}.{names.token(part.group)}.{part.index}"
+        return await self._first(self._stream, key) is not None
+
     async def included(self, group: str) -> set[int] | None:
         """The indexes of the parts that the group ended with; ``None`` while it is being dealt with."""
         mark = await self.mark(group)

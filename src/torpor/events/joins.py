@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from torpor.binding import BATCH, WireEvent, encode_batch, encode_value
 from torpor.clock import cancel
-from torpor.errors import EventLogError, StreamFullError, SupersededError, TorporError
+from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError, TorporError
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
 from torpor.events.delivery import DeadLetter
@@ -195,6 +195,8 @@ class JoinSubscription:
         except StreamFullError:  # what an event takes there can't be known in advance
             self._room.refused(self._clock.monotonic())
             await delivery.retry(_PAUSE_SECONDS)
+        except RecordTooLargeError as error:  # another program wrote it: those of others leave room
+            await self._bury(event, delivery, f"the event can't be held: {error}")
 
     async def _look(self) -> None:
         """Know how much is held, with all who want to know it now."""
@@ -285,13 +287,16 @@ class JoinSubscription:
         await self._admit(event, part, delivery)
 
     async def _settle_late(self, event: WireEvent, part: Part, delivery: Delivery, ending: str) -> None:
-        if ending == _WHOLE:
+        if ending == _WHOLE and await self._store.has_part(part):
             self._note(event, part, "left out", "its group has all its parts")
             await self._done(delivery)
             return
         included = await self._store.included(part.group)
-        if included is None:  # the group is still being dealt with
+        if included is None and await self._store.is_ending(part.group):  # it is still being dealt with
             await delivery.retry(_PAUSE_SECONDS)
+        elif included is None:  # and how it was is not known any more
+            self._ended.pop(part.group, None)
+            await delivery.retry(0.0)
         elif part.index in included:
             self._note(event, part, "left out", "its group had this part when it ended")
             await self._done(delivery)

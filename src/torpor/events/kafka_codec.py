@@ -136,7 +136,7 @@ def head(record: Record) -> Head:
     for what, has, most in (("", size, MAX_RECORD_BYTES), ("attributes of ", texts, _MAX_ATTRIBUTES_BYTES)):
         if has > most - spare:
             raise RecordTooLargeError(
-                f"event {record.event.id!r} has {what}{has} bytes, at most {most - spare}"
+                f"event {record.event.id[:200]!r} has {what}{has} bytes, at most {most - spare}"
             )
     return key, digest(identity), size
 

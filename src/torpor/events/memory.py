@@ -106,7 +106,7 @@ class MemoryLog:
         sizes = [_size(record) for record in records]
         for record, size in zip(records, sizes, strict=True):
             if size > (most := MAX_RECORD_BYTES - record.spare_bytes):
-                raise RecordTooLargeError(f"event {record.event.id!r} has {size} bytes, at most {most}")
+                raise RecordTooLargeError(f"event {record.event.id[:200]!r} has {size} bytes, at most {most}")
         new = _new(target, records)
         total = target.bytes + sum(size for size, is_new in zip(sizes, new, strict=True) if is_new)
         if target.spec.max_bytes is not None and total > target.spec.max_bytes:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from torpor.binding import WireEvent
 from torpor.clock import cancel, first_of, happens_within
-from torpor.errors import EventLogError, StreamFullError
+from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError
 from torpor.events import names
 from torpor.events.log import Record, StreamSpec
 from torpor.events.records import messages
@@ -160,7 +160,9 @@ class Recorder:
 
     async def _append(self, broker_key: str, lines: Sequence[Line]) -> None:
         stream = names.records_stream(broker_key)
+        left = len(lines)
         for key, content in messages(lines):
+            in_it = content.count(b"\n") + 1
             self._written += 1
             identity = f"{self._own}:{self._written}"
             event = WireEvent(
@@ -176,9 +178,12 @@ class Recorder:
             try:
                 await keep(self._log, stream, Record(key, identity, event), self._clock.now())
             except EventLogError as error:
-                self._stats.unrecorded += len(lines)
+                is_large = isinstance(error, RecordTooLargeError)
+                self._stats.unrecorded += in_it if is_large else left
                 _LOG.warning("what happened to events is not recorded", extra={"error": str(error)})
-                return
+                if not is_large:
+                    return
+            left -= in_it
 
 
 async def keep(log: EventLog, stream: str, record: Record, now: float) -> None:

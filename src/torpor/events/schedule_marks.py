@@ -101,9 +101,12 @@ def marks_of(records: Iterable[Stored]) -> dict[str, list[Mark]]:
     """The marks in ``records`` by schedule, the newest of each last."""
     found: dict[str, list[Mark]] = {}
     for stored in records:
-        namespace, name, seen = stored.key.split(".")
-        document = orjson.loads(stored.event.data or b"{}")
-        mark = Mark(int(seen), document["timing"], document["fired"], stored.sequence)
+        try:
+            namespace, name, seen = stored.key.split(".")
+            document = orjson.loads(stored.event.data or b"{}")
+            mark = Mark(int(seen), document["timing"], document["fired"], stored.sequence)
+        except (ValueError, LookupError, TypeError):
+            continue  # another program wrote it
         found.setdefault(f"{namespace}/{name}", []).append(mark)
     for marks in found.values():
         marks.sort(key=lambda mark: (mark.seen, mark.sequence))

@@ -161,13 +161,12 @@ class ScheduleTask:
         while True:
             try:
                 wake_at = await self._look()
-            except TorporError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is must be told, and must not end it
                 if not self.problem:
-                    _LOG.warning(
-                        "a schedule can't fire yet",
-                        extra={"schedule": self.schedule.key, "error": str(error)},
-                    )
-                self.problem = str(error)
+                    fault = None if isinstance(error, TorporError) else error
+                    about = {"schedule": self.schedule.key, "error": str(error)}
+                    _LOG.warning("a schedule can't fire yet", extra=about, exc_info=fault)
+                self.problem = str(error) or type(error).__name__
                 await self._clock.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
                 continue

@@ -27,6 +27,7 @@ from torpor.spec.values import fault, shown
 
 MAX_DATA_BYTES = 64 * 1024
 """Most data of a scheduled event, as JSON."""
+MAX_DATA_LEVELS = 32
 MAX_TEXT_LENGTH = 1024
 MAX_ATTRIBUTE_BYTES = 8 * 1024
 """Most of what a scheduled event's attributes may have together, as they travel."""
@@ -133,7 +134,16 @@ def _data(value: object) -> object:
     except (TypeError, ValueError, RecursionError):
         raise fault(f"is {shown(value)}, a value that JSON can have was expected") from None
     _check_size(len(text.encode("utf-8", "surrogatepass")))
+    if (levels := _levels(value)) > MAX_DATA_LEVELS:
+        raise fault(f"is nested {levels} levels deep, at most {MAX_DATA_LEVELS} were expected")
     return value
+
+
+def _levels(value: object) -> int:
+    if not isinstance(value, dict | list):
+        return 0
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max(map(_levels, inner), default=0)
 
 
 def _data_text(value: str) -> str:

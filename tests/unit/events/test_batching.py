@@ -56,6 +56,12 @@ def test_those_that_are_named_failed(status: int) -> None:
     )
 
 
+def test_ids_may_be_named_in_several_lines() -> None:
+    lines = [(b"torpor-failed-ids", b"1"), (b"x", b"y"), (b"torpor-failed-ids", b"3")]
+    said = verdict(Response(204, lines, b""), _contents("1", "2", "3"))
+    assert said.failed == {"1", "3"}
+
+
 @pytest.mark.parametrize("value", ["x", "a,x", "%FF"])
 def test_an_answer_that_names_what_was_not_there_counts_for_nobody(value: str) -> None:
     contents = _contents("a", "b")

@@ -67,6 +67,7 @@ def test_what_is_kept_of_an_answers_headers_is_little() -> None:
         (b"set-cookie", b"b"),
         (b"etag", b"c" * 1025),
         (b"location", b"d"),
+        (b"location", b"e"),
     ]
     assert calls.kept_headers(given_headers) == [(b"content-type", b"a"), (b"location", b"d")]
 
@@ -159,6 +160,9 @@ def test_a_callback_says_what_openfaas_says() -> None:
         ("http://ä/", "percent-encoded"),
         ("http://user:pass@a/", "a user or a password"),
         ("http://a/#b", "a fragment"),
+        ("http://a..example/", "can be no name"),
+        ("http://.a/", "can be no name"),
+        ("http://" + "a" * 64 + ".example/", "can be no name"),
         ("http://a/" + "b" * 2048, "at most 2048"),
         ("http://127.0.0.1/", "leads to 127.0.0.1"),
         ("http://[::1]/", "leads to ::1"),

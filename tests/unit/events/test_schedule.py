@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from torpor.events.schedule import (
     MISSED_AFTER_SECONDS,
@@ -204,6 +205,16 @@ def test_an_event_with_data(given: dict[str, Any], content_type: str, data: str)
     event = event_of(schedule(event=ScheduledEvent(**given)), START)
     assert event.attributes["datacontenttype"] == content_type
     assert event.data == data.encode()
+
+
+def test_data_that_is_nested_too_deeply_is_refused() -> None:
+    """Who writes it as JSON later could not."""
+    data: list[Any] = []
+    for _ in range(31):
+        data = [data]
+    assert ScheduledEvent(data=data).data == data
+    with pytest.raises(ValidationError, match="is nested 33 levels deep, at most 32 were expected"):
+        ScheduledEvent(data={"deeper": data})
 
 
 def test_an_event_as_it_was_declared() -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit.events.test_schedule import HOUR, START, hours, schedule
-from tests.unit.events.world import BROKER
+from tests.unit.events.world import BROKER, event
 from torpor.errors import EventLogError
 from torpor.events import names
-from torpor.events.log import StreamSpec
+from torpor.events.log import Record, StreamSpec
 from torpor.events.memory import MemoryLog
 from torpor.events.schedule_marks import time_text
 from torpor.events.scheduler import Scheduler
@@ -35,6 +35,7 @@ class Faulty:
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
         self.away = False
+        self.fault: Exception | None = None
         self.lose_answer_of = ""
         self.calls: list[str] = []
 
@@ -45,6 +46,8 @@ class Faulty:
 
         async def call(*arguments: Any, **options: Any) -> Any:
             self.calls.append(name)
+            if self.fault is not None:
+                raise self.fault
             if self.away:
                 raise EventLogError("the log is away")
             result = await work(*arguments, **options)
@@ -338,6 +341,44 @@ def test_without_any_there_is_no_stream() -> None:
         async with world() as it:
             assert names.SCHEDULES not in await it.memory.streams()
             assert await it.schedulers[0].strays() == set()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("key", "data"),
+    [
+        ("one", b"{}"),
+        ("a.b.c.d", b"{}"),
+        ("default.s.x", b"{}"),
+        ("default.s.1", b"[]"),
+        ("default.s.2", b"no"),
+    ],
+)
+def test_what_another_program_wrote_among_the_marks_is_left_out(key: str, data: bytes) -> None:
+    async def run() -> None:
+        async with world(HOURLY) as it:
+            await it.memory.append(names.SCHEDULES, [Record(key, "theirs", event("theirs", data=data))])
+            await it.crash()
+            await it.declare(HOURLY)
+            await it.advance(2 * HOUR)
+            assert await it.fired() == at(1, 2)
+
+    asyncio.run(run())
+
+
+def test_a_fault_is_told_and_does_not_end_it() -> None:
+    async def run() -> None:
+        async with world(HOURLY) as it:
+            [log] = it.logs
+            log.fault = RuntimeError("what is this?")
+            await it.advance(1.5 * HOUR)
+            [task] = it.schedulers[0].at_work().values()
+            assert task.problem == "what is this?"
+            log.fault = None
+            await it.advance(2 * HOUR)
+            assert await it.fired() == at(1, 2, 3)
+            assert task.problem == ""
 
     asyncio.run(run())
 
