@@ -33,6 +33,7 @@ class Lanes:
         self._parallelism = parallelism
         self._lanes: dict[str, _Lane] = {}
         self._unverified: set[int] = set()
+        self._away: set[str] = set()  # keys of which what holds them was given back, and has not come yet
         self._touched: dict[str, None] = {}
         self._calls = 0
 
@@ -43,14 +44,16 @@ class Lanes:
 
     @property
     def verified(self) -> bool:
-        """Whether nothing at hand waits for :meth:`verify`."""
-        return not self._unverified
+        """Whether nothing waits for :meth:`verify`."""
+        return not self._unverified and not self._away
 
     def add(self, key: str, sequence: int) -> None:
         """An event has come, the first time or again."""
         lane = self._lanes.setdefault(key, _Lane())
         heapq.heappush(lane.waiting, sequence)
-        if not (lane.is_back and lane.begun == sequence):  # what holds the key has nothing before it
+        if lane.is_back and lane.begun == sequence:  # what holds the key has nothing before it
+            self._away.discard(key)
+        else:
             self._unverified.add(sequence)
         self._touched[key] = None
 
@@ -64,9 +67,12 @@ class Lanes:
             self._forget(key, lane)
 
     def verify(self, sequences: AbstractSet[int]) -> None:
-        """Of these, everything that was delivered before them, and is not done with, is at hand."""
+        """These are at hand, and nothing else that was delivered is not done with."""
         self._unverified -= sequences
         self._touched = dict.fromkeys(self._lanes)
+        for key in list(self._away):
+            if self._lanes[key].begun not in sequences:  # it came to somebody else, who is done with it
+                self.finish(key)
 
     def begin(self) -> list[int]:
         """The sequences of the events to begin now."""
@@ -100,12 +106,14 @@ class Lanes:
         """What holds the key is done with."""
         lane = self._lanes[key]
         lane.begun, lane.is_back = None, False
+        self._away.discard(key)
         self._touched[key] = None
         self._forget(key, lane)
 
     def give_back(self, key: str) -> None:
         """What holds the key comes again, and holds it until then."""
         self._lanes[key].is_back = True
+        self._away.add(key)
         self._touched[key] = None
 
     def _forget(self, key: str, lane: _Lane) -> None:

@@ -175,7 +175,8 @@ class OrderedSubscription(Reading):
             self._lanes.finish(key)
         else:
             self._lanes.give_back(key)
-            self._until += 1  # it comes again
+            self._news.set()  # it may come to another worker, who is done with it
+            self._until += 1
             self._pump.look()
         self._begin()
 
@@ -210,6 +211,7 @@ class OrderedSubscription(Reading):
                     self._lanes.verify(sequences)
                     self._begin()
                     self._pump.look()
+                    await self._clock.sleep(0.0)  # what was given back may still be at hand for a turn
                     continue
                 if not told and self._clock.monotonic() - since >= _TELL_SECONDS:
                     told = True

@@ -60,6 +60,16 @@ def test_a_key_is_held_until_what_was_given_back_has_come_and_is_done_with() -> 
     assert lanes.begin() == [2]
 
 
+def test_a_key_is_free_once_what_was_given_back_is_done_with_by_somebody_else() -> None:
+    lanes = _lanes(("a", 1), ("a", 2))
+    lanes.verify({1, 2})
+    assert lanes.begin() == [1]
+    lanes.rest("a")
+    lanes.give_back("a")
+    lanes.verify({2})  # which is all that is out
+    assert lanes.begin() == [2]
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_one_that_is_taken_away_holds_nothing(begun: bool) -> None:
     lanes = _lanes(("a", 1), ("a", 2))

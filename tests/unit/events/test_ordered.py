@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.events.world import BROKER, answer, event, holding, linear, replying, trigger, world
@@ -300,6 +300,9 @@ STEPS = ("publish", "publish", "wait", "wait", "kill", "hand over", "late")
 
 
 @settings(max_examples=60, deadline=None)
+@example(
+    101, ["late", "late", "publish"]
+)  # what is given back comes to another worker, and is done with there
 @given(
     st.integers(0, 2**32),
     st.lists(
