@@ -60,7 +60,10 @@ def _refused(request: Request, error: RefusalError) -> Response:
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
     faults = [
-        {"where": ".".join(str(part) for part in fault["loc"]), "problem": str(fault["msg"])}
+        {
+            "where": ".".join(str(part) for part in fault["loc"]),
+            "problem": "is not known" if fault["type"] == "extra_forbidden" else str(fault["msg"]),
+        }
         for fault in error.errors()
     ]
     detail = "; ".join(f"{fault['where']}: {fault['problem']}" for fault in faults)

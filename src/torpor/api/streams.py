@@ -7,6 +7,7 @@ shows the platform a client that is gone. Readers skip empty lines.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, nullcontext, suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from starlette.responses import StreamingResponse
 
 from torpor.api.refusals import RefusalError
+from torpor.errors import TorporError
 from torpor.problems import ProblemType
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from starlette.types import Send
 
+_LOG = logging.getLogger("torpor.api")
 MEDIA_TYPE = "application/x-ndjson"
 _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff", "x-accel-buffering": "no"}
 T = TypeVar("T")
@@ -32,7 +35,11 @@ class _Lines(StreamingResponse):
     async def stream_response(self, send: Send) -> None:
         body = self.body_iterator
         async with aclosing(body) if isinstance(body, AsyncGenerator) else nullcontext():
-            await super().stream_response(send)
+            try:
+                await super().stream_response(send)
+            except TorporError as error:
+                # The answer stays without its end, so that nobody takes it for whole.
+                _LOG.warning("a stream has broken off", extra={"cause": str(error)})
 
 
 class Streams:

@@ -20,7 +20,8 @@ from torpor.cli.output import output_option, plural
 from torpor.cli.pace import read_bar
 from torpor.cli.target import WrongFileError, connect, context_option, full_name, namespace_option, short_name
 from torpor.clock import SystemClock
-from torpor.errors import MalformedEventError
+from torpor.errors import MalformedEventError, RefusedError
+from torpor.problems import ProblemType
 from torpor.spec.replays import REPLAYED
 
 if TYPE_CHECKING:
@@ -118,11 +119,21 @@ def _send(
                 so_far()
     except MalformedEventError as error:
         raise WrongFileError(f"{error}; {plural(sent, 'event')} before went out") from None
+    except RefusedError as error:
+        if first and len(batch) == 1 and error.status == ProblemType.TOO_LARGE.status:
+            text = f"event {first[:200]!r}, the {sent + 1}. of the file, is refused: {error}"
+            raise WrongFileError(f"{text}; {plural(sent, 'event')} before went out") from None
+        _say_how_far(sent, first)
+        raise
     except BaseException:  # an interrupt, too
-        if first:
-            click.echo(f"{plural(sent, 'event')} went out before; go on with id {first!r}", err=True)
+        _say_how_far(sent, first)
         raise
     return sent, last
+
+
+def _say_how_far(sent: int, first: str) -> None:
+    if first:
+        click.echo(f"{plural(sent, 'event')} went out before; go on with id {first!r}", err=True)
 
 
 def _event(

@@ -272,7 +272,7 @@ class CallWorker:
         if isinstance(answer, DeadLetter):
             decision: Delivered | Retry | DeadLetter = answer
         else:
-            decision = decide(_CALLBACKS, delivery.attempt, answer, outcome.call.id)
+            decision = decide(_CALLBACKS, delivery.attempt, answer, outcome.call.id, "the receiver")
         took_seconds = office.clock.monotonic() - began
         self._record(
             delivery, attempt_of(CALLBACK, delivery.attempt, decision, took_seconds, status=status), at

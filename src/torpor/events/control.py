@@ -222,8 +222,14 @@ async def _read(
 
 
 def _detail(status: int, body: bytes) -> str:
-    return f"the events process answered {status}: {body[:500].decode(errors='replace')}"
+    try:
+        said = str(orjson.loads(body)["detail"])
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        said = body[:500].decode(errors="replace")
+    return said if status == 503 else f"the events process answered {status}: {said}"
 
 
 def _text(error: Exception) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "nothing came in time"
     return str(error) or type(error).__name__

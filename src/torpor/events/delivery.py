@@ -91,17 +91,22 @@ def delays_seconds(delivery: Delivery) -> tuple[float, ...]:
 
 
 def decide(
-    schedule: Schedule, attempt: int, outcome: Answer | NoAnswer, identity: str = ""
+    schedule: Schedule,
+    attempt: int,
+    outcome: Answer | NoAnswer,
+    identity: str = "",
+    who: str = "the function",
 ) -> Delivered | Retry | DeadLetter:
     """What follows from ``outcome`` of the ``attempt``-th delivery (the first is 1).
 
     A receiver may ask for a longer wait than the schedule's, never for a shorter one. ``identity`` tells the
-    event from others: with the attempt it gives the jitter, which so is the same whoever reckons it.
+    event from others: with the attempt it gives the jitter, which so is the same whoever reckons it. ``who``
+    is what reasons call the receiver.
     """
     if isinstance(outcome, Answer):
         if 200 <= outcome.status < 300:
             return DELIVERED
-        reason, code = f"the function answered {outcome.status}", outcome.status
+        reason, code = f"{who} answered {outcome.status}", outcome.status
         detail = f": {outcome.detail}" if outcome.detail else ""
         if not _is_retried(outcome.status):
             return DeadLetter(f"{reason}, which is final{detail}", code)

@@ -210,6 +210,11 @@ class Ingress:
             raise RefusedError(ProblemType.MALFORMED_REQUEST, detail) from None
 
     def _decode(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[WireEvent]:
+        for name, value in headers:
+            if name == b"content-encoding" and value.strip().lower() != b"identity":
+                shown = value[:100].decode("latin-1")
+                detail = f"the body is encoded as {shown!r}, which is not kept: send it as it is"
+                raise RefusedError(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
         try:
             events = decode(headers, body)
         except MalformedEventError as error:

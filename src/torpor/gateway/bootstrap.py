@@ -241,6 +241,8 @@ def local_replies(*, internal: bool) -> dict[str, Any]:
     unknown = ProblemType.UNKNOWN_FUNCTION
     called = f"%REQ({names.FUNCTION_HEADER}):{_SHOWN}%" if internal else f"%PATH(NQ:PATH):{_SHOWN}%"
     nobody = f"No function is called that: {called}"
+    broken = _flags("UC", "UR", "UPE")
+    to_the_platform = {"or_filter": {"filters": [_path("/events/"), _path("/async-function/")]}}
     below_function = {"and_filter": {"filters": [_status(404), _path("/function/")]}}
     return {
         "mappers": [
@@ -261,8 +263,14 @@ def local_replies(*, internal: bool) -> dict[str, Any]:
             ),
             _mapper(ProblemType.OVERLOADED, _flags("UO"), "Too many requests are under way.", retry_after=1),
             _mapper(
+                ProblemType.UNAVAILABLE,
+                {"and_filter": {"filters": [broken, to_the_platform]}},
+                "What was to answer this ended before it did; send it again.",
+                retry_after=1,
+            ),
+            _mapper(
                 ProblemType.UPSTREAM_BROKEN,
-                _flags("UC", "UR", "UPE"),
+                broken,
                 "The connection to the instance ended before it answered.",
             ),
             _mapper(

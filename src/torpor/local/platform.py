@@ -135,6 +135,8 @@ class LocalPlatform:
                 require_free(HOST, self._options.port)
             self._options.data_dir.joinpath("blobs").mkdir(exist_ok=True)
             await _all(self._gateway.start(), self._events.start())
+            # What is declared may be wrong at first: the API answers all the same.
+            await self._gateway.configure([], events=(), api=self._api)
             self._provider.subscribe(self._changed)
             self._tasks = [
                 asyncio.create_task(self._autoscaler.run()),

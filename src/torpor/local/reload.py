@@ -32,6 +32,7 @@ PATIENCE_SECONDS = 5.0
 MISSING_SECONDS = 2.0
 """How long a declaration must be missing to count as removed: editors empty a file before they write it."""
 _WAITING = "what has changed since waits until this is put right"
+_NOTHING = "nothing is served until this is put right"
 
 
 class DataPath(Protocol):
@@ -99,7 +100,8 @@ class Reloader:
             try:
                 declared, prints = await asyncio.to_thread(self._read)
             except DeclarationError as error:
-                self._refuse((*error.faults, _WAITING))
+                is_first = self.current.loaded_at is None
+                self._refuse((*error.faults, _NOTHING if is_first else _WAITING))
                 return
             try:
                 await self._take_over(self._with_lately_missing(declared), prints)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from torpor.spec.view import View
+from torpor.spec.view import Request, View
 
 MAX_CALLS = 100
 """Most calls of one page."""
@@ -92,7 +92,7 @@ class CallSummary(_Call):
     """Why the last attempt did not succeed; told once the call has ended."""
 
 
-class CallSelection(View):
+class CallSelection(Request):
     """Which calls are meant: those that meet everything that is given."""
 
     namespace: _Name | None = None

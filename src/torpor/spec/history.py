@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from torpor.spec.view import View
+from torpor.spec.view import Request, View
 
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 
-class Question(View):
+class Question(Request):
     """Which event is asked about."""
 
     id: _Text

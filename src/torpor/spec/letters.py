@@ -9,7 +9,7 @@ from pydantic import Field, StrictBool, StringConstraints
 
 from torpor.spec.replays import Condition, Time
 from torpor.spec.selectors import MAX_FILTERS
-from torpor.spec.view import View
+from torpor.spec.view import Request, View
 
 ID_DIGITS = 28
 """How many hexadecimal digits the id of a dead letter has."""
@@ -56,7 +56,7 @@ class DeadLetter(View):
     """The event as it was delivered, in CloudEvents' JSON format; shown of a single dead letter."""
 
 
-class LetterSelection(View):
+class LetterSelection(Request):
     """Which dead letters are meant: those that meet everything that is given; each list is a choice."""
 
     brokers: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
@@ -75,7 +75,7 @@ class LetterSelection(View):
     """That became dead letters before then."""
 
 
-class LetterAction(View):
+class LetterAction(Request):
     """Dead letters to do something with."""
 
     ids: tuple[_Id, ...] = Field(min_length=1, max_length=MAX_IDS)

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BeforeValidator, Field, StrictBool, StringConstraints
 
 from torpor.spec.selectors import FORM, MAX_FILTERS, MAX_LENGTH
-from torpor.spec.view import View
+from torpor.spec.view import Request, View
 
 MAX_EVENTS = 100
 """Most events that one request has delivered again."""
@@ -40,7 +40,7 @@ Condition = Annotated[str, StringConstraints(pattern=FORM, max_length=MAX_LENGTH
 """A condition on an attribute, such as ``type=image.*``."""
 
 
-class Replay(View):
+class Replay(Request):
     """Events to deliver again, a page of them a request."""
 
     since: Time

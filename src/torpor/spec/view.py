@@ -17,3 +17,9 @@ class View(BaseModel):
         serialize_by_alias=True,
         use_attribute_docstrings=True,
     )
+
+
+class Request(View):
+    """What somebody asks for: what is unknown in it is refused, since it would mean something."""
+
+    model_config = ConfigDict(extra="forbid")

@@ -85,7 +85,7 @@ class FakeBackend:
         self.again: list[tuple[str, str]] = []
         self.failure: TorporError | None = None
         self._followers: dict[str, list[asyncio.Queue[LogLine]]] = {}
-        self._tails: dict[str, list[asyncio.Queue[WireEvent]]] = {}
+        self._tails: dict[str, list[asyncio.Queue[WireEvent | TorporError]]] = {}
 
     def add(self, *functions: FunctionStatus) -> None:
         """Declare ``functions``."""
@@ -98,8 +98,8 @@ class FakeBackend:
         for queue in self._followers.get(key, ()):
             queue.put_nowait(line)
 
-    def publish(self, broker: str, event: WireEvent) -> None:
-        """Have the broker take in ``event``."""
+    def publish(self, broker: str, event: WireEvent | TorporError) -> None:
+        """Have the broker take in ``event``, or have those who read its events fail with it."""
         for queue in self._tails.get(broker, ()):
             queue.put_nowait(event)
 
@@ -160,14 +160,19 @@ class FakeBackend:
     async def tail(self, broker: str) -> AsyncIterator[WireEvent]:
         """Events that :meth:`publish` brings."""
         self._fail()
-        queue: asyncio.Queue[WireEvent] = asyncio.Queue()
+        queue: asyncio.Queue[WireEvent | TorporError] = asyncio.Queue()
         self._tails.setdefault(broker, []).append(queue)
         return self._events(broker, queue)
 
-    async def _events(self, broker: str, queue: asyncio.Queue[WireEvent]) -> AsyncIterator[WireEvent]:
+    async def _events(
+        self, broker: str, queue: asyncio.Queue[WireEvent | TorporError]
+    ) -> AsyncIterator[WireEvent]:
         try:
             while True:
-                yield await queue.get()
+                item = await queue.get()
+                if isinstance(item, TorporError):
+                    raise item
+                yield item
         finally:
             self._tails[broker].remove(queue)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,28 @@ def test_a_wrong_file_is_shown_and_changes_nothing(hello: Path, tmp_path: Path) 
         assert client.function("hello").revision == "hello-00001"
         (hello / "function.yaml").write_text(declaration.replace("maxScale: 3", "maxScale: 2"))
         until(lambda: client.function("hello").scaling.max_scale == 2, "the new declaration")
+
+
+@pytest.mark.parametrize("declared", ["kind: Function\nmetadata: {name: Wrong Name}\n", None])
+def test_a_platform_whose_first_declarations_are_wrong_answers_all_the_same(
+    declared: str | None, hello: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "functions"
+    folder.mkdir()
+    if declared is not None:
+        (folder / "function.yaml").write_text(declared)
+    with Running([folder], tmp_path / "run") as platform, platform.client() as client:
+        assert "nothing is served until this is put right" in client.status().faults
+        assert client.functions() == []
+        assert list(client.dead_letters()) == []
+        assert _get(platform).status_code == 404
+        given = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
+        sent = httpx.post(f"{platform.url}/events/default/default", headers=given)
+        assert (sent.status_code, sent.headers["retry-after"]) == (503, "1")
+        shutil.copytree(hello, folder, dirs_exist_ok=True)
+        until(lambda: _get(platform).status_code == 200, "the function that was put right")
+        assert client.status().faults == ()
+        assert httpx.post(f"{platform.url}/events/default/default", headers=given).status_code == 202
 
 
 def test_a_function_that_comes_and_one_that_goes(hello: Path, tmp_path: Path) -> None:

@@ -371,6 +371,7 @@ def test_the_page_for_people_has_every_operation_and_document_and_loads_nothing(
         ("filters=type%3Da&since=yesterday", "since"),
         ("since=2026-01-01T00:00:00", "since"),
         ("triggers=", "triggers"),
+        ("trigger=default/t", "query.trigger: is not known"),
     ],
 )
 def test_a_wrong_selection_of_dead_letters_is_a_problem(query: str, says: str) -> None:
@@ -379,7 +380,15 @@ def test_a_wrong_selection_of_dead_letters_is_a_problem(query: str, says: str) -
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b'{"ids": []}', b'{"ids": ["x"]}', orjson.dumps({"ids": ["0" * 28] * 101})]
+    "body",
+    [
+        b"",
+        b"{}",
+        b'{"ids": []}',
+        b'{"ids": ["x"]}',
+        orjson.dumps({"ids": ["0" * 28] * 101}),
+        orjson.dumps({"ids": ["0" * 28], "dryrun": True}),
+    ],
 )
 @pytest.mark.parametrize("verb", ["replay", "drop"])
 def test_a_wrong_action_on_dead_letters_changes_nothing(verb: str, body: bytes) -> None:

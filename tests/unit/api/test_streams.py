@@ -10,6 +10,7 @@ import pytest
 
 from torpor.api.app import ApiOptions, create
 from torpor.binding import WireEvent
+from torpor.errors import EventLogError
 from torpor.testing.backend import FakeBackend, function_status
 from torpor.testing.served import Served, served
 
@@ -84,6 +85,20 @@ def test_a_client_that_leaves_leaves_nothing_behind(path: str) -> None:
         with stream(running, path):
             running.wait_until(lambda: backend.tailing() + backend.following("default/hello") == 1)
         running.wait_until(lambda: backend.tailing() + backend.following("default/hello") == 0)
+
+
+def test_a_stream_whose_source_fails_is_not_taken_for_whole(caplog: pytest.LogCaptureFixture) -> None:
+    with platform() as (backend, running), stream(running, TAIL) as (response, chunks):
+        assert response.status_code == 200
+        running.run(lambda: backend.publish("default/default", event("a")))
+        next(chunks)
+        running.run(lambda: backend.publish("default/default", EventLogError("the broker is away")))
+        with pytest.raises(httpx.RemoteProtocolError):
+            next(chunks)
+    assert [each.__dict__["cause"] for each in caplog.records if "broken off" in each.getMessage()] == [
+        "the broker is away"
+    ]
+    assert not [each for each in caplog.records if each.exc_info]
 
 
 def test_too_many_streams_are_refused_until_one_ends() -> None:

@@ -142,6 +142,21 @@ def test_a_stdin_that_is_closed_is_said(
     assert platform.batches == []
 
 
+def test_an_event_that_is_too_large_is_named(
+    platform: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], make_problem: MakeProblem
+) -> None:
+    file = tmp_path / "events.ndjson"
+    large = event(100)._replace(data=b'"%b"' % (b"x" * 5_000_000))
+    file.write_bytes(b"\n".join(encode_structured(each) for each in (*map(event, range(100)), large)))
+    platform.accepts = 1
+    platform.refusal = make_problem("too-large", 413, "Too large", "The body has more than 4 bytes.")
+    assert platform.run("events", "send", "-f", str(file)) == 2
+    said = capsys.readouterr().err
+    assert "event '100', the 101. of the file, is refused: The body has more than 4 bytes." in said
+    assert "100 events before went out" in said
+    assert "go on with" not in said
+
+
 def test_what_went_out_before_a_refusal_is_said(
     platform: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], make_problem: MakeProblem
 ) -> None:

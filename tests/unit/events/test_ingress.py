@@ -128,6 +128,7 @@ def test_an_event_that_is_sent_again_is_taken_in_once() -> None:
     [
         ([], b"{}", 415, "unsupported-media-type", "a CloudEvent was expected"),
         ([(b"content-type", b"application/json")], b"{}", 415, "unsupported-media-type", "ce-"),
+        ([*EVENT, (b"content-encoding", b"gzip")], b"", 415, "unsupported-media-type", "encoded as 'gzip'"),
         (EVENT[:3], b"", 400, "malformed-event", "attribute 'type' is missing"),
         ([*EVENT[:3], (b"ce-type", b"")], b"", 400, "malformed-event", "attribute 'type' is empty"),
         ([(b"ce-specversion", b"2"), *EVENT[1:]], b"", 400, "malformed-event", "'1.0' was expected"),
