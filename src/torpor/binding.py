@@ -110,7 +110,7 @@ def validate(attributes: dict[str, str]) -> None:
 
     Raises :class:`~torpor.errors.MalformedEventError` that names the first attribute at fault.
     """
-    if attributes.keys() <= USUAL_NAMES and _is_usual(attributes, "".join(attributes.values())):
+    if attributes.keys() <= USUAL_NAMES and is_usual(attributes, "".join(attributes.values())):
         return
     for name in _REQUIRED:
         if not attributes.get(name):
@@ -223,10 +223,10 @@ def _usual(headers: list[tuple[bytes, bytes]]) -> dict[str, str] | None:
     if count != len(attributes):
         return None
     values = "".join(attributes.values())
-    return attributes if values.isascii() and "%" not in values and _is_usual(attributes, values) else None
+    return attributes if values.isascii() and "%" not in values and is_usual(attributes, values) else None
 
 
-def _is_usual(attributes: dict[str, str], values: str) -> bool:
+def is_usual(attributes: dict[str, str], values: str) -> bool:
     """Whether attributes of known names are surely valid; ``values`` are all their values together."""
     if "" in attributes.values() or not values.isprintable() or attributes.get("specversion") != "1.0":
         return False
@@ -291,7 +291,7 @@ def _from_json(document: Any) -> WireEvent:
     given.pop("data", None)
     given.pop("data_base64", None)
     try:
-        usual = given.keys() <= USUAL_NAMES and _is_usual(given, "".join(given.values()))
+        usual = given.keys() <= USUAL_NAMES and is_usual(given, "".join(given.values()))
     except TypeError:  # not all are texts
         usual = False
     if not usual:

@@ -218,7 +218,10 @@ class Courier:
         decision = decide(route.schedule, delivery.attempt, outcome, first.id)
         written = 0
         if isinstance(decision, Delivered) and response is not None:
-            result = await self._publish_in_time(route, message, response, answered)
+            try:
+                result = await self._publish(route, message, response, answered)
+            except StreamFullError as error:
+                result = await self._publish_later(route, message, response, error)
             if isinstance(result, DeadLetter):
                 decision = result
             else:
@@ -326,20 +329,20 @@ class Courier:
                 kept += sum(await self._log.append(stream, [reduced(letter, str(error))]))
         return kept
 
-    async def _publish_in_time(
-        self, route: Route, message: Message, response: Response, answered: Callable[[], None] | None
+    async def _publish_later(
+        self, route: Route, message: Message, response: Response, error: StreamFullError
     ) -> DeadLetter | int:
         """Append the replies as soon as there is room: to call the function again would make none."""
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
-            try:
-                return await self._publish(route, message, response, answered)
-            except StreamFullError as error:
-                about = {"trigger": route.key, "broker": route.broker_key, "error": str(error)}
-                _LOG.warning("replies wait for room in the broker", extra=about)
-            answered = None  # it was called
+            about = {"trigger": route.key, "broker": route.broker_key, "error": str(error)}
+            _LOG.warning("replies wait for room in the broker", extra=about)
             await self._clock.sleep(pause_seconds)
             pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+            try:
+                return await self._publish(route, message, response)
+            except StreamFullError as again:
+                error = again
 
     async def _publish(
         self, route: Route, message: Message, response: Response, answered: Callable[[], None] | None = None

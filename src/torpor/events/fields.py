@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.binding import USUAL_HEADERS, encode_binary, is_plain
+from torpor.binding import USUAL_HEADERS, encode_binary, is_plain, is_usual
 from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
@@ -15,15 +15,21 @@ _USUAL = _STARTS.keys()
 _TRACE = ("traceparent", "tracestate")
 
 
+def plain_fields(event: WireEvent) -> bytes | None:
+    """The event's attributes in binary mode, where these are usual, plain and surely valid."""
+    attributes = event.attributes
+    values = "".join(attributes.values())
+    if attributes.keys() <= _USUAL and is_plain(values) and is_usual(attributes, values):
+        return "".join([_STARTS[name] + value for name, value in attributes.items()]).encode()
+    return None
+
+
 def event_fields(event: WireEvent) -> bytes:
     """The event's attributes in binary mode.
 
     Raises ``ValueError`` for attributes that are not valid and would break the message's framing.
     """
-    attributes = event.attributes
-    if is_plain("".join(attributes.values())) and attributes.keys() <= _USUAL:
-        return "".join([_STARTS[name] + value for name, value in attributes.items()]).encode()
-    return encode_fields(encode_binary(event)[0])
+    return plain_fields(event) or encode_fields(encode_binary(event)[0])
 
 
 def trace_fields(event: WireEvent) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
-from torpor.events.fields import event_fields, trace_fields
+from torpor.events.fields import event_fields, plain_fields, trace_fields
 from torpor.events.lag import Queue
 from torpor.events.log import Consumer, ConsumerSpec, Delivery, EventLog, Stored, StreamSpec
 from torpor.events.overflow import Overflow
@@ -195,12 +195,18 @@ class Subscription(Reading):
         self._throttle.end()
 
     async def _handle(self, delivery: Delivery) -> None:
-        if await self._sieve.passes_by(delivery):
-            return
+        record = delivery.record
+        event = record.event
+        fields = plain_fields(event)  # else it may not be valid
+        if fields is None or self._sieve.has_to_fetch(record) or not is_for(self.route, record):
+            if await self._sieve.passes_by(delivery):
+                return
+            fields = event_fields(event)
+        message = Message(fields + trace_fields(event), event.data or b"", [event])
         if not (self._throttle.is_open or await self._throttle.turn()):
             await delivery.retry(0.0)
         elif await self._courier.deliver(
-            self.route, message_of(delivery.record.event), self._overflow.limited(delivery), self._pump.rest
+            self.route, message, self._overflow.limited(delivery), self._pump.rest
         ):
             await self._courier.acknowledge(self.route, delivery)
 
