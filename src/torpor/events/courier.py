@@ -218,10 +218,7 @@ class Courier:
         decision = decide(route.schedule, delivery.attempt, outcome, first.id)
         written = 0
         if isinstance(decision, Delivered) and response is not None:
-            try:
-                result = await self._publish(route, message, response, answered)
-            except StreamFullError as error:
-                result = await self._publish_later(route, message, response, error)
+            result = await self._publish(route, message, response, answered)
             if isinstance(result, DeadLetter):
                 decision = result
             else:
@@ -329,21 +326,6 @@ class Courier:
                 kept += sum(await self._log.append(stream, [reduced(letter, str(error))]))
         return kept
 
-    async def _publish_later(
-        self, route: Route, message: Message, response: Response, error: StreamFullError
-    ) -> DeadLetter | int:
-        """Append the replies as soon as there is room: to call the function again would make none."""
-        pause_seconds = _FIRST_PAUSE_SECONDS
-        while True:
-            about = {"trigger": route.key, "broker": route.broker_key, "error": str(error)}
-            _LOG.warning("replies wait for room in the broker", extra=about)
-            await self._clock.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
-            try:
-                return await self._publish(route, message, response)
-            except StreamFullError as again:
-                error = again
-
     async def _publish(
         self, route: Route, message: Message, response: Response, answered: Callable[[], None] | None = None
     ) -> DeadLetter | int:
@@ -361,7 +343,7 @@ class Courier:
         at = self._clock.now()
         try:
             checked = [await self.claims.check_in(e) for e in events]
-            new = await publish(self._log, self.stats, broker_key, checked)
+            new = await self._publish_in_time(route, checked)
         except RecordTooLargeError as error:
             return DeadLetter(
                 f"the function's reply is too large: {self.claims.too_large(error)}", response.status
@@ -378,6 +360,18 @@ class Courier:
         )
         self.recorder.add(broker_key, lines)
         return len(events)
+
+    async def _publish_in_time(self, route: Route, events: Sequence[WireEvent]) -> list[bool]:
+        """Append replies as soon as there is room: to call the function again would make none."""
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await publish(self._log, self.stats, route.broker_key, events)
+            except StreamFullError as error:
+                about = {"trigger": route.key, "broker": route.broker_key, "error": str(error)}
+                _LOG.warning("replies wait for room in the broker", extra=about)
+            await self._clock.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
 
 async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:

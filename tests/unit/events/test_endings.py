@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +16,6 @@ from tests.unit.events.world import (
     answer,
     event,
     part,
-    replying,
     trigger,
     world,
 )
@@ -81,25 +79,28 @@ def test_a_reply_that_is_nested_too_deeply_is_a_dead_letter(more: dict[str, Any]
     asyncio.run(run())
 
 
-def test_while_a_broker_is_full_its_functions_are_not_called_again_and_again() -> None:
+@pytest.mark.parametrize("more", [{}, {"batch": Batch(size=2, wait_seconds=1.0)}], ids=["singly", "batch"])
+def test_while_a_broker_is_full_its_functions_are_not_called_again_and_again(more: dict[str, Any]) -> None:
     async def run() -> None:
         async with world(Retention(max_bytes=20_000)) as it:
-            await it.declare(trigger("t", "a"))
+            await it.declare(trigger("t", "a", **more))
             it.functions.gate = asyncio.Event()
             with contextlib.suppress(StreamFullError):
                 for number in range(100):
                     await it.publish(event(str(number), data=b"x" * 400))
             ids = {each.id for each in await it.events("a")}
             assert 10 < len(ids) < 100
-            it.functions.behave = partial(replying, data=b"y" * 400)
+            it.functions.behave = lambda events, _: answer(
+                events=[event(f"{each.id}.0", "reply", b"y" * 400) for each in events]
+            )
             it.functions.gate.set()
             await it.advance(300.0)
-            assert Counter(call[2][0] for call in it.functions.calls) == dict.fromkeys(ids, 1)
+            assert Counter(each for call in it.functions.calls for each in call[2]) == dict.fromkeys(ids, 1)
             assert await it.pending() == len(ids)
             await it.log.ensure_stream(StreamSpec(names.broker_stream(BROKER), max_bytes=100_000))
             await it.advance(60.0)
             assert {each.id for each in await it.events("reply")} == {f"{each}.0" for each in ids}
-            assert Counter(call[2][0] for call in it.functions.calls) == dict.fromkeys(ids, 1)
+            assert Counter(each for call in it.functions.calls for each in call[2]) == dict.fromkeys(ids, 1)
             assert await it.pending() == 0
 
     asyncio.run(run())
