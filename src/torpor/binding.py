@@ -290,13 +290,9 @@ def _from_json(document: Any) -> WireEvent:
     given = document.copy()
     given.pop("data", None)
     given.pop("data_base64", None)
-    try:
-        usual = given.keys() <= USUAL_NAMES and is_usual(given, "".join(given.values()))
-    except TypeError:  # not all are texts
-        usual = False
-    if not usual:
+    if set(map(type, given.values())) != {str}:
         given = {name: _attribute_text(name, value) for name, value in given.items() if value is not None}
-        validate(given)
+    validate(given)
     return WireEvent(given, _json_data(document, given))
 
 

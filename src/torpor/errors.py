@@ -131,11 +131,15 @@ class BlobError(TorporError):
     """A blob could not be stored or read."""
 
 
-class BlobDamagedError(BlobError):
+class BlobLostError(BlobError):
+    """What was stored can't be had any more."""
+
+
+class BlobDamagedError(BlobLostError):
     """What is in a blob store is not what was stored."""
 
 
-class BlobNotFoundError(BlobError):
+class BlobNotFoundError(BlobLostError):
     """There is no blob of that name."""
 
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from torpor.errors import (
     AnswerTooLargeError,
-    BlobDamagedError,
     BlobError,
-    BlobNotFoundError,
+    BlobLostError,
     ForbiddenAddressError,
     RecordTooLargeError,
     TransportError,
@@ -228,7 +227,7 @@ class CallWorker:
                 )
         except AnswerTooLargeError as error:
             return None, DeadLetter(f"the function's answer is too large: {error}")
-        except (BlobNotFoundError, BlobDamagedError) as error:
+        except BlobLostError as error:
             return None, DeadLetter(f"the call's body is gone: {error}")
         except TransportError as error:
             return None, NoAnswer(f"the function did not answer: {error}")
@@ -302,7 +301,7 @@ class CallWorker:
                 response = await office.callbacks.send(
                     outcome.call.callback, headers, body, _CALLBACK_SECONDS
                 )
-        except (ForbiddenAddressError, BlobNotFoundError, BlobDamagedError) as error:
+        except (ForbiddenAddressError, BlobLostError) as error:
             return None, DeadLetter(str(error))
         except TransportError as error:
             return None, NoAnswer(f"the receiver did not answer: {error}")

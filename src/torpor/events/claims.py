@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from torpor.binding import WireEvent, is_json
-from torpor.errors import BlobDamagedError, BlobNotFoundError
+from torpor.errors import BlobLostError, BlobNotFoundError
 from torpor.events.facts import MAX_DATA_BYTES
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Claims:
             return event
         try:
             data = await self._store.read(reference, MAX_DATA_BYTES)
-        except (BlobNotFoundError, BlobDamagedError):
+        except BlobLostError:
             return event
         return event if data is None else WireEvent(event.attributes, data)
 

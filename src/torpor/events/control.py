@@ -15,6 +15,7 @@ from torpor.endpoint import Endpoint
 from torpor.errors import EventLogError, MalformedEventError
 from torpor.events.control_app import END
 from torpor.events.declaration import Declaration, EventsHealth, EventsState
+from torpor.problems import detail_of
 from torpor.scaling.backlog import Backlog, decode
 from torpor.spec.calls import CallPage, CallQuestion, CallStatus
 from torpor.spec.history import Answer, Question
@@ -168,7 +169,8 @@ class ControlClient:
             response = await stack.enter_async_context(
                 self._client.stream(method, path, content=content, timeout=timeout)
             )
-            refusal = b"" if response.status_code == 200 else await response.aread()
+            if response.status_code != 200:
+                await response.aread()
         except httpx.HTTPError as error:
             await stack.aclose()
             raise EventLogError(f"the events process does not answer: {_text(error)}") from error
@@ -177,7 +179,7 @@ class ControlClient:
             raise
         if response.status_code != 200:
             await stack.aclose()
-            raise EventLogError(_detail(response.status_code, refusal))
+            raise EventLogError(_detail(response))
         return stack, _lines(response.aiter_bytes())
 
     async def close(self) -> None:
@@ -192,7 +194,7 @@ class ControlClient:
         except httpx.HTTPError as error:
             raise EventLogError(f"the events process does not answer: {_text(error)}") from error
         if not response.is_success:
-            raise EventLogError(_detail(response.status_code, response.content))
+            raise EventLogError(_detail(response))
         return response.content
 
 
@@ -221,11 +223,10 @@ async def _read(
         raise EventLogError("the events process has ended")
 
 
-def _detail(status: int, body: bytes) -> str:
-    try:
-        said = str(orjson.loads(body)["detail"])
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        said = body[:500].decode(errors="replace")
+def _detail(response: httpx.Response) -> str:
+    body, status = response.content, response.status_code
+    content_type = response.headers.get("content-type", "").encode()
+    said = detail_of(content_type, body) or body[:500].decode(errors="replace")
     return said if status == 503 else f"the events process answered {status}: {said}"
 
 

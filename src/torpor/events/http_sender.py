@@ -68,38 +68,22 @@ class GatewaySender:
         if not self._places.take(function_key):
             await self._places.wait(function_key)
         deadline = self._clock.monotonic() + timeout_seconds
+        left_seconds, pause_seconds = timeout_seconds, _FIRST_PAUSE_SECONDS
         try:
-            return await self._client.request(
-                self._known(), method, target, fields, body, timeout_seconds=timeout_seconds
-            )
-        except (ConnectError, BrokenError) as error:
-            return await self._insist(method, target, fields, body, deadline, error)
+            while True:
+                try:
+                    return await self._client.request(
+                        self._known(), method, target, fields, body, timeout_seconds=left_seconds
+                    )
+                except (ConnectError, BrokenError) as error:
+                    if pause_seconds >= deadline - self._clock.monotonic():
+                        raise
+                    _LOG.debug("the gateway is called again", extra={"error": str(error)})
+                await self._clock.sleep(pause_seconds)
+                left_seconds = deadline - self._clock.monotonic()
+                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
         finally:
             self._places.give(function_key)
-
-    async def _insist(
-        self,
-        method: bytes,
-        target: bytes,
-        fields: bytes,
-        body: bytes,
-        deadline: float,
-        error: ConnectError | BrokenError,
-    ) -> Response:
-        """Call the gateway, again and again while it can't be reached and there is time."""
-        pause_seconds = _FIRST_PAUSE_SECONDS
-        while pause_seconds < deadline - self._clock.monotonic():
-            _LOG.debug("the gateway is called again", extra={"error": str(error)})
-            await self._clock.sleep(pause_seconds)
-            left_seconds = deadline - self._clock.monotonic()
-            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
-            try:
-                return await self._client.request(
-                    self._known(), method, target, fields, body, timeout_seconds=left_seconds
-                )
-            except (ConnectError, BrokenError) as again:
-                error = again
-        raise error
 
     def _known(self) -> Endpoint:
         if self.gateway is None:

@@ -29,6 +29,7 @@ from torpor.events.retry_after import LEAST_SECONDS, Outages
 from torpor.events.stats import Stats
 from torpor.problems import Problem, ProblemType
 from torpor.transport.deadlines import Deadlines
+from torpor.transport.message import first
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -209,12 +210,12 @@ class Ingress:
             detail = f"the body did not come within {self._limits.body_seconds:g} seconds"
             raise RefusedError(ProblemType.MALFORMED_REQUEST, detail) from None
 
-    def _decode(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> list[WireEvent]:
-        for name, value in headers:
-            if name == b"content-encoding" and value.strip().lower() != b"identity":
-                shown = value[:100].decode("latin-1")
-                detail = f"the body is encoded as {shown!r}, which is not kept: send it as it is"
-                raise RefusedError(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
+    def _decode(self, headers: list[tuple[bytes, bytes]], body: bytes) -> list[WireEvent]:
+        encoding = first(headers, b"content-encoding")
+        if encoding is not None and encoding.strip().lower() != b"identity":
+            shown = encoding[:100].decode("latin-1")
+            detail = f"the body is encoded as {shown!r}, which is not kept: send it as it is"
+            raise RefusedError(ProblemType.UNSUPPORTED_MEDIA_TYPE, detail)
         try:
             events = decode(headers, body)
         except MalformedEventError as error:

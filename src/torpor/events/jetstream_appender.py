@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError
 from torpor.events import jetstream_codec as codec
 from torpor.events.jetstream_api import Api, ApiRefusedError, NobodyThereError, UnansweredError, answer_of
-from torpor.events.log import MAX_APPEND, Guard, Record
+from torpor.events.log import MAX_APPEND, Guard, Record, require_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -90,12 +90,8 @@ class Appender:
             headers[_GUARD_SUBJECT] = codec.subject(stream, guard.key)
         payload = record.event.data or b""
         size, most = codec.size_bytes(headers, payload), self._api.max_payload_bytes - _RESERVED_BYTES
-        if size > (most := most - record.spare_bytes):
-            raise RecordTooLargeError(f"event {record.event.id[:200]!r} has {size} bytes, at most {most}")
-        if (size := size - len(payload)) > (most := _MAX_HEADER_BYTES - record.spare_bytes):
-            raise RecordTooLargeError(
-                f"event {record.event.id[:200]!r} has attributes of {size} bytes, at most {most}"
-            )
+        require_size(record, size, most)
+        require_size(record, size - len(payload), _MAX_HEADER_BYTES, "attributes")
         return _Message(codec.subject(stream, record.key), payload, headers)
 
     # --- groups ---------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class JoinLog:
 
     async def add_part(self, part: Part, sequence: int, event: WireEvent) -> None:
         """Store a part, which the broker's stream has at ``sequence``. Raises ``SupersededError``."""
-        key = f"{_PART}.{names.token(part.group)}.{part.index}"
+        key = _key_of(part)
         await self._append(key, f"{key}:{sequence}", event)
 
     async def add_ending(self, group: str, how: str, reason: str) -> bool:
@@ -160,8 +160,7 @@ class JoinLog:
 
     async def has_part(self, part: Part) -> bool:
         """Whether a part of that index is held."""
-        key = f"{_PART}.{names.token(part.group)}.{part.index}"
-        return await self._first(self._stream, key) is not None
+        return await self._first(self._stream, _key_of(part)) is not None
 
     async def included(self, group: str) -> set[int] | None:
         """The indexes of the parts that the group ended with; ``None`` while it is being dealt with."""
@@ -191,3 +190,7 @@ class JoinLog:
 
     def _mark_key(self, group: str) -> str:
         return f"{names.token(self._key)}.{names.token(group)}"
+
+
+def _key_of(part: Part) -> str:
+    return f"{_PART}.{names.token(part.group)}.{part.index}"

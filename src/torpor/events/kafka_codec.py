@@ -21,7 +21,7 @@ import orjson
 
 from torpor.binding import WireEvent
 from torpor.errors import EventLogError, RecordTooLargeError
-from torpor.events.log import Guard, Record, Stored
+from torpor.events.log import Guard, Record, Stored, require_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -129,15 +129,12 @@ def head(record: Record) -> Head:
 
     Raises :class:`~torpor.errors.RecordTooLargeError`.
     """
-    key, identity, (attributes, data), spare = record
+    key, identity, (attributes, data), _ = record
     texts = size = _texts_bytes(key, identity, attributes)
     if data is not None:
         size += len(data)
-    for what, has, most in (("", size, MAX_RECORD_BYTES), ("attributes of ", texts, _MAX_ATTRIBUTES_BYTES)):
-        if has > most - spare:
-            raise RecordTooLargeError(
-                f"event {record.event.id[:200]!r} has {what}{has} bytes, at most {most - spare}"
-            )
+    require_size(record, size, MAX_RECORD_BYTES)
+    require_size(record, texts, _MAX_ATTRIBUTES_BYTES, "attributes")
     return key, digest(identity), size
 
 

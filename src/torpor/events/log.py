@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from torpor.binding import WireEvent  # noqa: TC001 - a field of a tuple
+from torpor.errors import RecordTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -41,6 +42,17 @@ class Record(NamedTuple):
     identity: str
     event: WireEvent
     spare_bytes: int = 0
+
+
+def require_size(record: Record, size_bytes: int, most_bytes: int, of: str = "") -> None:
+    """Raise :class:`~torpor.errors.RecordTooLargeError` where a record does not leave the room that it is to.
+
+    ``of`` says what it is of that has ``size_bytes``.
+    """
+    most_bytes -= record.spare_bytes
+    if size_bytes > most_bytes:
+        has = f"{of} of {size_bytes}" if of else str(size_bytes)
+        raise RecordTooLargeError(f"event {record.event.id[:200]!r} has {has} bytes, at most {most_bytes}")
 
 
 class Stored(NamedTuple):

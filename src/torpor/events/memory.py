@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError
+from torpor.errors import EventLogError, StreamFullError, SupersededError
 from torpor.events.log import (
     MAX_APPEND,
     MAX_FETCH,
@@ -21,6 +21,7 @@ from torpor.events.log import (
     Record,
     Stored,
     StreamSpec,
+    require_size,
 )
 from torpor.events.names import any_key_matches, key_matches
 from torpor.events.waiting import sleep_or
@@ -105,8 +106,7 @@ class MemoryLog:
         self._expire(target)
         sizes = [_size(record) for record in records]
         for record, size in zip(records, sizes, strict=True):
-            if size > (most := MAX_RECORD_BYTES - record.spare_bytes):
-                raise RecordTooLargeError(f"event {record.event.id[:200]!r} has {size} bytes, at most {most}")
+            require_size(record, size, MAX_RECORD_BYTES)
         new = _new(target, records)
         total = target.bytes + sum(size for size, is_new in zip(sizes, new, strict=True) if is_new)
         if target.spec.max_bytes is not None and total > target.spec.max_bytes:

@@ -149,8 +149,12 @@ class Sieve:
             record = record._replace(event=await self._courier.claims.looked_into(record.event))
         if is_for(self._route, record):
             return await self._courier.refuses(self._route, delivery)
-        await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
+        await self.let_pass(delivery)
         return True
+
+    async def let_pass(self, delivery: Delivery) -> None:
+        """Settle what is not for the trigger. Raises :class:`~torpor.errors.EventLogError`."""
+        await (delivery.ack() if self._passing is None else self._passing.let_pass(delivery))
 
 
 class Subscription(Reading):
@@ -196,13 +200,18 @@ class Subscription(Reading):
 
     async def _handle(self, delivery: Delivery) -> None:
         record = delivery.record
-        event = record.event
-        fields = plain_fields(event)  # else it may not be valid
-        if fields is None or self._sieve.has_to_fetch(record) or not is_for(self.route, record):
+        fields: bytes | None = None
+        if self._sieve.has_to_fetch(record):
             if await self._sieve.passes_by(delivery):
                 return
-            fields = event_fields(event)
-        message = Message(fields + trace_fields(event), event.data or b"", [event])
+        elif not is_for(self.route, record):
+            await self._sieve.let_pass(delivery)
+            return
+        else:
+            fields = plain_fields(record.event)
+            if fields is None and await self._courier.refuses(self.route, delivery):
+                return
+        message = message_of(record.event, fields)
         if not (self._throttle.is_open or await self._throttle.turn()):
             await delivery.retry(0.0)
         elif await self._courier.deliver(
@@ -251,6 +260,10 @@ class Watched:
         await self.halt()
 
 
-def message_of(event: WireEvent) -> Message:
-    """What is sent for one valid event: the binary mode, and its trace context as the call's own."""
-    return Message(event_fields(event) + trace_fields(event), event.data or b"", [event])
+def message_of(event: WireEvent, fields: bytes | None = None) -> Message:
+    """What is sent for one valid event: the binary mode, and its trace context as the call's own.
+
+    ``fields`` are its :func:`~torpor.events.fields.event_fields` where they are known.
+    """
+    fields = event_fields(event) if fields is None else fields
+    return Message(fields + trace_fields(event), event.data or b"", [event])

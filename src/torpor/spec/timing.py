@@ -28,6 +28,7 @@ from torpor.spec.values import fault, shown
 MAX_DATA_BYTES = 64 * 1024
 """Most data of a scheduled event, as JSON."""
 MAX_DATA_LEVELS = 32
+"""How deeply it may be nested."""
 MAX_TEXT_LENGTH = 1024
 MAX_ATTRIBUTE_BYTES = 8 * 1024
 """Most of what a scheduled event's attributes may have together, as they travel."""

@@ -134,33 +134,31 @@ class Pool:
     async def _connect(self) -> None:
         connection = Connection(self._outbox, self._rest, self._gone)
         seconds = self._connect_timeout_seconds
-        failed: OSError | None = None
         try:
             with self._deadlines.limit(seconds):
-                try:
-                    await self._reach(connection)
-                except OSError as error:  # which may be the system's own time-out
-                    failed = error
+                await self._reach(connection)
+        except ConnectError as error:
+            self._refuse(error)
         except TimeoutError:
             connection.abort()
             self._refuse(ConnectError(f"no connection to {self.endpoint} within {seconds:g} s"))
-            return
         except asyncio.CancelledError:
             connection.abort()
             raise
-        if failed is not None:
-            self._refuse(ConnectError(f"no connection to {self.endpoint}: {failed.strerror or failed}"))
-            return
-        self._open.add(connection)
-        self._rest(connection)
+        else:
+            self._open.add(connection)
+            self._rest(connection)
 
     async def _reach(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
         host, port = self.endpoint
-        if host.startswith("/"):
-            await loop.create_unix_connection(lambda: connection, host)
-        else:
-            await loop.create_connection(lambda: connection, host, port)
+        try:
+            if host.startswith("/"):
+                await loop.create_unix_connection(lambda: connection, host)
+            else:
+                await loop.create_connection(lambda: connection, host, port)
+        except OSError as error:  # which may be the system's own time-out
+            raise ConnectError(f"no connection to {self.endpoint}: {error.strerror or error}") from error
 
     def _made(self, task: asyncio.Task[None]) -> None:
         self._making.discard(task)
