@@ -15,10 +15,11 @@ from benchmarks.events.clients import event
 from benchmarks.events.parts import Sampler
 from torpor.clock import SystemClock
 from torpor.events.brokers import Broker, connect
-from torpor.events.courier import PREFER, publish
+from torpor.events.courier import PREFER
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
 from torpor.events.http_sender import GatewaySender
+from torpor.events.intake import append_events
 from torpor.events.recorder import Recorder
 from torpor.events.service import collect_seldom
 from torpor.events.stats import Stats
@@ -141,7 +142,7 @@ async def fill(_: Gate, broker: Broker, broker_key: str, count: int) -> None:
     await dispatcher.close()
     for start in range(0, count, _BATCH):
         events = [event(number) for number in range(start, min(start + _BATCH, count))]
-        await publish(log, stats, broker_key, events)
+        await append_events(log, broker_key, events)
     await client.close()
     await log.close()
 

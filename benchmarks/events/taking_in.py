@@ -14,6 +14,7 @@ from torpor.events import names
 from torpor.events.brokers import Broker, connect
 from torpor.events.fields import event_fields
 from torpor.events.ingress import Ingress
+from torpor.events.intake import Intake
 from torpor.events.log import StreamSpec
 from torpor.events.recorder import Recorder, stream_spec
 from torpor.events.service import collect_seldom
@@ -38,7 +39,7 @@ async def take_in(gate: Gate, broker: Broker, broker_key: str, listener: socket.
     await log.ensure_stream(StreamSpec(names.broker_stream(broker_key)))
     await log.ensure_stream(stream_spec(broker_key))
     recorder = Recorder(log, clock, stats, "bench")
-    ingress = Ingress(log, stats=stats, recorder=recorder)
+    ingress = Ingress(Intake(log, clock, stats), clock, stats, recorder=recorder)
     ingress.set_brokers([broker_key])
     collect_seldom()  # as the process does that this stands for
     async with serving(ingress, listener, grace_seconds=5):

@@ -11,7 +11,7 @@ import time
 import uvloop
 
 from torpor.binding import WireEvent
-from torpor.events.courier import publish
+from torpor.events.intake import append_events
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.stats import Stats
 
@@ -29,18 +29,18 @@ async def fill(log: JetStreamLog, events: int) -> None:
     """Publish as fast as it goes."""
     for first in range(0, events, 500):
         some = [event(f"other-{number}", "other") for number in range(first, min(first + 500, events))]
-        await publish(log, Stats(), BROKER, some)
+        await append_events(log, BROKER, some)
 
 
 async def send(log: JetStreamLog, rate: float, seconds: float) -> None:
     """Publish evenly; each event says when it was due, so that a producer that is late hides nothing."""
-    stats, under_way = Stats(), set[asyncio.Task[list[bool]]]()
+    _stats, under_way = Stats(), set[asyncio.Task[list[bool]]]()
     began, epoch = time.perf_counter(), time.time()
     for number in range(int(rate * seconds)):
         due_seconds = number / rate
         await asyncio.sleep(max(0.0, began + due_seconds - time.perf_counter()))
         one = event(f"fast-{number}", "fast", sent=repr(epoch + due_seconds))
-        task = asyncio.ensure_future(publish(log, stats, BROKER, [one]))
+        task = asyncio.ensure_future(append_events(log, BROKER, [one]))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
     await asyncio.gather(*under_way)

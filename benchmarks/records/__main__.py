@@ -27,10 +27,10 @@ from torpor.binding import WireEvent
 from torpor.clock import SystemClock
 from torpor.endpoint import Endpoint
 from torpor.events import names
-from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
 from torpor.events.http_sender import GatewaySender
+from torpor.events.intake import append_events
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.nats_server import NatsServer
 from torpor.events.recorder import Recorder
@@ -83,7 +83,7 @@ async def _publish(log: JetStreamLog, start: int, events: int) -> None:
             )
             for number in range(first, min(first + 1000, start + events))
         ]
-        await publish(log, Stats(), BROKER, batch)
+        await append_events(log, BROKER, batch)
 
 
 async def _round(

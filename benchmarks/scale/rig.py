@@ -16,10 +16,9 @@ from torpor.clock import SystemClock
 from torpor.errors import TorporError
 from torpor.events import names
 from torpor.events.brokers import connect
-from torpor.events.courier import publish
 from torpor.events.declaration import Declaration
+from torpor.events.intake import append_events
 from torpor.events.kafka_server import KafkaServer, install
-from torpor.events.stats import Stats
 from torpor.settings import PlatformSettings
 from torpor.spec.models import Delivery, Filter, Join, Metadata, Subscriber, Trigger, TriggerSpec
 
@@ -107,10 +106,10 @@ class Rig:
         for event in events:
             some.append(event)
             if len(some) == _AT_ONCE:
-                await publish(self.log, Stats(), BROKER, some)
+                await append_events(self.log, BROKER, some)
                 some = []
         if some:
-            await publish(self.log, Stats(), BROKER, some)
+            await append_events(self.log, BROKER, some)
 
     async def pending(self, name: str) -> int:
         """What waits at a trigger, as the process says."""

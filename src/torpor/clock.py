@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
 
 class Clock(Protocol):
@@ -58,6 +58,26 @@ async def first_of(*waits: Awaitable[object]) -> None:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await cancel(*tasks)
+
+
+class Together:
+    """Has ``action`` done once for all who ask for it while it is under way; each is told what it raises."""
+
+    def __init__(self, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._action = action
+        self._doing: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        """Return once it was done, from a beginning that may be a while ago."""
+        if self._doing is None:
+            self._doing = asyncio.create_task(self._action())
+            self._doing.add_done_callback(self._done)
+        await asyncio.shield(self._doing)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._doing = None
+        if not task.cancelled():
+            task.exception()  # whoever asked is told, unless nobody waits any more
 
 
 async def alongside(wait: Awaitable[object], tasks: Iterable[asyncio.Future[None]]) -> None:

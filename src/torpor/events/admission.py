@@ -8,11 +8,12 @@ count: together they may go over a limit by what came in that time, and one requ
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from torpor.clock import Together
 from torpor.events.backlog import Level, limit_of, problem
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class _Gate:
 
     route: Route
     level: Level
-    counting: asyncio.Task[None] | None = None
+    count: Together
+    """Have what waits counted."""
 
 
 class Admission:
@@ -64,7 +66,8 @@ class Admission:
             if limit is not None:
                 level = before.get(route.key) or Level(limit)
                 level.limit = limit
-                self._gates.setdefault(route.broker_key, []).append(_Gate(route, level))
+                count = Together(partial(self._count, route.key, level))
+                self._gates.setdefault(route.broker_key, []).append(_Gate(route, level, count))
 
     @asynccontextmanager
     async def admitted(self, broker_key: str, events: Sequence[WireEvent]) -> AsyncGenerator[None, None]:
@@ -79,7 +82,7 @@ class Admission:
         ]
         for gate, _ in gates:
             if not gate.level.is_known(self._clock.monotonic()):
-                await self._count(gate)
+                await gate.count()
         for gate, number in gates:
             if gate.level.full:
                 self._stats.of(gate.route.key).backlog_refused += number
@@ -94,17 +97,7 @@ class Admission:
             for gate, number in gates:
                 gate.level.done(number)
 
-    async def _count(self, gate: _Gate) -> None:
-        """Have what waits counted, with all that want the same now."""
-        if gate.counting is None:
-            gate.counting = asyncio.create_task(self._count_alone(gate))
-        await asyncio.shield(gate.counting)
-
-    async def _count_alone(self, gate: _Gate) -> None:
+    async def _count(self, trigger_key: str, level: Level) -> None:
         began = self._clock.monotonic()
-        gate.level.begin()
-        try:
-            pending = await self._pending(gate.route.key)
-        finally:
-            gate.counting = None
-        gate.level.counted(pending or 0, began)
+        level.begin()
+        level.counted(await self._pending(trigger_key) or 0, began)

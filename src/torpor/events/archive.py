@@ -15,7 +15,6 @@ from torpor.binding import is_valid
 from torpor.errors import EventLogError
 from torpor.events import names
 from torpor.events.claims import Claims
-from torpor.events.courier import store
 from torpor.events.log import Record
 from torpor.events.records import taken_in
 from torpor.spec import selectors
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from torpor.binding import WireEvent
     from torpor.events.courier import Route
+    from torpor.events.intake import Intake
     from torpor.events.log import EventLog, Stored
     from torpor.events.recorder import Recorder
     from torpor.spec.replays import Replay
@@ -44,12 +44,14 @@ class Archive:
     def __init__(
         self,
         log: EventLog,
+        intake: Intake,
         recorder: Recorder,
         routes: Callable[[str], Sequence[Route]],
         at_work: Callable[[str, str], Route | None],
         claims: Claims | None = None,
     ) -> None:
         self._log = log
+        self._intake = intake
         self._recorder = recorder
         self._routes = routes
         self._at_work = at_work
@@ -62,7 +64,7 @@ class Archive:
         :class:`~torpor.errors.EventLogError` or :class:`~torpor.errors.BlobError`; some of the page may be
         done by then.
         """
-        copies = _Copies(self._log, self._recorder, broker_key, wanted)
+        copies = _Copies(self._intake, self._recorder, broker_key, wanted)
         page = await self._page(broker_key, wanted, copies)
         await copies.write()
         await self._recorder.flush(broker_key)
@@ -122,8 +124,8 @@ class Archive:
 class _Copies:
     """Writes events once more, each for some routes alone, many of them at once."""
 
-    def __init__(self, log: EventLog, recorder: Recorder, broker_key: str, wanted: Replay) -> None:
-        self._log = log
+    def __init__(self, intake: Intake, recorder: Recorder, broker_key: str, wanted: Replay) -> None:
+        self._intake = intake
         self._recorder = recorder
         self._broker_key = broker_key
         self._run = wanted.run
@@ -147,7 +149,7 @@ class _Copies:
         if not written:
             return
         at, recorder = self._recorder.now(), self._recorder
-        new = await store(self._log, self._broker_key, [record for record, _ in written])
+        new = await self._intake.store(self._broker_key, [record for record, _ in written])
         more = {"revision": self._revision} if self._revision is not None else {}
         for (record, route), is_new in zip(written, new, strict=True):
             lines = taken_in(

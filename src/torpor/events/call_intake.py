@@ -15,7 +15,7 @@ from torpor.errors import BlobError, EventLogError, RecordTooLargeError
 from torpor.events import calls, names
 from torpor.events.callback_urls import problem_of
 from torpor.events.calls import Call, Target
-from torpor.events.courier import store_in
+from torpor.events.intake import store_in
 from torpor.events.log import Record, oldest
 from torpor.events.records import taken_in
 from torpor.events.refusals import RefusedError

@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.binding import validate
-from torpor.errors import (
-    EventLogError,
-    MalformedEventError,
-    RecordTooLargeError,
-    StreamFullError,
-    TransportError,
-)
+from torpor.errors import MalformedEventError, RecordTooLargeError, TransportError
 from torpor.events import names
 from torpor.events.attempts import answer_of, attempt_of
-from torpor.events.dead_letters import ADDED_BYTES, dead_letters, reduced, salvaged
+from torpor.events.dead_letters import dead_letters, reduced, salvaged
 from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, Schedule, decide
-from torpor.events.log import Delivery, EventLog, Record
+from torpor.events.patience import Patience
 from torpor.events.records import died, taken_in, tried
 from torpor.events.replies import replies
 from torpor.events.sender import instance_of
@@ -38,6 +31,8 @@ if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.events.claims import Claims
     from torpor.events.filters import Matcher
+    from torpor.events.intake import Intake
+    from torpor.events.log import Delivery, EventLog, Record
     from torpor.events.recorder import Recorder
     from torpor.events.sender import Sender
     from torpor.events.stats import Stats
@@ -47,8 +42,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 PREFER = b"\r\nprefer: reply"
 """Knative's data plane contract: that a reply is welcome."""
-_FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 30.0
 _SMALL_BYTES = 64 * 1024
 """Most of an event and its answer for which others are called before that is written."""
 
@@ -137,9 +130,12 @@ class Courier:
         claims: Claims,
         stats: Stats,
         recorder: Recorder,
+        intake: Intake,
     ) -> None:
         self.recorder = recorder
+        self.intake = intake
         self._log = log
+        self._patience = Patience(clock)
         self._sender = sender
         self._clock = clock
         self.claims = claims
@@ -154,8 +150,8 @@ class Courier:
         next event need not wait for them.
 
         False when it was given back to be tried again. To acknowledge it is :meth:`acknowledge`'s, which
-        has it written down before. Raises :class:`~torpor.errors.EventLogError` or
-        :class:`~torpor.errors.BlobError` when the effect could not be made durable.
+        has it written down before. Waits for as long as replies and dead letters can't be made durable.
+        Raises :class:`~torpor.errors.EventLogError`.
         """
         counts = self.stats.of_sink(route.key) if route.sink else self.stats.of(route.key)
         if delivery.attempt > 1:
@@ -185,6 +181,10 @@ class Courier:
         _LOG.warning("an event becomes a dead letter", extra={**about, "reason": decision.reason})
         await self.bury(route, message, delivery, decision, response.body if response else b"")
         return True
+
+    def problem(self, route: Route) -> str:
+        """What keeps the trigger's deliveries from being done with, if anything does."""
+        return self._patience.problem(route.slot)
 
     async def acknowledge(self, route: Route, delivery: Delivery) -> None:
         """Acknowledge a delivery that is done with, once what happened is written down.
@@ -243,10 +243,7 @@ class Courier:
         return other
 
     async def write_replies(self, route: Route, message: Message, response: Response) -> bool:
-        """Append the replies in ``response``; ``False`` where they never can be.
-
-        Raises :class:`~torpor.errors.EventLogError` or :class:`~torpor.errors.BlobError`.
-        """
+        """Append the replies in ``response``, whenever that can be done; ``False`` where it never can."""
         return not isinstance(await self._publish(route, message, response), DeadLetter)
 
     async def refuses(self, route: Route, delivery: Delivery) -> bool:
@@ -298,7 +295,8 @@ class Courier:
             data=data,
         )
         broker_key = route.broker_key
-        new = await self._keep(names.dead_stream(broker_key), records)
+        dead = names.dead_stream(broker_key)
+        new = await self._patience.write(route.slot, "dead letters", lambda: self._keep(dead, records))
         self.stats.of(route.key).dead_lettered += new  # not in one, else what others add meanwhile is lost
         line = died(
             message.events,
@@ -342,8 +340,10 @@ class Courier:
         broker_key = route.broker_key
         at = self._clock.now()
         try:
-            checked = [await self.claims.check_in(e) for e in events]
-            new = await self._publish_in_time(route, checked)
+            checked = await self._patience.write(route.slot, "replies", lambda: self._check_in(events))
+            new = await self._patience.write(
+                route.slot, "replies", lambda: self.intake.reply(broker_key, checked)
+            )
         except RecordTooLargeError as error:
             return DeadLetter(
                 f"the function's reply is too large: {self.claims.too_large(error)}", response.status
@@ -361,53 +361,5 @@ class Courier:
         self.recorder.add(broker_key, lines)
         return len(events)
 
-    async def _publish_in_time(self, route: Route, events: Sequence[WireEvent]) -> list[bool]:
-        """Append replies as soon as there is room: to call the function again would make none."""
-        pause_seconds = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                return await publish(self._log, self.stats, route.broker_key, events)
-            except StreamFullError as error:
-                about = {"trigger": route.key, "broker": route.broker_key, "error": str(error)}
-                _LOG.warning("replies wait for room in the broker", extra=about)
-            await self._clock.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
-
-
-async def publish(log: EventLog, stats: Stats, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:
-    """Append ``events`` to a broker's stream, all or none; per event whether it was new and so appended.
-
-    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
-    """
-    records = [
-        Record(names.token(event.type), names.identity(event.source, event.id), event, ADDED_BYTES)
-        for event in events
-    ]
-    new = await store(log, broker_key, records)
-    stats.count_published(broker_key, sum(new))
-    return new
-
-
-async def store(log: EventLog, broker_key: str, records: Sequence[Record]) -> list[bool]:
-    """Append ``records`` to a broker's stream, all or none; per record whether it was new.
-
-    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
-    """
-    return await store_in(log, names.broker_stream(broker_key), records)
-
-
-async def store_in(log: EventLog, stream: str, records: Sequence[Record]) -> list[bool]:
-    """Append ``records`` to a stream, all or none; per record whether it was new.
-
-    A full stream is made room in by removing what every trigger has had.
-    Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
-    """
-    try:
-        new = await log.append(stream, records)
-    except StreamFullError:
-        # What was delivered is kept for a while for those who look back: that goes first.
-        await log.trim(stream, math.inf)
-        new = await log.append(stream, records)
-    if len(new) != len(records):
-        raise EventLogError(f"the log answered for {len(new)} of {len(records)} records")
-    return new
+    async def _check_in(self, events: Sequence[WireEvent]) -> list[WireEvent]:
+        return [await self.claims.check_in(each) for each in events]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torpor.clock import cancel
 from torpor.errors import EventLogError, TorporError
-from torpor.events import names
+from torpor.events import intake, names
 from torpor.events.batches import BatchSubscription
 from torpor.events.claims import Claims
 from torpor.events.courier import Courier, Route, direct_slot
@@ -17,6 +17,7 @@ from torpor.events.declared import Declared
 from torpor.events.delivery import schedule
 from torpor.events.direct import DirectSubscription, trigger_to
 from torpor.events.filters import Matcher
+from torpor.events.intake import Intake
 from torpor.events.join_log import endings_spec, streams
 from torpor.events.joins import JoinSubscription
 from torpor.events.log import EventLog, StreamSpec
@@ -49,7 +50,7 @@ class Retention:
     """How much of a broker's past is kept. Events that a trigger still waits for are kept, however old."""
 
     age_seconds: float = 86_400.0
-    max_bytes: int = 8 * 1024**3
+    max_bytes: int = intake.MAX_BYTES
     """A broker that holds this much forgets what was delivered, however young; when that does not make room,
     it refuses events. The groups of a joining trigger hold as much beside it."""
     duplicate_window_seconds: float = 600.0
@@ -92,7 +93,8 @@ class Dispatcher:
         self._retention = retention or Retention()
         self._sender = sender
         self.recorder = recorder or Recorder(log, clock, self.stats, "events")
-        self._courier = Courier(log, sender, clock, self._claims, self.stats, self.recorder)
+        self.intake = Intake(log, clock, self.stats, self._retention.max_bytes)
+        self._courier = Courier(log, sender, clock, self._claims, self.stats, self.recorder, self.intake)
         self._shared = shared
         self._leads = not shared
         self._declared = Declared()
@@ -184,7 +186,8 @@ class Dispatcher:
 
     async def _state(self, subscription: AtWork) -> TriggerState:
         try:
-            pending, problem = await subscription.pending(), subscription.problem
+            pending = await subscription.pending()
+            problem = subscription.problem or self._courier.problem(subscription.route)
         except TorporError as error:
             pending, problem = 0, str(error)
         return TriggerState(self.stats.of(subscription.route.key), pending, problem)

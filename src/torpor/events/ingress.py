@@ -16,17 +16,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torpor.binding import WireEvent, decode
-from torpor.clock import SystemClock
-from torpor.errors import BlobError, EventLogError, MalformedEventError, RecordTooLargeError
+from torpor.errors import (
+    BlobError,
+    EventLogError,
+    MalformedEventError,
+    RecordTooLargeError,
+    StreamFullError,
+)
 from torpor.events import names
 from torpor.events.admission import Admission, BacklogFullError
 from torpor.events.calls import CALL_ID_HEADER, ROUTE
 from torpor.events.claims import Claims
-from torpor.events.courier import publish
 from torpor.events.records import taken_in
 from torpor.events.refusals import RefusedError
 from torpor.events.retry_after import LEAST_SECONDS, Outages
-from torpor.events.stats import Stats
 from torpor.problems import Problem, ProblemType
 from torpor.transport.deadlines import Deadlines
 from torpor.transport.message import first
@@ -36,8 +39,9 @@ if TYPE_CHECKING:
 
     from torpor.clock import Clock
     from torpor.events.call_intake import CallIntake
-    from torpor.events.log import EventLog
+    from torpor.events.intake import Intake
     from torpor.events.recorder import Recorder
+    from torpor.events.stats import Stats
     from torpor.serving import Receive, Scope, Send
 
 _LOG = logging.getLogger("torpor.events")
@@ -65,22 +69,22 @@ class Ingress:
 
     def __init__(
         self,
-        log: EventLog,
+        intake: Intake,
+        clock: Clock,
+        stats: Stats,
         *,
         claims: Claims | None = None,
-        stats: Stats | None = None,
         limits: IngressLimits | None = None,
         recorder: Recorder | None = None,
         calls: CallIntake | None = None,
         admission: Admission | None = None,
-        clock: Clock | None = None,
     ) -> None:
-        self._log = log
-        self._clock = clock or SystemClock()
+        self._intake = intake
+        self._clock = clock
         self._outages = Outages()
         self._admission = admission
         self._claims = claims or Claims(None)
-        self._stats = stats or Stats()
+        self._stats = stats
         self._limits = limits or IngressLimits()
         self._recorder = recorder
         self._calls = calls
@@ -259,7 +263,7 @@ class Ingress:
         try:
             async with self._admitted(broker, events):
                 checked = [await self._claims.check_in(event) for event in events]
-                return await publish(self._log, self._stats, broker, checked)
+                return await self._intake.publish(broker, checked)
         except BacklogFullError as error:
             full = error.problem
             seconds = full.retry_after_seconds
@@ -268,6 +272,11 @@ class Ingress:
             ) from error
         except RecordTooLargeError as error:
             raise RefusedError(ProblemType.TOO_LARGE, self._claims.too_large(error)) from error
+        except StreamFullError as error:
+            _LOG.warning("a broker is full", extra={"broker": broker, "error": str(error)})
+            raise RefusedError(
+                ProblemType.UNAVAILABLE, f"{error}; send the events again once there is room"
+            ) from error
         except (EventLogError, BlobError) as error:
             _LOG.warning("events could not be stored", extra={"broker": broker, "error": str(error)})
             raise RefusedError(

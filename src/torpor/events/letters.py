@@ -12,7 +12,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from torpor.events import names
-from torpor.events.courier import store
 from torpor.events.dead_letters import chooser, key_of, original, trigger_mark, view
 from torpor.events.log import Record, oldest
 from torpor.events.records import dropped, taken_in
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from torpor.events.courier import Route
+    from torpor.events.intake import Intake
     from torpor.events.log import EventLog, Stored
     from torpor.events.recorder import Recorder
     from torpor.events.stats import Stats
@@ -37,9 +37,15 @@ class DeadLetters:
     """
 
     def __init__(
-        self, log: EventLog, stats: Stats, recorder: Recorder, route: Callable[[str, str], Route | None]
+        self,
+        log: EventLog,
+        intake: Intake,
+        stats: Stats,
+        recorder: Recorder,
+        route: Callable[[str, str], Route | None],
     ) -> None:
         self._log = log
+        self._intake = intake
         self._recorder = recorder
         self._stats = stats
         self._route = route
@@ -123,7 +129,7 @@ class DeadLetters:
             return
         event, recorder, broker = original(stored.event), self._recorder, route.broker_key
         at = recorder.now()
-        new = await store(self._log, broker, [Record(key, f"to:{letter_id}", event)])
+        new = await self._intake.store(broker, [Record(key, f"to:{letter_id}", event)])
         lines = taken_in([event], new, at=at, by=recorder.name, how="replay", trigger=route.key)
         recorder.add(broker, lines)
         await recorder.flush(broker)

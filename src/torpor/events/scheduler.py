@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from torpor.clock import cancel
 from torpor.errors import SupersededError, TorporError
 from torpor.events import names
-from torpor.events.courier import publish
 from torpor.events.log import Guard, StreamSpec
 from torpor.events.records import taken_in
 from torpor.events.schedule import Standing, Timing
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from torpor.clock import Clock
+    from torpor.events.intake import Intake
     from torpor.events.log import EventLog
     from torpor.events.recorder import Recorder
     from torpor.events.stats import Stats
@@ -62,6 +62,7 @@ class Scheduler:
         log: EventLog,
         clock: Clock,
         stats: Stats,
+        intake: Intake,
         recorder: Recorder | None = None,
         *,
         shared: bool = False,
@@ -69,6 +70,7 @@ class Scheduler:
         self._log = log
         self._clock = clock
         self._stats = stats
+        self._intake = intake
         self._recorder = recorder
         self._shared = shared
         self._tasks: dict[str, tuple[ScheduleTask, asyncio.Task[None]]] = {}
@@ -93,7 +95,13 @@ class Scheduler:
             await self._remove(resting | (set() if self._shared else marks.keys() - self._declared.keys()))
             for key in at_work.keys() - self._tasks.keys():
                 work = ScheduleTask(
-                    at_work[key], self._log, self._clock, self._stats, marks.get(key, ()), self._recorder
+                    at_work[key],
+                    self._log,
+                    self._clock,
+                    self._stats,
+                    self._intake,
+                    marks.get(key, ()),
+                    self._recorder,
                 )
                 self._tasks[key] = work, asyncio.create_task(work.run())
 
@@ -136,6 +144,7 @@ class ScheduleTask:
         log: EventLog,
         clock: Clock,
         stats: Stats,
+        intake: Intake,
         marks: Sequence[Mark],
         recorder: Recorder | None = None,
     ) -> None:
@@ -144,6 +153,7 @@ class ScheduleTask:
         self._log = log
         self._clock = clock
         self._stats = stats
+        self._intake = intake
         self._timing = Timing(schedule)
         self._marks = list(marks)
         self._standing: Standing | None = None
@@ -247,7 +257,7 @@ class ScheduleTask:
             events = {one: event for one, event in events.items() if one not in there}
         if events:
             broker, fired = self.schedule.broker_key, list(events.values())
-            new = await publish(self._log, self._stats, broker, fired)
+            new = await self._intake.publish(broker, fired)
             now = self._clock.now()
             for one, is_new in zip(events, new, strict=True):
                 if is_new:

@@ -106,9 +106,12 @@ class Service:
             recorder=self._recorder,
             shared=shared,
         )
-        self.scheduler = Scheduler(log, clock, self.stats, self._recorder, shared=shared)
-        self.dead_letters = DeadLetters(log, self.stats, self._recorder, self.dispatcher.route)
-        self.archive = Archive(log, self._recorder, self.dispatcher.routes, self.dispatcher.route, claims)
+        intake = self.dispatcher.intake
+        self.scheduler = Scheduler(log, clock, self.stats, intake, self._recorder, shared=shared)
+        self.dead_letters = DeadLetters(log, intake, self.stats, self._recorder, self.dispatcher.route)
+        self.archive = Archive(
+            log, intake, self._recorder, self.dispatcher.routes, self.dispatcher.route, claims
+        )
         self.explainer = Explainer(log, clock, self.dispatcher.routes, claims)
         self._admission = Admission(clock, self.stats, self.dispatcher.pending)
         self._callbacks = CallbackSender(Networks(callbacks_refused))
@@ -128,13 +131,13 @@ class Service:
             log, self.call_workers, claims, self.stats, self._recorder, self._callbacks.refused
         )
         self.ingress = Ingress(
-            log,
+            intake,
+            clock,
+            self.stats,
             claims=claims,
-            stats=self.stats,
             recorder=self._recorder,
             calls=self._call_intake,
             admission=self._admission,
-            clock=clock,
         )
         self.registry = CollectorRegistry()
         """The counters, for Prometheus."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from torpor.binding import WireEvent
 from torpor.errors import RecordTooLargeError
 from torpor.events import names
-from torpor.events.courier import Courier, Route, store
 from torpor.events.dead_letters import keys_of, letter_id
 from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record
 from torpor.events.pump import Pump
@@ -22,6 +21,7 @@ from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING, Reading, m
 
 if TYPE_CHECKING:
     from torpor.clock import Clock
+    from torpor.events.courier import Courier, Route
     from torpor.events.stats import Stats
 
 _LOG = logging.getLogger("torpor.events")
@@ -46,7 +46,6 @@ class SinkSubscription(Reading):
 
     def __init__(self, route: Route, log: EventLog, clock: Clock, courier: Courier, stats: Stats) -> None:
         self.route = route
-        self._log = log
         self._clock = clock
         self._courier = courier
         self._stats = stats
@@ -76,7 +75,7 @@ class SinkSubscription(Reading):
         try:
             # Several triggers, and replays, may have made dead letters of one event: each counts.
             record = Record(names.token(event.type), identity, sunk)
-            new = await store(self._log, broker, [record])
+            new = await self._courier.intake.store(broker, [record])
         except RecordTooLargeError as error:
             self._leave(event, str(error))
         else:

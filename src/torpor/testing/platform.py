@@ -87,10 +87,16 @@ class Platform:
             self._sender = _AppSender(apps)
             claims = Claims(self._blobs)
             self._dispatcher = Dispatcher(self._log, self._sender, self.clock, claims=claims)
-            self._scheduler = Scheduler(self._log, self.clock, self._dispatcher.stats)
+            self._scheduler = Scheduler(
+                self._log, self.clock, self._dispatcher.stats, self._dispatcher.intake
+            )
             self._admission = Admission(self.clock, self._dispatcher.stats, self._dispatcher.pending)
             self._ingress = Ingress(
-                self._log, claims=claims, stats=self._dispatcher.stats, admission=self._admission
+                self._dispatcher.intake,
+                self.clock,
+                self._dispatcher.stats,
+                claims=claims,
+                admission=self._admission,
             )
             stack.callback(self._run, self._stop)
             self._run(lambda: self._start(blobs.as_uri()))

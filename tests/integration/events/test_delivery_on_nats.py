@@ -11,11 +11,10 @@ from tests.unit.events.world import BROKER, answer, event, linear, trigger
 from torpor.binding import decode
 from torpor.clock import SystemClock
 from torpor.events import names
-from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
+from torpor.events.intake import append_events
 from torpor.events.jetstream import JetStreamLog
-from torpor.events.stats import Stats
 from torpor.spec.models import Batch, DeadLetterSink, RateLimit
 from torpor.transport.message import decode_fields
 
@@ -69,7 +68,7 @@ def test_batches_and_sinks_end_every_event_once(nats: NatsServer) -> None:
         )
         dispatcher = Dispatcher(log, functions, SystemClock())
         await dispatcher.apply(declared)
-        await publish(log, Stats(), BROKER, [event(str(number)) for number in range(EVENTS)])
+        await append_events(log, BROKER, [event(str(number)) for number in range(EVENTS)])
         poison = [str(number) for number in range(0, EVENTS, 6)]
 
         async def ended() -> bool:

@@ -16,13 +16,12 @@ from torpor.clock import SystemClock
 from torpor.errors import RecordTooLargeError
 from torpor.events import jetstream_codec, names
 from torpor.events.archive import Archive
-from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
 from torpor.events.explain import Explainer
+from torpor.events.intake import append_events
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.letters import DeadLetters
-from torpor.events.stats import Stats
 from torpor.spec.history import Question
 from torpor.spec.letters import LetterSelection
 from torpor.spec.replays import Replay
@@ -90,7 +89,7 @@ def test_what_another_program_writes_is_delivered_or_a_dead_letter(
         tail = await log.tail(names.broker_stream(broker))
         subject = jetstream_codec.subject(jetstream_codec.quoted(names.broker_stream(broker)), "a")
         await _write(nats, subject, head, payload)
-        await publish(log, Stats(), broker, [event("next", partitionkey="k")])
+        await append_events(log, broker, [event("next", partitionkey="k")])
 
         async def ended() -> bool:
             [state] = (await dispatcher.states()).values()
@@ -102,7 +101,7 @@ def test_what_another_program_writes_is_delivered_or_a_dead_letter(
         assert seen.data == (payload or None)
         await tail.aclose()
 
-        dead = DeadLetters(log, dispatcher.stats, dispatcher.recorder, dispatcher.route)
+        dead = DeadLetters(log, dispatcher.intake, dispatcher.stats, dispatcher.recorder, dispatcher.route)
         letters = [each async for each in await dead.select(LetterSelection(brokers=(broker,)))]
         assert len(letters) == (not is_fine)
         for letter in letters:
@@ -115,7 +114,7 @@ def test_what_another_program_writes_is_delivered_or_a_dead_letter(
             assert sum(step.what == "dead letter" for step in told.steps) == len(letters)
 
         now = datetime.now(UTC)
-        archive = Archive(log, dispatcher.recorder, dispatcher.routes, dispatcher.route)
+        archive = Archive(log, dispatcher.intake, dispatcher.recorder, dispatcher.routes, dispatcher.route)
         whole = Replay(since=now - timedelta(hours=1), until=now + timedelta(hours=1), run="a" * 32)
         if case == "valid-large-data":  # with its address it would be larger still
             with pytest.raises(RecordTooLargeError, match=case):

@@ -11,11 +11,10 @@ from tests.unit.events.world import BROKER, answer, part, trigger
 from torpor.binding import WireEvent, decode
 from torpor.clock import SystemClock
 from torpor.events import names
-from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher, Retention
+from torpor.events.intake import append_events
 from torpor.events.jetstream import JetStreamLog
-from torpor.events.stats import Stats
 from torpor.spec.models import Join
 from torpor.transport.message import decode_fields
 
@@ -50,7 +49,7 @@ def test_parts_wait_until_groups_end_and_none_is_lost(nats: NatsServer) -> None:
         declared = Declared([JOIN], [BROKER])
         dispatcher = Dispatcher(log, functions, SystemClock(), retention=retention)
         await dispatcher.apply(declared)
-        await publish(log, Stats(), BROKER, [_first(group) for group in GROUPS])
+        await append_events(log, BROKER, [_first(group) for group in GROUPS])
 
         async def problem() -> str:
             return (await dispatcher.states())["default/j"].problem
@@ -72,7 +71,7 @@ def test_parts_wait_until_groups_end_and_none_is_lost(nats: NatsServer) -> None:
         await dispatcher.apply(declared)
         await until(short)
         assert await log.size_bytes(STREAM) <= MOST_BYTES
-        await publish(log, Stats(), BROKER, [part(group, 1, 2) for group in GROUPS])
+        await append_events(log, BROKER, [part(group, 1, 2) for group in GROUPS])
 
         async def done() -> bool:
             return len(functions.joined) == len(GROUPS)

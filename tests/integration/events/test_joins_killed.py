@@ -22,9 +22,8 @@ from torpor.binding import WireEvent
 from torpor.clock import SystemClock
 from torpor.events import names
 from torpor.events.brokers import connect
-from torpor.events.courier import publish
 from torpor.events.declaration import Declaration
-from torpor.events.stats import Stats
+from torpor.events.intake import append_events
 from torpor.runtime import groups
 from torpor.spec.models import Delivery, Filter, Join, Metadata, Subscriber, Trigger, TriggerSpec
 
@@ -99,7 +98,7 @@ class _Rig:
         await self.start()
 
     async def publish(self, *events: WireEvent) -> None:
-        await publish(self.log, Stats(), BROKER, events)
+        await append_events(self.log, BROKER, events)
 
     async def results(self, event_type: str) -> list[bytes]:
         stream = names.broker_stream(BROKER)

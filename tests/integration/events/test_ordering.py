@@ -13,12 +13,11 @@ from tests.unit.events.test_ordered import Judge, keyed, kill
 from tests.unit.events.world import BROKER, linear, trigger
 from torpor.clock import SystemClock
 from torpor.events import names
-from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
+from torpor.events.intake import append_events
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.log import ConsumerSpec
-from torpor.events.stats import Stats
 from torpor.events.subscription import WINDOW
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def test_order_holds_over_a_change_of_worker(nats: NatsServer, change: str) -> N
             published += CHUNK
             for each in events:
                 each.attributes.update({"type": name, "source": f"/{name}"})  # no duplicates of other trials
-            await publish(logs[1], Stats(), BROKER, events)
+            await append_events(logs[1], BROKER, events)
 
         async def worked(count: int) -> None:
             async def reached() -> bool:
@@ -117,7 +116,7 @@ def test_a_backlog_over_a_window_goes_without_a_stop(
         events = [keyed(f"{n % 200}-{n}", str(n % 200)) for n in range(total)]
         for each in events:
             each.attributes.update({"type": "much", "source": "/much"})
-        await publish(log, Stats(), BROKER, events)
+        await append_events(log, BROKER, events)
 
         async def quiet() -> bool:
             return (await dispatcher.states())["default/much"].pending == 0

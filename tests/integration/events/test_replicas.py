@@ -28,10 +28,9 @@ from torpor.children import tied
 from torpor.clock import SystemClock
 from torpor.events import names
 from torpor.events.brokers import Broker, connect
-from torpor.events.courier import publish
 from torpor.events.declaration import Declaration
+from torpor.events.intake import append_events
 from torpor.events.log import ConsumerSpec, EventLog
-from torpor.events.stats import Stats
 from torpor.spec.models import Filter, Metadata, Subscriber, Trigger, TriggerSpec
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class _Rig:
             WireEvent({"specversion": "1.0", "id": each, "source": "/test", "type": "upload"}, None)
             for each in ids
         ]
-        await publish(log, Stats(), BROKER, events)
+        await append_events(log, BROKER, events)
         await log.close()
 
     async def worked(self, count: int) -> None:

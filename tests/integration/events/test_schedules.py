@@ -14,6 +14,7 @@ from tests.unit.events.test_schedule import HOUR, START, hours, schedule
 from torpor.binding import WireEvent
 from torpor.events import names
 from torpor.events.dispatcher import Retention
+from torpor.events.intake import Intake
 from torpor.events.jetstream import JetStreamLog
 from torpor.events.kafka import KafkaLog
 from torpor.events.log import Record, StreamSpec
@@ -47,7 +48,7 @@ class _World:
 
     def _schedulers(self) -> list[Scheduler]:
         return [
-            Scheduler(log, self.clock, stats, shared=True)
+            Scheduler(log, self.clock, stats, Intake(log, self.clock, stats), shared=True)
             for log, stats in zip(self.logs, self.stats, strict=True)
         ]
 

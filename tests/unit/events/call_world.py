@@ -14,6 +14,7 @@ from torpor.events.callback_urls import REFUSED, Networks
 from torpor.events.claims import Claims
 from torpor.events.declared import Callee
 from torpor.events.ingress import Ingress
+from torpor.events.intake import Intake
 from torpor.events.memory import MemoryLog
 from torpor.events.recorder import Recorder
 from torpor.events.stats import CallCounts, Stats
@@ -104,7 +105,9 @@ class Process:
         )
         self.intake = CallIntake(log, self.workers, claims, self.stats, recorder, far.refused)
         self.reader = CallReader(log, self.workers.is_running)
-        self.ingress = Ingress(log, stats=self.stats, recorder=recorder, calls=self.intake)
+        self.ingress = Ingress(
+            Intake(log, clock, self.stats), clock, self.stats, recorder=recorder, calls=self.intake
+        )
 
     async def declare(self, callees: Mapping[str, Callee]) -> None:
         await self.workers.apply(callees)

@@ -24,7 +24,9 @@ RUN = "a" * 32
 
 
 def archive(it: World) -> Archive:
-    return Archive(it.log, it.dispatcher.recorder, it.dispatcher.routes, it.dispatcher.route)
+    return Archive(
+        it.log, it.dispatcher.intake, it.dispatcher.recorder, it.dispatcher.routes, it.dispatcher.route
+    )
 
 
 async def replay(it: World, **changes: Any) -> list[ReplayedEvent]:
@@ -201,7 +203,9 @@ def test_its_retries_and_dead_letters_are_those_of_a_trigger_with_nothing_but_it
             it.functions.behave = lambda *_: answer()
             it.functions.calls.clear()
             dispatcher = it.dispatcher
-            letters = DeadLetters(it.log, dispatcher.stats, dispatcher.recorder, dispatcher.route)
+            letters = DeadLetters(
+                it.log, dispatcher.intake, dispatcher.stats, dispatcher.recorder, dispatcher.route
+            )
             [letter] = [each async for each in await letters.select(LetterSelection())]
             [outcome] = await letters.replay([letter.id])
             assert outcome.outcome == "replayed"

@@ -18,10 +18,10 @@ from torpor.binding import encode_batch
 from torpor.errors import EventLogError
 from torpor.events.admission import Admission, BacklogFullError
 from torpor.events.backlog import FULL_SECONDS, Level
-from torpor.events.courier import publish
 from torpor.events.dead_letters import original
 from torpor.events.explain import Explainer
 from torpor.events.ingress import Ingress, IngressLimits
+from torpor.events.intake import Intake, append_events
 from torpor.events.reckoning import FRESH_SECONDS
 from torpor.spec.history import Question
 from torpor.spec.models import Backlog, Batch, Filter
@@ -110,7 +110,7 @@ def test_one_process_never_lets_in_too_much(steps: list[str]) -> None:
 async def _door(it: World, limits: IngressLimits | None = None) -> AsyncIterator[Ingress]:
     admission = Admission(it.clock, it.dispatcher.stats, it.dispatcher.pending)
     admission.set_routes(it.dispatcher.all_routes())
-    ingress = Ingress(it.log, stats=it.dispatcher.stats, admission=admission, limits=limits)
+    ingress = Ingress(it.dispatcher.intake, it.clock, it.dispatcher.stats, admission=admission, limits=limits)
     ingress.set_brokers([BROKER])
     yield ingress
 
@@ -267,7 +267,7 @@ def test_while_it_cannot_be_counted_producers_are_told_that_it_is_unavailable() 
 
             admission = Admission(it.clock, it.dispatcher.stats, pending)
             admission.set_routes(it.dispatcher.all_routes())
-            ingress = Ingress(it.log, admission=admission)
+            ingress = Ingress(it.dispatcher.intake, it.clock, it.dispatcher.stats, admission=admission)
             ingress.set_brokers([BROKER])
             status, headers, _ = await _post(ingress, event("1", "a"))
             assert (status, headers[b"retry-after"]) == (503, b"1")
@@ -287,13 +287,18 @@ class _SlowLog:
         await self._gate.wait()
         return await self._log.append(stream, records)
 
+    async def size_bytes(self, stream: str) -> int:
+        return await self._log.size_bytes(stream)
+
 
 def test_requests_under_way_are_bounded() -> None:
     async def run() -> None:
         async with world() as it:
             await it.declare(trigger("slow", "a"))
             gate = asyncio.Event()
-            ingress = Ingress(_SlowLog(it.log, gate), limits=IngressLimits(requests=3))  # type: ignore[arg-type]
+            stats = it.dispatcher.stats
+            intake = Intake(_SlowLog(it.log, gate), it.clock, stats)  # type: ignore[arg-type]
+            ingress = Ingress(intake, it.clock, stats, limits=IngressLimits(requests=3))
             ingress.set_brokers([BROKER])
             posts = [asyncio.ensure_future(_post(ingress, event(f"{n}", "a"))) for n in range(3)]
             await it.settle()
@@ -410,7 +415,7 @@ def test_of_several_processes_the_one_that_leads_moves() -> None:
         shared = trigger("slow", "a", parallelism=2, backlog=OLDEST)
         async with pair(shared) as it:
             it.functions.gate = asyncio.Event()
-            await publish(it.log, it.one.stats, BROKER, [event(f"{number}", "a") for number in range(12)])
+            await append_events(it.log, BROKER, [event(f"{number}", "a") for number in range(12)])
             await it.clock.advance(3.0, it.settle)
             dead = [stored.event async for stored in it.log.read("dead.default.default", ">")]
             assert dead == []

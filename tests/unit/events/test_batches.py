@@ -164,7 +164,7 @@ def test_nothing_is_acknowledged_before_its_replies_are_written(after: bool) -> 
         assert await it.pending() == 3
         await it.advance(30.0)
         assert [each.id for each in await it.events("b")] == ["r"]
-        assert [attempt for *_, attempt in it.functions.calls] == [1, 2]
+        assert [attempt for *_, attempt in it.functions.calls] == [1]  # it has done its part
         assert await it.pending() == 0
         await it.dispatcher.close()
 

@@ -15,7 +15,6 @@ from tests.unit.events.world import BROKER, World, answer, event, trigger
 from torpor.errors import BlobError, BlobNotFoundError
 from torpor.events.archive import Archive
 from torpor.events.claims import Claims
-from torpor.events.courier import publish
 from torpor.events.dispatcher import Dispatcher
 from torpor.events.explain import Explainer
 from torpor.events.records import taken_in
@@ -73,7 +72,7 @@ class Claiming(World):
     async def send(self, *events: WireEvent) -> None:
         """What the ingress does."""
         checked = [await self.claims.check_in(each) for each in events]
-        await publish(self.log, self.dispatcher.stats, BROKER, checked)
+        await self.dispatcher.intake.publish(BROKER, checked)
         await self.settle()
 
     def ids(self) -> list[str]:
@@ -231,7 +230,9 @@ def test_a_replay_and_an_explanation_look_into_it_too() -> None:
             await it.send(order("1", "de"), order("2", "fr"))
             it.functions.calls.clear()
             dispatcher = it.dispatcher
-            archive = Archive(it.log, dispatcher.recorder, dispatcher.routes, dispatcher.route, it.claims)
+            archive = Archive(
+                it.log, dispatcher.intake, dispatcher.recorder, dispatcher.routes, dispatcher.route, it.claims
+            )
             await it.advance(1.0)
             until = datetime.fromtimestamp(it.clock.now(), UTC)
             page = await archive.replay(

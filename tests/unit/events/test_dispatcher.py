@@ -358,7 +358,7 @@ def test_replies_that_could_not_be_written_are_written_once(after: bool) -> None
         assert await it.pending() == 1
         await it.advance(30.0)
         assert [each.id for each in await it.events("b")] == ["1/0", "1/1"]
-        assert [call[3] for call in it.functions.calls] == [1, 2]
+        assert [call[3] for call in it.functions.calls] == [1]  # it has done its part
         assert await it.pending() == 0
         await it.dispatcher.close()
 

@@ -25,7 +25,7 @@ ONCE = Delivery(retry=0)
 
 async def send(it: World, *events: WireEvent) -> None:
     """As a producer does."""
-    ingress = Ingress(it.log, recorder=it.dispatcher.recorder)
+    ingress = Ingress(it.dispatcher.intake, it.clock, it.dispatcher.stats, recorder=it.dispatcher.recorder)
     ingress.set_brokers([BROKER])
     scope = {
         "type": "http",
@@ -133,7 +133,9 @@ def test_a_dead_letter_is_told_until_it_is_replayed() -> None:
             [letter] = one.dead_letters
             it.functions.behave = lambda *_: answer()
             await it.advance(1.0)
-            letters = DeadLetters(it.log, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route)
+            letters = DeadLetters(
+                it.log, it.dispatcher.intake, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route
+            )
             it.functions.gate = asyncio.Event()
             assert [each.outcome for each in await letters.replay([letter])] == ["replayed"]
             one = await explain(it, "1")
@@ -157,7 +159,9 @@ def test_a_dead_letter_that_was_dropped_is_told() -> None:
             it.functions.behave = lambda *_: answer(400)
             await send(it, event("1", "a"))
             [letter] = (await explain(it, "1")).dead_letters
-            letters = DeadLetters(it.log, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route)
+            letters = DeadLetters(
+                it.log, it.dispatcher.intake, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route
+            )
             await letters.drop([letter], dry_run=True)
             assert (await explain(it, "1")).dead_letters == (letter,)
             await letters.drop([letter])

@@ -59,7 +59,9 @@ async def write(it: World, *events: WireEvent, stream: str = names.broker_stream
 
 
 def letters_of(it: World) -> DeadLetters:
-    return DeadLetters(it.log, it.dispatcher.stats, it.dispatcher._courier.recorder, lambda *_: None)
+    return DeadLetters(
+        it.log, it.dispatcher.intake, it.dispatcher.stats, it.dispatcher._courier.recorder, lambda *_: None
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)

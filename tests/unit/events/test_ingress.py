@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from torpor.clock import SystemClock
 from torpor.errors import EventLogError
 from torpor.events.claims import Claims
 from torpor.events.ingress import Ingress, IngressLimits
+from torpor.events.intake import Intake
 from torpor.events.log import StreamSpec
 from torpor.events.memory import MemoryLog
-from torpor.testing.clock import MovableClock
+from torpor.events.stats import Stats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +37,16 @@ class _Broken:
     async def append(self, stream: str, records: Sequence[Record]) -> list[bool]:
         raise EventLogError("the disk is gone")
 
+    async def size_bytes(self, stream: str) -> int:
+        return 0
+
 
 class Door:
     def __init__(self, **options: Any) -> None:
-        self.log = MemoryLog(MovableClock())
-        self.ingress = Ingress(options.pop("log", self.log), limits=LIMITS, **options)
+        clock, stats = SystemClock(), Stats()
+        self.log = MemoryLog(clock)
+        intake = Intake(options.pop("log", self.log), clock, stats)
+        self.ingress = Ingress(intake, clock, options.pop("stats", stats), limits=LIMITS, **options)
         self.ingress.set_brokers(["default/default"])
 
     async def open(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.unit.events.world import BROKER, CrashingLog, World, answer, event, part, trigger, world
 from torpor.errors import EventLogError
 from torpor.events.dead_letters import chooser, dead_letters, original, view
+from torpor.events.intake import Intake
 from torpor.events.letters import DeadLetters
 from torpor.events.log import Stored
 from torpor.spec.letters import DeadLetter, LetterSelection
@@ -23,7 +24,9 @@ NOBODY = "0" * 28
 
 
 def letters_of(it: World, log: Any = None) -> DeadLetters:
-    return DeadLetters(log or it.log, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route)
+    used, dispatcher = log or it.log, it.dispatcher
+    intake = Intake(used, it.clock, dispatcher.stats)
+    return DeadLetters(used, intake, dispatcher.stats, dispatcher.recorder, dispatcher.route)
 
 
 async def found(letters: DeadLetters, **selection: Any) -> list[DeadLetter]:

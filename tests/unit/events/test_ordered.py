@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from tests.unit.events.world import BROKER, answer, event, holding, linear, replying, trigger, world
 from torpor.clock import cancel
 from torpor.errors import EventLogError
-from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
+from torpor.events.intake import append_events
 from torpor.events.memory import MemoryDelivery, MemoryLog
-from torpor.events.stats import Stats
 from torpor.events.subscription import ACK_WAIT_SECONDS, WINDOW
 from torpor.spec.models import RateLimit
 from torpor.testing.clock import MovableClock
@@ -248,7 +247,7 @@ class Workers:
         numbers = range(self.published, self.published + count)
         self.published += count
         events = [keyed(f"{n % 3}-{n}", str(n % 3)) for n in numbers]
-        await publish(self.log, Stats(), BROKER, events)
+        await append_events(self.log, BROKER, events)
         await self.settle()
 
     async def end(self) -> None:

@@ -14,7 +14,9 @@ from torpor.errors import EventLogError
 from torpor.events.admission import Admission
 from torpor.events.backlog import Level
 from torpor.events.ingress import Ingress
+from torpor.events.intake import Intake
 from torpor.events.retry_after import Drain, Outages
+from torpor.events.stats import Stats
 from torpor.spec.models import Backlog
 from torpor.testing.clock import MovableClock
 
@@ -120,6 +122,9 @@ class _Away:
             raise EventLogError("away")
         return [True] * len(records)
 
+    async def size_bytes(self, stream: str) -> int:
+        return 0
+
 
 async def _post(ingress: Ingress, number: int) -> tuple[int, str | None]:
     """The answer's status and its ``Retry-After``."""
@@ -141,8 +146,8 @@ async def _post(ingress: Ingress, number: int) -> tuple[int, str | None]:
 
 def test_producers_back_off_while_the_broker_is_away() -> None:
     async def run() -> None:
-        clock, log = MovableClock(), _Away()
-        ingress = Ingress(log, clock=clock)  # type: ignore[arg-type]
+        clock, log, stats = MovableClock(), _Away(), Stats()
+        ingress = Ingress(Intake(log, clock, stats), clock, stats)  # type: ignore[arg-type]
         ingress.set_brokers([BROKER])
         said = []
         for _ in range(4):
@@ -178,6 +183,6 @@ def test_producers_are_told_when_there_is_room() -> None:
 def _door(it: World) -> Ingress:
     admission = Admission(it.clock, it.dispatcher.stats, it.dispatcher.pending)
     admission.set_routes(it.dispatcher.all_routes())
-    ingress = Ingress(it.log, stats=it.dispatcher.stats, admission=admission, clock=it.clock)
+    ingress = Ingress(it.dispatcher.intake, it.clock, it.dispatcher.stats, admission=admission)
     ingress.set_brokers([BROKER])
     return ingress

@@ -12,6 +12,7 @@ from tests.unit.events.test_schedule import HOUR, START, hours, schedule
 from tests.unit.events.world import BROKER, event
 from torpor.errors import EventLogError
 from torpor.events import names
+from torpor.events.intake import Intake
 from torpor.events.log import Record, StreamSpec
 from torpor.events.memory import MemoryLog
 from torpor.events.schedule_marks import time_text
@@ -76,7 +77,8 @@ class World:
 
     def _scheduler(self, index: int) -> Scheduler:
         shared = len(self.logs) > 1
-        return Scheduler(self.logs[index], self.clock, self.stats[index], shared=shared)
+        log, stats = self.logs[index], self.stats[index]
+        return Scheduler(log, self.clock, stats, Intake(log, self.clock, stats), shared=shared)
 
     async def declare(self, *schedules: Schedule) -> None:
         await self.memory.ensure_stream(StreamSpec(names.broker_stream(BROKER)))

@@ -10,12 +10,11 @@ import pytest
 
 from tests.unit.events.world import BROKER, Functions, answer, event, part, trigger
 from torpor.events import names
-from torpor.events.courier import publish
 from torpor.events.declared import Declared
 from torpor.events.dispatcher import Dispatcher
+from torpor.events.intake import append_events
 from torpor.events.joins import JoinSubscription
 from torpor.events.memory import MemoryLog
-from torpor.events.stats import Stats
 from torpor.events.strays import Stray
 from torpor.spec.models import Join
 from torpor.testing.clock import MovableClock
@@ -42,7 +41,7 @@ class _Pair:
             await each.apply(Declared(triggers, [BROKER]))
 
     async def publish(self, *events: WireEvent) -> None:
-        await publish(self.log, Stats(), BROKER, events)
+        await append_events(self.log, BROKER, events)
         await self.settle()
 
     async def settle(self) -> None:

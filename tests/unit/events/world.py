@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from torpor.binding import WireEvent, decode, encode_batch
 from torpor.errors import BrokenError, EventLogError
 from torpor.events import names
-from torpor.events.courier import publish
 from torpor.events.declared import Callee, Declared
 from torpor.events.dispatcher import Dispatcher
 from torpor.events.memory import MemoryLog
@@ -178,7 +177,8 @@ class World:
         await self.dispatcher.apply(self.declared)
 
     async def publish(self, *events: WireEvent) -> None:
-        await publish(self.log, self.dispatcher.stats, BROKER, events)
+        """Have events in the broker, however full it is."""
+        await self.dispatcher.intake.reply(BROKER, events)
         await self.settle()
 
     async def settle(self) -> None:
