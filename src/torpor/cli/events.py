@@ -18,6 +18,7 @@ from torpor.cli.eventfile import batches, read_events
 from torpor.cli.inputs import InputFile
 from torpor.cli.output import output_option, plural
 from torpor.cli.pace import read_bar
+from torpor.cli.resume import resumed
 from torpor.cli.target import WrongFileError, connect, context_option, full_name, namespace_option, short_name
 from torpor.clock import SystemClock
 from torpor.errors import MalformedEventError, RefusedError
@@ -214,18 +215,22 @@ def tail(
 
     With -o json it is one structured CloudEvent a line, as `torpor events send -f -` reads them. An event
     that is delivered again has `torporreplay` there.
+
+    When the stream breaks off, this says so and goes on as soon as the platform answers again; events that
+    came in between may be missing.
     """
     space, name = full_name(broker, namespace)
     # Ctrl-C is how a person ends this, not a failure.
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        connect(chosen) as client,
-        client.tail(name, space, filters=filters) as events,
-    ):
-        if output == "table":
-            click.echo(f"Watching {short_name(space, name)}; Ctrl-C ends it.", err=True)
-        for event in itertools.islice(events, count):
-            click.echo(encode_structured(event) if output == "json" else _readable(event))
+    with contextlib.suppress(KeyboardInterrupt), connect(chosen) as client:
+        begun = f"Watching {short_name(space, name)}; Ctrl-C ends it." if output == "table" else ""
+        events = resumed(lambda: client.tail(name, space, filters=filters), _say, begun=begun)
+        with contextlib.closing(events):
+            for event in itertools.islice(events, count):
+                click.echo(encode_structured(event) if output == "json" else _readable(event))
+
+
+def _say(sentence: str) -> None:
+    click.echo(sentence, err=True)
 
 
 def _readable(event: WireEvent) -> str:

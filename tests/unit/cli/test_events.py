@@ -15,6 +15,7 @@ from fastapi import Response
 from torpor import cli
 from torpor.binding import WireEvent, encode_structured
 from torpor.cli.eventfile import MAX_DOCUMENT_BYTES
+from torpor.errors import EventLogError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -247,6 +248,27 @@ def test_json_is_one_event_a_line_and_filters_narrow(
     captured = capsys.readouterr()
     assert captured.out.encode() == encode_structured(event(2)) + b"\n"
     assert captured.err == ""
+
+
+def test_a_tail_that_breaks_off_goes_on(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def publish() -> None:
+        for one in (event(1), EventLogError("the events process has ended"), event(2)):
+            platform.served.wait_until(lambda: platform.backend.tailing() == 1)
+            platform.served.run(lambda one=one: platform.backend.publish("default/default", one))
+            if isinstance(one, EventLogError):
+                platform.served.wait_until(lambda: platform.backend.tailing() == 0)
+
+    publisher = threading.Thread(target=publish)
+    publisher.start()
+    try:
+        assert platform.run("events", "tail", "--count", "2", "-o", "json") == 0
+    finally:
+        publisher.join()
+    captured = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in captured.out.splitlines()] == ["1", "2"]
+    broken, again = captured.err.splitlines()
+    assert broken.startswith("The stream broke off: ")
+    assert again == "The stream goes on; what came in between may be missing."
 
 
 def test_an_unknown_broker_or_a_wrong_filter_is_said(
