@@ -86,15 +86,15 @@ def send(
     The events of a file go in batches of up to 100; each batch is taken whole or not at all.
     """
     space, name = full_name(broker, namespace)
-    if type_argument and type_option:
+    if type_argument is not None and type_option is not None:
         raise click.UsageError("the type is given twice")
-    type_ = type_argument or type_option
+    type_ = type_option if type_argument is None else type_argument
     events: Iterable[WireEvent]
     if events_file is not None:
-        if type_ or any(parts.values()):
+        if type_ is not None or any(part not in (None, ()) for part in parts.values()):
             raise click.UsageError("-f holds whole events; nothing else of an event can be given with it")
         events = read_events(events_file)
-    elif type_:
+    elif type_ is not None:
         events = [_event(type_, **parts)]  # type: ignore[arg-type] # click's options, named alike
     else:
         raise click.UsageError("nothing to send: a TYPE, or -f with a file of events, was expected")
@@ -152,8 +152,8 @@ def _event(
     content, content_type = _data(data, file)
     chosen = {
         "specversion": "1.0",
-        "id": id_ or str(uuid.uuid4()),
-        "source": source or "/torpor/cli",
+        "id": str(uuid.uuid4()) if id_ is None else id_,
+        "source": "/torpor/cli" if source is None else source,
         "type": type_,
         "time": datetime.fromtimestamp(SystemClock().now(), UTC).isoformat().replace("+00:00", "Z"),
     }

@@ -192,7 +192,14 @@ def test_a_refusal_is_said_in_the_platform_s_words(
         (["a", "-a", "partitionkey"], "NAME=VALUE was expected"),
         (["a", "-a", "Key=1"], "not of lower-case letters and digits"),
         (["-f", __file__, "--data", "1"], "nothing else of an event can be given with it"),
+        (["-f", __file__, "--id", ""], "nothing else of an event can be given with it"),
         (["-f", "/does/not/exist"], "/does/not/exist"),
+        (["a", "--id", ""], "attribute 'id' is empty, a text of one or more characters was expected"),
+        (["a", "--source", ""], "attribute 'source' is empty, a text"),
+        (["a", "--subject", ""], "attribute 'subject' is empty"),
+        (["--type", ""], "attribute 'type' is empty, a text"),
+        ([""], "attribute 'type' is empty, a text"),
+        (["", "--type", "b"], "the type is given twice"),
     ],
 )
 def test_wrong_usage_is_2(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
