@@ -269,11 +269,11 @@ def decode_batch(body: bytes) -> list[WireEvent]:
     if not isinstance(document, list):
         raise MalformedEventError("a batch must be a JSON array of events")
     events = []
-    for index, item in enumerate(document):
+    for number, item in enumerate(document, start=1):
         try:
             events.append(_from_json(item))
         except MalformedEventError as error:
-            raise MalformedEventError(f"event {index} of the batch: {error}") from None
+            raise MalformedEventError(f"event {number} of the batch: {error}") from None
     return events
 
 

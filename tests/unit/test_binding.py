@@ -283,7 +283,7 @@ def test_data_of_any_depth_goes_into_a_batch_and_comes_out_again(levels: int) ->
 
 def test_a_batch_says_which_event_is_wrong() -> None:
     good = encode_structured(WireEvent(REQUIRED, None)).decode()
-    with pytest.raises(MalformedEventError, match="event 1 of the batch"):
+    with pytest.raises(MalformedEventError, match="event 2 of the batch"):
         decode_batch(f"[{good},{{}}]".encode())
 
 

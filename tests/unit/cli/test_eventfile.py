@@ -53,7 +53,7 @@ def test_one_an_array_and_one_a_line_are_read(content: bytes, expected: list[Wir
         (b"rubbish", "line 1: the body is not JSON"),
         (b"\n{}", "line 2: attribute 'specversion' is missing"),
         (encode_structured(event(0)) + b"\n\n{}\n", "line 3: attribute 'specversion' is missing"),
-        (b"[{}]", "event 0 of the batch: attribute 'specversion' is missing"),
+        (b"[{}]", "event 1 of the batch: attribute 'specversion' is missing"),
         (b'{\n"id": 1\n}', "attribute 'id' is 1, a text was expected"),
         (b"{}\n" + encode_structured(event(0)), "line 1: attribute 'specversion' is missing"),
         (b"\xff\xfe", "line 1: the body is not JSON"),

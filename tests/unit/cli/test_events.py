@@ -117,7 +117,7 @@ def test_a_wrong_line_ends_it_and_says_how_many_went_before(
         ),
         (
             b"[%b, {}]" % encode_structured(event(0)),
-            "event 1 of the batch: attribute 'specversion' is missing",
+            "event 2 of the batch: attribute 'specversion' is missing",
         ),
         (b"\xff\xfe\n", "line 1: the body is not JSON"),
         (b'"%b' % (b"x" * MAX_DOCUMENT_BYTES), f"line 1: has more than {MAX_DOCUMENT_BYTES} bytes"),

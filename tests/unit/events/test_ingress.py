@@ -143,7 +143,7 @@ def test_an_event_that_is_sent_again_is_taken_in_once() -> None:
         (STRUCTURED, b"{", 400, "malformed-event", "not JSON"),
         (STRUCTURED, b"[]", 400, "malformed-event", "must be a JSON object"),
         (BATCH, b"{}", 400, "malformed-event", "must be a JSON array"),
-        (BATCH, b'[{"specversion":"1.0"}]', 400, "malformed-event", "event 0 of the batch"),
+        (BATCH, b'[{"specversion":"1.0"}]', 400, "malformed-event", "event 1 of the batch"),
         (EVENT, b"x" * 4001, 413, "too-large", "more than 4000 bytes"),
         ([*EVENT, (b"content-length", b"99999")], b"", 413, "too-large", "more than 4000 bytes"),
         ([*EVENT, (b"ce-x", b"y" * 1000)], b"", 413, "too-large", "attributes of"),
@@ -192,7 +192,7 @@ def test_a_batch_is_taken_in_whole_or_not_at_all() -> None:
     good = {"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}
     status, _, problem, events = _post(BATCH, orjson.dumps([good, {**good, "id": ""}]))
     assert (status, events) == (400, [])
-    assert problem["detail"].startswith("event 1 of the batch")
+    assert problem["detail"].startswith("event 2 of the batch")
 
 
 def test_a_body_in_pieces() -> None:
