@@ -318,6 +318,8 @@ def _mapped(place: Place) -> Iterator[None]:
         raise place.unreachable(error) from error
     except httpx.TimeoutException as error:
         raise UnreachableError(f"the platform at {place.name} did not answer in time") from error
+    except httpx.InvalidURL as error:
+        raise ApiError(f"so much can't be asked for at once: {error}") from error
     except httpx.TransportError as error:
         raise UnreachableError(f"the platform at {place.name} ended the connection: {error}") from error
 

@@ -31,6 +31,7 @@ from torpor.events.records import taken_in
 from torpor.events.refusals import RefusedError
 from torpor.events.retry_after import LEAST_SECONDS, Outages
 from torpor.problems import Problem, ProblemType
+from torpor.spec.view import MAX_ATTRIBUTE_BYTES
 from torpor.transport.deadlines import Deadlines
 from torpor.transport.message import first
 
@@ -54,7 +55,7 @@ class IngressLimits:
     body_bytes: int = 16 * 1024 * 1024
     events: int = 1000
     attributes: int = 64
-    attribute_bytes: int = 16 * 1024
+    attribute_bytes: int = MAX_ATTRIBUTE_BYTES
     """Of one event, names and values together: they travel as HTTP headers."""
     body_seconds: float = 30.0
     """How long a request's body may take to come."""

@@ -7,19 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from torpor.spec.view import Request, View
-
-_Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+from torpor.spec.view import AttributeText, Request, View
 
 
 class Question(Request):
     """Which event is asked about."""
 
-    id: _Text
+    id: AttributeText
     """The event's id."""
-    source: _Text | None = None
+    source: AttributeText | None = None
     """Its source; none given means of any source."""
-    broker: _Text | None = None
+    broker: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
     """The broker that it was sent to, `namespace/name`; none given means any."""
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, StrictBool, StringConstraints
 
 from torpor.spec.replays import Condition, Time
 from torpor.spec.selectors import MAX_FILTERS
-from torpor.spec.view import Request, View
+from torpor.spec.view import AttributeText, Request, View
 
 ID_DIGITS = 28
 """How many hexadecimal digits the id of a dead letter has."""
@@ -65,7 +65,7 @@ class LetterSelection(Request):
     """Of these triggers, `namespace/name`."""
     functions: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
     """Of these functions, `namespace/name`."""
-    event_ids: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
+    event_ids: tuple[AttributeText, ...] = Field((), max_length=MAX_NAMES)
     """Whose events have one of these ids."""
     filters: tuple[Condition, ...] = Field((), max_length=MAX_FILTERS)
     """Conditions on attributes of the event, such as `type=image.*`; all must be met."""

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
+
+MAX_ATTRIBUTE_BYTES = 16 * 1024
+"""Most that a broker takes of the attributes of one event, names and values together."""
+
+AttributeText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ATTRIBUTE_BYTES)]
+"""An attribute of an event, which may be as long as a broker takes: who has it can ask for the event."""
 
 
 class View(BaseModel):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from torpor.spec.history import Explanation, GroupStanding, Reply, Standing, Step
+from torpor.spec.view import MAX_ATTRIBUTE_BYTES
 
 if TYPE_CHECKING:
     import pytest
@@ -78,6 +79,19 @@ def test_one_event_is_told(platform: Any, capsys: pytest.CaptureFixture[str]) ->
         assert text in shown
     assert "\\n" not in shown
     assert "\n\nreply" in shown
+
+
+def test_an_event_can_be_asked_for_by_the_longest_id_that_is_taken(platform: Any) -> None:
+    """In an address each of its bytes may take three characters."""
+    longest = "é" * (MAX_ATTRIBUTE_BYTES // 2)
+    platform.backend.explanations = [explanation(id=longest)]
+    assert platform.run("explain", longest, "--source", "/s") == 0
+    assert platform.run("dead-letters", "list", "--event", longest) == 0
+
+
+def test_more_than_can_be_asked_for_is_said(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert platform.run("explain", "x" * 100_000) == 1
+    assert "so much can't be asked for at once" in capsys.readouterr().err
 
 
 def test_the_way_to_a_sink_is_named_after_its_trigger(

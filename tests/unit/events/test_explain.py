@@ -13,7 +13,9 @@ from torpor.events.explain import Explainer
 from torpor.events.ingress import Ingress
 from torpor.events.letters import DeadLetters
 from torpor.spec.history import Question
+from torpor.spec.letters import LetterSelection
 from torpor.spec.models import Delivery, Join
+from torpor.spec.view import MAX_ATTRIBUTE_BYTES
 from torpor.transport import Response
 
 if TYPE_CHECKING:
@@ -75,6 +77,26 @@ def test_each_attempt_names_the_instance_that_answered() -> None:
             await it.advance(10.0)
             steps = (await explain(it, "1")).steps
             assert [step.instance for step in steps] == [None, "f-1", None, "f-2"]
+
+    asyncio.run(run())
+
+
+def test_an_event_can_be_asked_for_by_the_longest_id_that_is_taken() -> None:
+    """Attributes are 16,384 bytes at most, of which names and the other values take 29."""
+    id_ = "é" * 8_177  # of two bytes each
+
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("t", "a", delivery=ONCE))
+            it.functions.behave = lambda *_: answer(400)
+            longest = event(id_, "a")
+            has = len("".join([*longest.attributes, *longest.attributes.values()]).encode())
+            assert MAX_ATTRIBUTE_BYTES - 2 < has <= MAX_ATTRIBUTE_BYTES
+            await send(it, longest)
+            assert (await explain(it, id_)).id == id_
+            letters = DeadLetters(it.log, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route)
+            [letter] = [each async for each in await letters.select(LetterSelection(event_ids=(id_,)))]
+            assert letter.event_id == id_
 
     asyncio.run(run())
 
