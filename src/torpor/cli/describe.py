@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from torpor.cli import figures
+from torpor.cli import conditions, figures
+from torpor.cli.logs import harmless
 from torpor.cli.output import output_option, print_json, print_table
 from torpor.cli.target import connect, context_option, full_name, namespace_option
 from torpor.clock import SystemClock
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
 @output_option
 @click.pass_obj
 def command(chosen: Globals, name: str, namespace: str | None, output: str) -> None:
-    """Show all there is to say of the function NAME or NAME.NAMESPACE, or of the schedule schedule/NAME."""
+    """Show all there is to say of the function NAME or NAME.NAMESPACE, or of the schedule schedule/NAME.
+
+    Of a function that is its triggers too: what reaches it, and how far they are. function/NAME is the same
+    as NAME.
+    """
     kind, slash, rest = name.rpartition("/")
-    if slash and kind != "schedule":
+    if slash and kind not in ("function", "schedule"):
         raise click.UsageError(f"{name!r} is no name, NAME or NAME.NAMESPACE was expected, or schedule/NAME")
     space, short = full_name(rest, namespace)
-    if kind:
+    if kind == "schedule":
         _describe_schedule(chosen, space, short, output)
         return
     with connect(chosen) as client:
@@ -90,6 +95,7 @@ _INSTANCE_COLUMNS = ("id", "state", "revision", "pid", "memory", "age", "started
 _TRIGGER_COLUMNS = (
     "name",
     "broker",
+    "filters",
     "ready",
     "delivered",
     "redelivered",
@@ -146,7 +152,8 @@ def _triggers(triggers: Iterable[TriggerStatus]) -> list[Sequence[object]]:
     for one in triggers:
         counts = (one.delivered, one.redelivered, one.failed, one.dead_lettered, one.pending)
         ready = "yes" if one.ready else "no"
-        rows.append((one.name, one.broker, ready, *counts, one.reason or None))
+        filters = harmless(conditions.in_short(one.filters))
+        rows.append((one.name, one.broker, filters, ready, *counts, one.reason or None))
     return rows
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from torpor import cli
 from torpor.api.client import Client
+from torpor.spec.models import Filter
 from torpor.spec.status import InstanceStatus, LogLine, ScalingStatus, ScheduleStatus, TriggerStatus
 from torpor.testing.backend import EPOCH, function_status
 
@@ -122,6 +123,22 @@ def test_describe_shows_all_there_is_to_say(platform: Any, capsys: pytest.Captur
     for part in ("hello-00001-abcdef", "4711", "5.0 MiB", "12 ms", "127.0.0.1:4000", "greetings"):
         assert part in shown
     assert "others" not in shown
+    assert platform.run("describe", "function/hello") == 0
+    assert "Name:         hello\n" in capsys.readouterr().out
+
+
+def test_describe_shows_what_reaches_a_function(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    platform.backend.trigger_list = [
+        TRIGGER.model_copy(update={"filters": (Filter(prefix={"type": "image."}),), "pending": 12}),
+        TRIGGER.model_copy(update={"name": "all", "ready": False, "reason": "the broker is away"}),
+    ]
+    platform.backend.add(function_status("hello"))
+    assert platform.run("describe", "hello") == 0
+    *_, head, other, first = capsys.readouterr().out.splitlines()
+    assert head.split()[:4] == ["NAME", "BROKER", "FILTERS", "READY"]
+    assert first.split() == ["greetings", "default", "type=image.*", "yes", "7", "0", "0", "1", "12", "-"]
+    assert " every event " in other
+    assert other.endswith("the broker is away")
 
 
 def test_describe_says_what_is_wrong(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
