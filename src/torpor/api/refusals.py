@@ -17,13 +17,17 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from torpor.api.edge import REQUEST_ID
+from torpor.api.parameters import names
 from torpor.errors import BlobNotFoundError, BodyTooLargeError, TorporError
 from torpor.problems import Problem, ProblemType
+from torpor.spec.faults import distinct, field_name, in_words
+from torpor.spec.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fastapi import FastAPI, Request
+    from pydantic_core import ErrorDetails
 
 _LOG = logging.getLogger("torpor.api")
 _RETRY_AFTER_SECONDS = 1
@@ -59,15 +63,23 @@ def _refused(request: Request, error: RefusalError) -> Response:
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
-    faults = [
-        {
-            "where": ".".join(str(part) for part in fault["loc"]),
-            "problem": "is not known" if fault["type"] == "extra_forbidden" else str(fault["msg"]),
-        }
-        for fault in error.errors()
-    ]
+    faults = [_fault(request, each) for each in distinct(error.errors())]
     detail = "; ".join(f"{fault['where']}: {fault['problem']}" for fault in faults)
     return _response(request, ProblemType.MALFORMED_REQUEST, detail, faults=faults)
+
+
+def _fault(request: Request, error: ErrorDetails) -> dict[str, str]:
+    """Where in the request something is wrong, and what, in the words that declarations have."""
+    part, *path = error["loc"]
+    kind = error["type"]
+    if kind == "json_invalid":  # its path is a number of characters
+        return {"where": str(part), "problem": f"is not JSON: {error['ctx']['error']} at character {path[0]}"}
+    if kind == "model_attributes_type" and not path and isinstance(error["input"], bytes):
+        sent_as = request.headers.get("content-type", "")
+        problem = f"is sent with content type {shown(sent_as)}, 'application/json' was expected"
+        return {"where": str(part), "problem": problem}
+    known = names(request, str(part))
+    return {"where": field_name(error["loc"]), "problem": in_words(error, known)}
 
 
 def _http(request: Request, error: HTTPException) -> Response:

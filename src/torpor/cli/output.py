@@ -13,6 +13,8 @@ import click
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from torpor.spec.faults import distinct, in_words
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -91,4 +93,6 @@ def plural(number: int, one: str) -> str:
 
 def unusable(error: ValidationError) -> click.UsageError:
     """What is wrong with options that were taken for a document."""
-    return click.UsageError("; ".join(f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()))
+    return click.UsageError(
+        "; ".join(f"{fault['loc'][0]}: {in_words(fault)}" for fault in distinct(error.errors()))
+    )

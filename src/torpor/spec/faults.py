@@ -1,4 +1,5 @@
-"""What is wrong with a declaration, and how it is said: ``file:line: field: problem, expectation``.
+"""What is wrong with a declaration, or with a request, and how it is said: ``file:line: field: problem,
+expectation``.
 
 Pure: takes what pydantic found and turns it into words that name what was written, what was expected, and the
 nearest known name.
@@ -38,6 +39,16 @@ _EXPECTED_TYPES = {
     "model_type": "a mapping of fields",
     "tuple_type": "a list",
 }
+_EXPECTED_OF_REQUESTS = {
+    "int_parsing": "a whole number",
+    "bool_parsing": "true or false",
+    "model_attributes_type": "a mapping of fields",
+    "timezone_aware": "a time with a zone, such as 2026-01-31T12:00:00Z,",
+    "datetime_parsing": "a time such as 2026-01-31T12:00:00Z",
+    "datetime_from_date_parsing": "a time such as 2026-01-31T12:00:00Z",
+}
+"""What takes texts for values, as queries do, or is no declaration's."""
+_MISSING = "is missing, it has to be given"
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -93,6 +104,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
 
 def explain(errors: Sequence[ErrorDetails], model: type[BaseModel]) -> Iterator[tuple[FieldPath, str]]:
     """The field and the words for each of ``errors`` that validating a document as ``model`` gave."""
+    for error in distinct(errors):
+        yield _explain(error, model)
+
+
+def distinct(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Those of ``errors`` that say something of their own."""
     misspelt = {error["loc"][:-1] for error in errors if error["type"] == "extra_forbidden"}
     around = {error["loc"][:length] for error in errors for length in range(len(error["loc"]))}
     for error in errors:
@@ -101,7 +118,31 @@ def explain(errors: Sequence[ErrorDetails], model: type[BaseModel]) -> Iterator[
             continue
         if error["type"] == "too_short" and error["loc"] in around:
             continue
-        yield _explain(error, model)
+        yield error
+
+
+def in_words(error: ErrorDetails, known: Iterable[str] = ()) -> str:
+    """The words for ``error`` of a request, whose fields are ``known``; pydantic's own where we have none."""
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "missing":
+        return _MISSING
+    if kind == "extra_forbidden":
+        return _unknown_field(str(error["loc"][-1]), sorted(known))
+    words = _wrong_text(kind, value, context) or _wrong_value(kind, value, context)
+    return words or f"is {shown(value)}: {error['msg']}"
+
+
+def _wrong_text(kind: str, value: object, context: Mapping[str, Any]) -> str | None:
+    if kind == "string_too_long":
+        return f"has {len(str(value))} characters, at most {context['max_length']} were expected"
+    if kind == "string_too_short":
+        return "is empty, a text of one or more characters was expected"  # no other text is too short
+    if kind == "string_pattern_mismatch":
+        return f"is {shown(value)}, a text that matches {context['pattern']} was expected"
+    if kind == "value_error":
+        return f"is {shown(value)}, {context['error']}"
+    expected = _EXPECTED_OF_REQUESTS.get(kind)
+    return expected and f"is {shown(value)}, {expected} was expected"
 
 
 def _explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[FieldPath, str]:
@@ -112,20 +153,23 @@ def _explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[FieldPath, st
         base = path[:-1] if context.get("whole") else path
         return (*base, *context.get("inner", ())), context["text"]
     if kind == "missing":
-        return path, "is missing, it has to be given"
+        return path, _MISSING
     if kind == "extra_forbidden":
         return path, _unknown_field(str(path[-1]), _fields_at(model, path[:-1]))
-    return path, _wrong_value(kind, error["input"], context)
+    words = _wrong_value(kind, error["input"], context)
+    if words is None:
+        raise AssertionError(f"no words for {kind!r}")  # a test goes through every kind that models can give
+    return path, words
 
 
 def _unknown_field(name: str, known: list[str]) -> str:
     near = did_you_mean(name, known)
     if near is not None:
         return f"is not a field here, did you mean '{near}'?"
-    return f"is not a field here, one of {', '.join(known)} was expected"
+    return f"is not a field here, {'one of ' if known else ''}{', '.join(known) or 'none'} was expected"
 
 
-def _wrong_value(kind: str, value: object, context: Mapping[str, Any]) -> str:
+def _wrong_value(kind: str, value: object, context: Mapping[str, Any]) -> str | None:
     problem = f"is {shown(value)}"
     if kind in _EXPECTED_TYPES:
         hint = ": quote it" if kind == "string_type" and isinstance(value, int | float) else ""
@@ -142,7 +186,7 @@ def _wrong_value(kind: str, value: object, context: Mapping[str, Any]) -> str:
             typing.cast("Sequence[object]", value)
         )  # unknown of a mapping
         return f"has {count} entries, at most {context['max_length']} were expected"
-    raise AssertionError(f"no words for {kind!r}")  # a test goes through every kind that the models can give
+    return None
 
 
 def _fields_at(model: type[BaseModel], path: FieldPath) -> list[str]:

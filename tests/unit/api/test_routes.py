@@ -137,20 +137,21 @@ def test_the_last_lines_of_a_log_come_one_document_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "where"),
+    ("query", "where", "problem"),
     [
-        ("tail=-1", "query.tail"),
-        ("tail=10001", "query.tail"),
-        ("tail=x", "query.tail"),
-        ("follow=2", "query.follow"),
+        ("tail=-1", "query.tail", "is '-1', at least 0 was expected"),
+        ("tail=10001", "query.tail", "is '10001', at most 10000 was expected"),
+        ("tail=x", "query.tail", "is 'x', a whole number was expected"),
+        ("follow=2", "query.follow", "is '2', true or false was expected"),
     ],
 )
-def test_wrong_parameters_are_named(query: str, where: str) -> None:
+def test_wrong_parameters_are_named(query: str, where: str, problem: str) -> None:
     backend = FakeBackend()
     backend.add(function_status("hello"))
     response = call(backend, f"/api/v1/functions/default/hello/logs?{query}")
     assert_problem(response, 400, "malformed-request")
-    assert [fault["where"] for fault in response.json()["faults"]] == [where]
+    assert response.json()["faults"] == [{"where": where, "problem": problem}]
+    assert response.json()["detail"] == f"{where}: {problem}"
 
 
 def test_a_tail_of_an_unknown_broker_or_with_a_wrong_filter_is_a_problem() -> None:
@@ -367,11 +368,21 @@ def test_the_page_for_people_has_every_operation_and_document_and_loads_nothing(
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("filters=type", "filters"),
-        ("filters=type%3Da&since=yesterday", "since"),
-        ("since=2026-01-01T00:00:00", "since"),
-        ("triggers=", "triggers"),
-        ("trigger=default/t", "query.trigger: is not known"),
+        ("filters=type", "query.filters[0]: is 'type', a text that matches ^[a-z0-9]+= was expected"),
+        (
+            "filters=type%3Da&since=yesterday",
+            "query.since: is 'yesterday', a time such as 2026-01-31T12:00:00Z was expected",
+        ),
+        ("since=2026-01-01T00:00:00", "query.since: is '2026-01-01T00:00:00', a time with a zone"),
+        ("since=2026-13-01T00:00:00Z", "query.since: is '2026-13-01T00:00:00Z', a time such as"),
+        ("triggers=", "query.triggers[0]: is empty, a text of one or more characters was expected"),
+        (f"triggers={'t' * 513}", "query.triggers[0]: has 513 characters, at most 512 were expected"),
+        ("trigger=default/t", "query.trigger: is not a field here, did you mean 'triggers'?"),
+        (
+            "xyz=1",
+            "is not a field here, one of brokers, eventIds, filters, functions, since, triggers, until",
+        ),
+        ("&".join(["triggers=t"] * 101), "query.triggers: has 101 entries, at most 100 were expected"),
     ],
 )
 def test_a_wrong_selection_of_dead_letters_is_a_problem(query: str, says: str) -> None:
@@ -380,21 +391,54 @@ def test_a_wrong_selection_of_dead_letters_is_a_problem(query: str, says: str) -
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "says"),
     [
-        b"",
-        b"{}",
-        b'{"ids": []}',
-        b'{"ids": ["x"]}',
-        orjson.dumps({"ids": ["0" * 28] * 101}),
-        orjson.dumps({"ids": ["0" * 28], "dryrun": True}),
+        (b"", "body: is missing, it has to be given"),
+        (b"[1]", "body: is [1], a mapping of fields was expected"),
+        (b'{"ids": [}', "body: is not JSON: Expecting value at character 9"),
+        (b"{}", "body.ids: is missing, it has to be given"),
+        (b'{"ids": "x"}', "body.ids: is 'x', a list was expected"),
+        (b'{"ids": []}', "body.ids: has 0 entries, at least 1 was expected"),
+        (b'{"ids": ["x"]}', "body.ids[0]: is 'x', a text that matches ^[0-9a-f]{28}$ was expected"),
+        (b'{"ids": [7]}', "body.ids[0]: is 7, a text was expected: quote it"),
+        (
+            orjson.dumps({"ids": ["0" * 28] * 101}),
+            "body.ids: has 101 entries, at most 100 were expected",
+        ),
+        (
+            orjson.dumps({"ids": ["0" * 28], "dryRun": "yes"}),
+            "body.dryRun: is 'yes', true or false was expected",
+        ),
+        (
+            orjson.dumps({"ids": ["0" * 28], "dryrun": True}),
+            "body.dryrun: is not a field here, did you mean 'dryRun'?",
+        ),
     ],
 )
 @pytest.mark.parametrize("verb", ["replay", "drop"])
-def test_a_wrong_action_on_dead_letters_changes_nothing(verb: str, body: bytes) -> None:
+def test_a_wrong_action_on_dead_letters_changes_nothing(verb: str, body: bytes, says: str) -> None:
     headers = {"content-type": "application/json"}
     answer = call(FakeBackend(), f"/api/v1/dead-letters:{verb}", method="POST", content=body, headers=headers)
-    assert_problem(answer, 400, "malformed-request")
+    assert assert_problem(answer, 400, "malformed-request") == says
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"limit": 0}, "body.limit: is 0, at least 1 was expected"),
+        ({"limit": "1"}, "body.limit: is '1', a whole number was expected"),
+        ({"limit": 1.5}, "body.limit: is 1.5, a whole number was expected"),
+        ({"since": 7}, "body.since: is 7, a time such as 2026-01-31T12:00:00Z was expected"),
+        ({"run": "x"}, "body.run: is 'x', a text that matches ^[0-9a-f]{32}$ was expected"),
+        ({"function": ""}, "body.function: is empty, a text of one or more characters was expected"),
+        ({"filters": {}}, "body.filters: is {}, a list was expected"),
+    ],
+)
+def test_a_wrong_replay_is_a_problem_in_words(changes: dict[str, Any], says: str) -> None:
+    right = {"since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z", "run": "0" * 32}
+    path = "/api/v1/brokers/default/default/replay"
+    answer = call(FakeBackend(), path, method="POST", json={**right, **changes})
+    assert assert_problem(answer, 400, "malformed-request") == says
 
 
 def test_a_page_of_another_site_can_not_drop_dead_letters() -> None:
@@ -407,4 +451,5 @@ def test_a_page_of_another_site_can_not_drop_dead_letters() -> None:
         content=body,
         headers={"content-type": "text/plain"},
     )
-    assert_problem(answer, 400, "malformed-request")
+    detail = assert_problem(answer, 400, "malformed-request")
+    assert detail == "body: is sent with content type 'text/plain', 'application/json' was expected"
