@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 from torpor.api import answers, call_routes, history_routes, letter_routes, reference, refusals, routes
 from torpor.api.edge import Edge
+from torpor.api.parameters import refuse_others
 from torpor.api.streams import Streams
 from torpor.blobs import MAX_BLOB_BYTES
 
@@ -67,7 +68,9 @@ def create(backend: Backend, options: ApiOptions | None = None) -> FastAPI:
     app.state.backend = backend
     app.state.streams = Streams(chosen.max_streams, chosen.quiet_seconds)
     for router in (routes.router, call_routes.router, history_routes.router, letter_routes.router):
-        app.include_router(router, prefix="/api/v1", responses=answers.PROBLEMS)
+        app.include_router(
+            router, prefix="/api/v1", responses=answers.PROBLEMS, dependencies=[Depends(refuse_others)]
+        )
     app.add_api_route("/api/v1/docs", _docs, include_in_schema=False)
     refusals.install(app)
 

@@ -154,6 +154,30 @@ def test_wrong_parameters_are_named(query: str, where: str, problem: str) -> Non
     assert response.json()["detail"] == f"{where}: {problem}"
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/functions/default/hello/logs?tial=5", "query.tial: is not a field here, did you mean 'tail'?"),
+        (
+            "/functions/default/hello/logs?follow=true&lines=5",
+            "query.lines: is not a field here, one of follow, tail was expected",
+        ),
+        (
+            "/brokers/default/default/tail?filters=a=b",
+            "query.filters: is not a field here, did you mean 'fil",
+        ),
+        ("/functions?namespace=a&x=", "query.namespace: is not a field here, none was expected; query.x: is"),
+        ("/explanation?id=1&brokr=a/b", "query.brokr: is not a field here, did you mean 'broker'?"),
+        ("/calls?states=running", "query.states: is not a field here, did you mean 'state'?"),
+        ("/blobs/name?download=1", "query.download: is not a field here, none was expected"),
+    ],
+)
+def test_parameters_that_a_route_does_not_take_are_refused(path: str, says: str) -> None:
+    backend = FakeBackend()
+    backend.add(function_status("hello"))
+    assert says in assert_problem(call(backend, f"/api/v1{path}"), 400, "malformed-request")
+
+
 def test_a_tail_of_an_unknown_broker_or_with_a_wrong_filter_is_a_problem() -> None:
     backend = FakeBackend()
     detail = assert_problem(call(backend, "/api/v1/brokers/default/defualt/tail"), 404, "unknown-broker")
