@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tools.make_docs import DOCS, pages
+from torpor.spec.letters import LetterSelection
+from torpor.spec.replays import Replay, ReplayPage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pydantic import BaseModel
 
 ROOT = DOCS.parent
 PAGES = [
@@ -26,6 +30,16 @@ _LINK = re.compile(r"\]\(([^)#:]+)(#[^)]*)?\)")
 @pytest.mark.parametrize("name", pages())
 def test_generated_pages_are_up_to_date(name: str) -> None:
     assert (DOCS / name).read_text("utf-8") == pages()[name], "run: python -m tools.make_docs"
+
+
+@pytest.mark.parametrize(
+    ("model", "section"),
+    [(Replay, "## Replay\n"), (ReplayPage, "## Replay\n"), (LetterSelection, "## Delivery\n")],
+)
+def test_what_the_api_takes_of_events_is_told(model: type[BaseModel], section: str) -> None:
+    _, _, text = (DOCS / "events.md").read_text("utf-8").partition(section)
+    told = set(re.findall(r"`(\w+)`", text.partition("\n## ")[0]))
+    assert {field.alias for field in model.model_fields.values()} - told == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -55,7 +55,7 @@ class Replay(Request):
     run: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
     """Tells this replay from others: what was done in it is not done again, if a request is repeated."""
     after: Annotated[int, Field(ge=0, le=2**53), BeforeValidator(_number)] = 0
-    """The `next` of the page before."""
+    """The `nextAfter` of the page before."""
     limit: Annotated[int, Field(ge=1, le=MAX_EVENTS), BeforeValidator(_number)] = MAX_EVENTS
     """Most events of the page."""
     dry_run: StrictBool = False
