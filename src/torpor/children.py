@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from importlib import metadata
@@ -63,6 +64,16 @@ async def end(process: Process, patience_seconds: float) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def describe_exit(code: int) -> str:
+    """An exit code as ``subprocess`` has it, in words."""
+    if code >= 0:
+        return f"exited with status {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +142,7 @@ class Supervised:
             code = await process.wait()
             if self._clock.monotonic() - started > _STEADY_SECONDS:
                 pause_seconds = 0.0
-            self._say(f"it ended with {code} and is started again")
+            self._say(f"it {describe_exit(code)} and is started again")
             while True:
                 await self._clock.sleep(pause_seconds)
                 pause_seconds = min(max(pause_seconds * 2, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)

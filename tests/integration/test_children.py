@@ -41,7 +41,7 @@ def test_it_is_started_again_when_it_ends_by_itself() -> None:
         first = child.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        assert await told.get() == "it ended with -9 and is started again"
+        assert await told.get() == "it was killed by SIGKILL and is started again"
         assert await told.get() is None
         assert child.pid not in (None, first)
         assert (child.restarts, child.problem) == (1, None)

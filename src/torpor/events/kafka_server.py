@@ -19,7 +19,7 @@ import shutil
 import uuid
 from typing import TYPE_CHECKING, Literal
 
-from torpor.children import Health, Supervised, end, locate, tied
+from torpor.children import Health, Supervised, describe_exit, end, locate, tied
 from torpor.clock import SystemClock
 from torpor.endpoint import free_ports
 from torpor.errors import StartError
@@ -198,7 +198,7 @@ class KafkaServer:
         deadline = self._clock.monotonic() + _START_SECONDS
         while True:
             if process.returncode is not None:
-                raise StartError(f"Kafka ended with {process.returncode}: {self._said()}")
+                raise StartError(f"Kafka {describe_exit(process.returncode)}: {self._said()}")
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(self._host, self._port)
                 writer.close()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from torpor.children import Health, Supervised, end, locate, tied
+from torpor.children import Health, Supervised, describe_exit, end, locate, tied
 from torpor.clock import SystemClock
 from torpor.errors import StartError
 
@@ -134,7 +134,7 @@ class NatsServer:
         ports = self._dir / "ports" / f"nats-server_{process.pid}.ports"
         while True:
             if process.returncode is not None:
-                raise StartError(f"nats-server ended with {process.returncode}: {self._said()}")
+                raise StartError(f"nats-server {describe_exit(process.returncode)}: {self._said()}")
             with contextlib.suppress(OSError, orjson.JSONDecodeError, LookupError):
                 address = orjson.loads(ports.read_bytes())["nats"][0]
                 port = int(address.rpartition(":")[2])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from torpor.children import Supervised, end, locate, tied
+from torpor.children import Supervised, describe_exit, end, locate, tied
 from torpor.endpoint import Endpoint
 from torpor.errors import StartError, TransportError
 from torpor.transport import encode_fields
@@ -159,7 +159,7 @@ class Envoy:
                     return await self._addresses()
                 await self._clock.sleep(_ASK_AGAIN_SECONDS)
             await reading
-            raise self._start_error(process.returncode)
+            raise self._start_error(ended.result())
         finally:
             if not ended.done():
                 ended.cancel()
@@ -202,9 +202,9 @@ class Envoy:
     def _last_words(self) -> str:
         return " | ".join(list(self._said)[-3:])[-500:] or "it said nothing"
 
-    def _start_error(self, code: int | None) -> StartError:
+    def _start_error(self, code: int) -> StartError:
         for line in self._said:
             taken = _TAKEN.search(line)
             if taken:
                 return StartError(f"{taken[1]} can't be bound by the gateway: {taken[2]}")
-        return StartError(f"Envoy ended with {code} instead of starting: {self._last_words()}")
+        return StartError(f"Envoy {describe_exit(code)} instead of starting: {self._last_words()}")

@@ -13,7 +13,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from torpor.children import Supervised, end, tied
+from torpor.children import Supervised, describe_exit, end, tied
 from torpor.clock import cancel
 from torpor.endpoint import socket_folder
 from torpor.errors import EventLogError, StartError
@@ -227,7 +227,7 @@ class EventsProcess:
             await asyncio.wait((ended, told), return_when=asyncio.FIRST_COMPLETED)
             if told.done():
                 return told.result()
-            raise StartError(f"the events process ended with {ended.result()}: {self._said()}")
+            raise StartError(f"the events process {describe_exit(ended.result())}: {self._said()}")
         finally:
             await cancel(ended, told)
 

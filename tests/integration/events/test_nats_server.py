@@ -121,7 +121,7 @@ def test_a_server_that_can_not_start_says_why(tmp_path: Path) -> None:
     async def run() -> None:
         (tmp_path / "jetstream").write_text("in the way")
         server = NatsServer(tmp_path)
-        with pytest.raises(StartError, match=r"nats-server ended with 1: .*Can't start JetStream"):
+        with pytest.raises(StartError, match=r"nats-server exited with status 1: .*Can't start JetStream"):
             await server.start()
         await server.close()
         blocked = NatsServer(tmp_path / "jetstream" / "below")

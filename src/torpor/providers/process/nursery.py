@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from typing import TYPE_CHECKING, Protocol
 
+from torpor.children import describe_exit
 from torpor.providers.process.channel import Channel
 
 if TYPE_CHECKING:
@@ -79,13 +79,3 @@ class Nursery:
         self._on_end()
         for child in children:
             child.ended("ended with the process that it was forked from")
-
-
-def describe_exit(code: int) -> str:
-    """An exit code as ``subprocess`` has it, in words."""
-    if code >= 0:
-        return f"exited with status {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"

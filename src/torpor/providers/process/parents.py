@@ -11,9 +11,10 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
+from torpor.children import describe_exit
 from torpor.clock import happens_within
 from torpor.errors import EnvironmentBuildError
-from torpor.providers.process.nursery import Nursery, describe_exit
+from torpor.providers.process.nursery import Nursery
 from torpor.providers.process.output import Output
 
 if TYPE_CHECKING:
