@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torpor.cli import Globals
     from torpor.spec.letters import DeadLetter
 
+_TAKEN = "replayed or dropped by somebody else meanwhile"
 _COLUMNS = ("id", "since", "trigger", "function", "type", "event", "attempts", "reason")
 
 
@@ -271,17 +272,19 @@ def _ids(client: Client, namespace: str | None, *, every: bool, **selecting: Any
 def _report(outcomes: Sequence[LetterOutcome], done: str, would: str, output: str, *, named: bool) -> None:
     """Say what happened. Raises :class:`~torpor.errors.TorporError` when something did not."""
     good = [each for each in outcomes if each.outcome in ("replayed", "dropped")]
-    # One that was selected and is gone by now was dealt with by somebody else.
+    # One that was selected and is gone by now was dealt with by somebody else: that is no failure.
     bad = [each for each in outcomes if each.outcome == "refused" or (named and each.outcome == "unknown")]
+    gone = len(outcomes) - len(good) - len(bad)
+    others = f"; {gone} more {'was' if gone == 1 else 'were'} {_TAKEN}" if gone else ""
     if output == "json":
         print_json(list(outcomes))
     else:
         for each in good if would else ():
             click.echo(f"{each.id} {would}: {harmless(each.detail)}")
         if would:
-            click.echo(f"{plural(len(good), 'dead letter')} {would}; nothing was changed.")
+            click.echo(f"{plural(len(good), 'dead letter')} {would}; nothing was changed{others}.")
         else:
-            click.echo(f"{done} {plural(len(good), 'dead letter')}.")
+            click.echo(f"{done} {plural(len(good), 'dead letter')}{others}.")
     for each in bad:
         click.echo(f"{each.id} {each.outcome}: {harmless(each.detail)}", err=True)
     if bad:

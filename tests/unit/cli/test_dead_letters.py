@@ -135,6 +135,34 @@ def test_who_interrupts_it_is_told_how_far_it_came(
     assert "2 dead letters done before that; ask again for the rest\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["replay"], "Replayed 1 dead letter; 2 more were replayed or dropped by somebody else meanwhile.\n"),
+        (["drop", "--yes"], "Dropped 1 dead letter; 2 more were replayed or dropped by somebody else"),
+        (["replay", "--dry-run"], "; nothing was changed; 2 more were replayed or dropped by somebody else"),
+    ],
+)
+def test_what_somebody_else_took_meanwhile_is_said_and_is_no_failure(
+    platform: Any,
+    letters: list[DeadLetter],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    shown: str,
+) -> None:
+    def raced(parts: Any, *_: Any) -> Iterator[Any]:
+        for each in letters[:2]:
+            del platform.backend.letters[each.id]
+        yield from parts
+
+    monkeypatch.setattr("torpor.cli.dead_letters.paced", raced)
+    assert platform.run("dead-letters", *arguments, "--all") == 0
+    captured = capsys.readouterr()
+    assert shown in captured.out
+    assert captured.err == ""
+
+
 def test_a_dry_run_says_what_would_happen(
     platform: Any, letters: list[DeadLetter], capsys: pytest.CaptureFixture[str]
 ) -> None:
