@@ -59,16 +59,17 @@ class Patience:
                 del self._turns[slot]
 
     async def _insist(self, turn: _Turn, what: str, write: Callable[[], Awaitable[_Written]]) -> _Written:
-        pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
+            await self._clock.sleep(turn.pause_seconds)
             try:
-                return await write()
+                result = await write()
             except RecordTooLargeError:
                 raise
             except (EventLogError, BlobError) as error:
-                turn.problem = f"{what} can't be written: {error}"
-            await self._clock.sleep(pause_seconds)
-            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+                turn.failed(f"{what} can't be written: {error}")
+            else:
+                turn.pause_seconds = 0.0  # the next one may be as lucky
+                return result
 
 
 class _Turn:
@@ -77,4 +78,10 @@ class _Turn:
     def __init__(self, problem: str) -> None:
         self.lock = asyncio.Lock()
         self.problem = problem
+        self.pause_seconds = _FIRST_PAUSE_SECONDS
         self.waiting = 0
+
+    def failed(self, problem: str) -> None:
+        """It was tried again in vain."""
+        self.problem = problem
+        self.pause_seconds = min(max(2 * self.pause_seconds, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)

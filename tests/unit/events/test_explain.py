@@ -94,7 +94,9 @@ def test_an_event_can_be_asked_for_by_the_longest_id_that_is_taken() -> None:
             assert MAX_ATTRIBUTE_BYTES - 2 < has <= MAX_ATTRIBUTE_BYTES
             await send(it, longest)
             assert (await explain(it, id_)).id == id_
-            letters = DeadLetters(it.log, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route)
+            letters = DeadLetters(
+                it.log, it.dispatcher.intake, it.dispatcher.stats, it.dispatcher.recorder, it.dispatcher.route
+            )
             [letter] = [each async for each in await letters.select(LetterSelection(event_ids=(id_,)))]
             assert letter.event_id == id_
 

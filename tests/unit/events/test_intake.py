@@ -247,7 +247,7 @@ def test_patience_waits_ever_longer_and_ends_for_what_never_fits() -> None:
         assert patience.problem("s") == "replies can't be written: no disk"
         await clock.advance(100.0, settle)
         assert await task == "written"
-        assert [at - began for at in tried] == [0.0, 0.0, 0.5, 1.5, 3.5, 7.5, 15.5]
+        assert [at - began for at in tried] == [0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 23.5]
         assert patience.problem("s") == ""
         errors.append(RecordTooLargeError("too large"))
         with pytest.raises(RecordTooLargeError):

@@ -43,7 +43,7 @@ async def greet(person: Person) -> str:
         (STRUCTURED, b"{", 400, "malformed-event", "not JSON"),
         (STRUCTURED, b"[]", 400, "malformed-event", "JSON object"),
         (BATCH, b"{}", 400, "malformed-event", "JSON array"),
-        (BATCH, b'[{"id":"1"}]', 400, "malformed-event", "Event 0"),
+        (BATCH, b'[{"id":"1"}]', 400, "malformed-event", "Event 1"),
         ({**BINARY, "content-type": "text/plain"}, b"hi", 415, "unsupported-media-type", "text/plain"),
         ({**BINARY, **JSON}, b'{"name":"a"}', 422, "invalid-data", "age: Field required"),
         ({**BINARY, **JSON}, b'"secret"', 422, "invalid-data", ""),
