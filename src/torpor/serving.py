@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from torpor.endpoint import Endpoint
+from torpor.lingering import Ending, linger
 from torpor.problems import Problem, ProblemType
 
 if TYPE_CHECKING:
@@ -25,6 +27,36 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 1024
+
+
+class LingeringProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, but that an answer outlives its connection.
+
+    Where uvicorn closes the connection after an answer while the request still comes, this one lingers.
+    """
+
+    _lingers = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Called by the loop."""
+        super().connection_made(transport)
+        self._ending = Ending(transport, self._end)
+
+    def on_response_complete(self) -> None:
+        """Called after an answer. A connection that lingers takes no further request, and has a timer."""
+        if not self._lingers:
+            super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        cycle.transport = self._ending
+        super()._start_asgi_task(cycle, app)
+
+    def _end(self) -> None:
+        if self.cycle.more_body and not self._lingers:
+            self._lingers = True
+            linger(self.transport)
+        else:
+            self.transport.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -47,6 +79,7 @@ async def serving(
         log_config=None,
         access_log=False,
         interface="asgi3",
+        http=LingeringProtocol,
         proxy_headers=False,
         lifespan="off",
         ws="none",

@@ -14,6 +14,7 @@ import httptools
 
 from torpor.errors import BrokenError
 from torpor.gateway import names
+from torpor.lingering import linger
 from torpor.transport.message import HOP_BY_HOP, LAST_CHUNK, Headers, chunk
 from torpor.transport.pieces import Pieces
 
@@ -255,5 +256,7 @@ class Caller(asyncio.Protocol):
             return
         if task.cancelled() or error is not None or not self._answered:
             self._transport.abort()
-        elif self._tunnel or (request is not None and not request.body.ended):
-            self._transport.close()  # the rest of the request would be taken for the next one
+        elif self._tunnel:
+            self._transport.close()
+        elif request is not None and not request.body.ended:
+            linger(self._transport)  # the rest of the request would be taken for the next one

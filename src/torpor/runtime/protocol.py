@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from torpor.serving import LingeringProtocol
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -23,7 +25,7 @@ Envoy here closes after 60 seconds, and Google's load balancer, the longest of t
 _SWEEP_SECONDS = 60.0
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(LingeringProtocol):
     """One connection."""
 
     idle_since: float | None = None
@@ -53,6 +55,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Serve a request in a task of its own, which the call under way refers to while it lasts."""
+        cycle.transport = self._ending
         self.loop.create_task(cycle.run_asgi(app))
 
 

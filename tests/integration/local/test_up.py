@@ -19,6 +19,7 @@ from torpor.local import ports
 from torpor.testing.running import Running
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -66,6 +67,26 @@ def test_it_goes_to_zero_and_wakes_again(hello: Path, tmp_path: Path) -> None:
             pids.add(_get(platform).json()["pid"])
             until(lambda: not client.function("hello").instances, "hello at zero")
         assert len(pids) == 3
+
+
+def test_what_is_refused_while_it_is_sent_is_told_each_time(hello: Path, tmp_path: Path) -> None:
+    def sent(platform: Running, method: str, path: str, **headers: str) -> int:
+        def body() -> Iterator[bytes]:
+            for _ in range(512):
+                yield bytes(65_536)
+
+        answer = httpx.request(
+            method, f"{platform.url}{path}", content=body(), headers=headers, timeout=30.0, trust_env=False
+        )
+        return answer.status_code
+
+    with Running([hello], tmp_path / "run") as platform, platform.client() as client:
+        for _ in range(10):
+            assert sent(platform, "PUT", "/api/v1/blobs", **{"content-length": str(1024**3)}) == 413
+            assert sent(platform, "PUT", "/api/v1/blobs", host="elsewhere.example") == 421
+        for _ in range(3):
+            until(lambda: not client.function("hello").instances, "hello at zero")
+            assert sent(platform, "POST", "/function/hello") == 405
 
 
 def test_changed_code_takes_effect_and_broken_code_does_not(hello: Path, tmp_path: Path) -> None:

@@ -312,3 +312,23 @@ def test_what_is_not_http_is_cut_off(tmp_path: Path, garbage: bytes) -> None:
         writer.close()
 
     run(tmp_path, check)
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 67108864\r\n", b"transfer-encoding: chunked\r\n"])
+def test_an_answer_to_half_a_request_outlives_the_connection(tmp_path: Path, framing: bytes) -> None:
+    async def run() -> None:
+        async with activating(tmp_path) as world, asyncio.timeout(30):
+            reader, writer = await asyncio.open_unix_connection(str(world.path))
+            try:
+                writer.write(b"POST /x HTTP/1.1\r\ntorpor-function: default/nobody\r\n" + framing + b"\r\n")
+                writer.write(b"4000000\r\n" if b"chunked" in framing else b"")
+                for _ in range(512):
+                    writer.write(b"x" * 65_536)
+                    await writer.drain()
+                answer = await reader.read()
+            finally:
+                writer.transport.abort()
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            assert answer.endswith(b"}"), "its end is the end of what is said"
+
+    asyncio.run(run())
