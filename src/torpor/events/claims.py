@@ -67,11 +67,11 @@ class Claims:
         reference = await self._store.put(event.data, event.attributes.get("datacontenttype"))
         return WireEvent({**event.attributes, "dataref": reference}, None)
 
-    def too_large(self, error: RecordTooLargeError) -> str:
-        """What to say of an event that the log does not take."""
+    def too_large(self, what: RecordTooLargeError | str) -> str:
+        """What to say of an event that the log does not take, or of more than can be sent."""
         if self._store is not None:
-            return str(error)
-        return f"{error}; this platform has no place for blobs, where larger data would go"
+            return str(what)
+        return f"{what}; this platform has no place for blobs, where larger data would go"
 
     async def looked_into(self, event: WireEvent) -> WireEvent:
         """``event`` as filters that look into data see it: with the data that was checked in, if they would.

@@ -279,10 +279,12 @@ class Courier:
         data: bytes = b"",
         *,
         attempts: int | None = None,
+        noted: bool = True,
     ) -> None:
         """Make the events of ``message``, which ``delivery`` brought, dead letters of its broker.
 
-        ``attempts`` says how many there were, where this delivery was none.
+        ``attempts`` says how many there were, where this delivery was none. It is ``noted``, unless others
+        that it brought follow.
         """
         records = dead_letters(
             message.events,
@@ -298,6 +300,8 @@ class Courier:
         dead = names.dead_stream(broker_key)
         new = await self._patience.write(route.slot, "dead letters", lambda: self._keep(dead, records))
         self.stats.of(route.key).dead_lettered += new  # not in one, else what others add meanwhile is lost
+        if not noted:
+            return
         line = died(
             message.events,
             message.group,

@@ -32,7 +32,7 @@ from torpor.events.log import ConsumerSpec, EventLog, Guard, Record, StreamSpec,
 from torpor.events.subscription import ACK_WAIT_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 MARK_SECONDS = 7 * 86_400.0
 """How long a late duplicate of a part is recognised after its group was dealt with."""
@@ -167,7 +167,7 @@ class JoinLog:
         mark = await self.mark(group)
         return None if mark is None else set(orjson.loads(mark.data or b"[]"))
 
-    async def parts(self, group: str, before: int) -> AsyncIterator[tuple[int, WireEvent]]:
+    async def parts(self, group: str, before: int) -> AsyncGenerator[tuple[int, WireEvent], None]:
         """The parts of the group that were stored before that sequence, with their indexes."""
         async for stored in self._log.read(self._stream, f"{_PART}.{names.token(group)}.>"):
             if stored.sequence <= before:

@@ -22,6 +22,7 @@ from torpor.events.delivery import DeadLetter
 from torpor.events.fields import trace_fields
 from torpor.events.join import Groups, Overdue, Part, Seen, Unfit, part_of
 from torpor.events.join_log import JoinLog, ending_of, endings_spec
+from torpor.events.join_parts import MAX_GROUP_BYTES, Loader, pages
 from torpor.events.join_room import Room
 from torpor.events.pump import Pump
 from torpor.events.reckoning import size_of
@@ -33,15 +34,14 @@ from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from torpor.clock import Clock
     from torpor.events.claims import Claims
+    from torpor.events.join_parts import Parts
     from torpor.events.log import Delivery, EventLog
 
 _LOG = logging.getLogger("torpor.events")
-MAX_BATCH_BYTES = 8 * 1024 * 1024
-"""Largest batch that carries its data; beyond it, data goes to the blob store."""
-_MIN_CLAIM_BYTES = 1024
 _AT_ONCE = 64
 _RECENT = 10_000
 _PAUSE_SECONDS = 1.0
@@ -74,6 +74,7 @@ class JoinSubscription:
         self._clock = clock
         self._courier = courier
         self._claims = claims
+        self._loader = Loader(claims)
         self._superseded = superseded
         self._on_timeout = _EXPIRED if join.on_timeout == "deadLetter" else _PARTIAL
         self._groups = Groups(join.timeout_seconds)
@@ -372,26 +373,36 @@ class JoinSubscription:
     async def _deliver(self, delivery: Delivery) -> None:
         ending = delivery.record.event
         group, how, reason = ending_of(ending)
-        parts = await self._load(group, delivery.record.sequence)
-        # Asked after they were read: whoever dealt with the group before has then removed some, or none.
-        if await self._store.mark(group) is None:
-            events = [event for _, event in parts]
-            if not await self._settle(group, how, reason, events, delivery):
-                return
-            indexes = [index for index, _ in parts]
-            await self._store.add_mark(ending, delivery.record.stored_at, indexes)
+        before = delivery.record.sequence
+        async with self._to_send(group, how, before) as parts:
+            # Asked after they were read: whoever dealt with the group before has then removed some, or none.
+            if await self._store.mark(group) is None:
+                if parts is None:
+                    indexes = await self._bury_group(group, before, self._why(how, reason), delivery)
+                elif await self._send(group, [event for _, event in parts], delivery):
+                    indexes = [index for index, _ in parts]
+                else:
+                    return
+                await self._store.add_mark(ending, delivery.record.stored_at, indexes)
         await self._done(delivery)
         await self._store.clear(group)
 
-    async def _settle(
-        self, group: str, how: str, reason: str, events: list[WireEvent], delivery: Delivery
-    ) -> bool:
-        if not events:
-            _LOG.error("a group has lost its parts", extra={"trigger": self.route.key, "group": group})
-            return True
+    def _to_send(self, group: str, how: str, before: int) -> AbstractAsyncContextManager[Parts | None]:
+        """A block that has the parts of a group, if it is to be sent; else they become dead letters."""
         if how == _EXPIRED:
-            why = DeadLetter(f"the group was not whole in time: {reason}")
-            await self._courier.bury(self.route, Message(b"", b"", events, group), delivery, why)
+            return contextlib.nullcontext()
+        return self._loader.loaded(self._store.parts(group, before))
+
+    def _why(self, how: str, reason: str) -> str:
+        """Why a group is not sent."""
+        if how == _EXPIRED:
+            return f"the group was not whole in time: {reason}"
+        return self._claims.too_large(f"the group has more than {MAX_GROUP_BYTES} bytes, too many to send")
+
+    async def _send(self, group: str, events: list[WireEvent], delivery: Delivery) -> bool:
+        """Have the function called with a whole group; whether that is done with."""
+        if not events:
+            self._lost_parts(group)
             return True
         fields = encode_fields([(b"content-type", BATCH), (b"torpor-joined", encode_value(group))])
         if not await self._throttle.turn():
@@ -400,19 +411,26 @@ class JoinSubscription:
         message = Message(fields + trace_fields(events[0]), encode_batch(events), events, group)
         return await self._courier.deliver(self.route, message, delivery)
 
-    async def _load(self, group: str, before: int) -> list[tuple[int, WireEvent]]:
-        """The parts stored before that sequence, by index; where they are too much for one batch, their data
-        goes to the blob store.
+    async def _bury_group(self, group: str, before: int, reason: str, delivery: Delivery) -> list[int]:
+        """Make the parts of a group dead letters, some at a time; the indexes of all.
+
+        After a crash all are made again, which changes nothing. What became of the group is noted once.
         """
-        parts: list[tuple[int, WireEvent]] = []
-        total_bytes = 0
-        async for index, each in self._store.parts(group, before):
-            total_bytes += sum(len(name) + len(value) + 6 for name, value in each.attributes.items())
-            fits = total_bytes + len(each.data or b"") <= MAX_BATCH_BYTES
-            event = each if fits else await self._claims.check_in(each, _MIN_CLAIM_BYTES)
-            total_bytes += len(event.data or b"")
-            parts.append((index, event))
-        return sorted(parts, key=lambda part: part[0])
+        why = DeadLetter(reason)
+        about = {"trigger": self.route.key, "group": group, "reason": reason}
+        _LOG.warning("the parts of a group become dead letters", extra=about)
+        indexes: list[int] = []
+        async for page, is_last in pages(self._store.parts(group, before)):
+            if not page:
+                self._lost_parts(group)
+                break
+            message = Message(b"", b"", [event for _, event in page], group)
+            await self._courier.bury(self.route, message, delivery, why, noted=is_last)
+            indexes += [index for index, _ in page]
+        return indexes
+
+    def _lost_parts(self, group: str) -> None:
+        _LOG.error("a group has lost its parts", extra={"trigger": self.route.key, "group": group})
 
     # --- after a start --------------------------------------------------------------------------------------
 

@@ -95,7 +95,8 @@ class Kafka:
 class EventsProcess:
     """``python -m torpor.events`` with sockets that outlive it."""
 
-    def __init__(self, folder: Path, server: NatsServer | Server) -> None:
+    def __init__(self, folder: Path, server: NatsServer | Server, *, blobs: bool = True) -> None:
+        self._blobs = blobs
         self._broker = Nats(server).broker if isinstance(server, NatsServer) else server.broker
         self._folder = folder
         self._control_path = folder / "control.sock"
@@ -119,7 +120,7 @@ class EventsProcess:
             broker_url=self._broker.url,
             nats_token=self._broker.token,
             kafka_options=dict(self._broker.options),
-            blobs_url=(self._folder / "blobs").as_uri(),
+            blobs_url=(self._folder / "blobs").as_uri() if self._blobs else "",
             stats_path=str(self._folder / "stats.json"),
             log_level="ERROR",
         )

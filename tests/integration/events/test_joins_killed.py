@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 BROKER = "default/default"
 INNER, PARTS = 10, 100
 OPEN = 300
+_MIB = b"x" * 1024 * 1024
 
 
 def _event(event_id: str, kind: str, place: dict[str, str], data: bytes = b"") -> WireEvent:
@@ -114,20 +115,28 @@ class _Rig:
 
     async def left(self) -> list[str]:
         """The keys in the streams that shall be empty: of dead letters, parts and endings."""
+        return await self.dead() + await self.held()
+
+    async def dead(self) -> list[str]:
+        """The ids of the events that are dead letters."""
+        return [each.event.id async for each in self.log.read(names.dead_stream(BROKER), ">")]
+
+    async def held(self) -> list[str]:
+        """The keys of parts and endings."""
         found: list[str] = []
         for stream in await self.log.streams():
-            if stream.startswith((f"{names.GROUPS}.", f"{names.DEAD}.")):
+            if stream.startswith(f"{names.GROUPS}."):
                 found += [stored.key async for stored in self.log.read(stream, ">")]
         return [key for key in found if not key.startswith("turn.")]
 
 
 @asynccontextmanager
-async def _rig(folder: Path, server: Server, *triggers: Trigger) -> AsyncIterator[_Rig]:
+async def _rig(folder: Path, server: Server, *triggers: Trigger, blobs: bool = True) -> AsyncIterator[_Rig]:
     functions, ready, end = Nesting(0), asyncio.Event(), asyncio.Event()
     serving = asyncio.create_task(functions.serve(ready, end))
     await ready.wait()
     log = await connect(server.broker, SystemClock())
-    rig = _Rig(log, EventsProcess(folder, server), functions, triggers)
+    rig = _Rig(log, EventsProcess(folder, server, blobs=blobs), functions, triggers)
     try:
         await rig.start()
         yield rig
@@ -187,5 +196,38 @@ def test_groups_that_run_out_of_time_have_one_result_each(
             await until(done)
             await rig.until_quiet()
             assert await rig.results("part.joined") == [b"1"] * OPEN
+
+    asyncio.run(run())
+
+
+def test_a_group_too_large_to_send_becomes_each_part_one_dead_letter(
+    server: nullcontext[Server], tmp_path: Path
+) -> None:
+    """Without a blob store, by a process that is killed when some of them are there."""
+    size = 80  # of 1 MiB each, where 64 MiB are sent at most
+
+    async def run() -> None:
+        async with (
+            server as broker,
+            _rig(tmp_path, broker, _trigger("part", "join", Join()), blobs=False) as rig,
+        ):
+            for index in range(size):
+                await rig.publish(_event(f"{index}", "part", groups.part("g", index, size, None), _MIB))
+
+            async def begun() -> bool:
+                return len(await rig.dead()) > 0
+
+            await until(begun)
+            await rig.events.kill()
+            if len(await rig.dead()) < size:
+                assert len(await rig.held()) == size + 1, "nothing goes before all are dead letters"
+            await rig.start()
+
+            async def done() -> bool:
+                return len(await rig.dead()) >= size and not await rig.held()
+
+            await until(done)
+            assert sorted(await rig.dead(), key=int) == [f"{index}" for index in range(size)]
+            assert rig.functions.calls == {}
 
     asyncio.run(run())

@@ -14,12 +14,17 @@ from torpor.binding import decode
 from torpor.events.claims import Claims
 from torpor.events.dispatcher import Dispatcher
 from torpor.events.join_log import JoinLog
+from torpor.events.join_parts import Loader
 from torpor.events.log import Record
 from torpor.events.names import identity, token
 from torpor.spec.models import Delivery, Join
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
     from torpor.binding import WireEvent
+    from torpor.events.log import Guard
+    from torpor.events.memory import MemoryLog
     from torpor.transport import Response
 
 JOIN = trigger("j", "part", join=Join(timeout_seconds=60.0))
@@ -243,6 +248,149 @@ def test_a_group_too_large_for_a_batch_travels_by_claim_check() -> None:
         await it.dispatcher.close()
 
     asyncio.run(run())
+
+
+# --- large groups without a blob store ----------------------------------------------------------------------
+
+_DATA = b"x" * 7_000_000
+
+
+def _large(group: str, size: int, data: bytes = _DATA) -> list[WireEvent]:
+    parts = [part(group, index, size) for index in range(size)]
+    return [each.replace(data=data, datacontenttype="text/plain") for each in parts]
+
+
+def test_groups_larger_than_a_batch_are_sent_one_at_a_time() -> None:
+    async def run() -> None:
+        async with world() as it:
+            it.functions.gate = asyncio.Event()
+            await it.declare(JOIN)
+            for group in "abc":
+                await it.publish(*_large(group, 2))
+            for group in "de":
+                await it.publish(*_large(group, 1))
+            assert [call[2] for call in it.functions.calls] == [["a/0", "a/1"], ["d/0"], ["e/0"]]
+            it.functions.gate.set()
+            await it.settle()
+            assert sorted(call[2] for call in it.functions.calls)[1:3] == [["b/0", "b/1"], ["c/0", "c/1"]]
+            assert (await it.dead(), await it.pending()) == ([], 0)
+
+    asyncio.run(run())
+
+
+def _watched(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes each append has to a stream of dead letters."""
+    sizes: list[int] = []
+    append = log.append
+
+    async def watched(stream: str, records: Sequence[Record], *, guard: Guard | None = None) -> list[bool]:
+        if stream.startswith("dead."):
+            sizes.append(sum(len(each.event.data or b"") for each in records))
+        return await append(stream, records, guard=guard)
+
+    monkeypatch.setattr(log, "append", watched)
+    return sizes
+
+
+def test_a_group_too_large_to_send_becomes_dead_letters_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        async with world() as it:
+            sizes = _watched(it.log, monkeypatch)
+            await it.declare(JOIN)
+            # 64 MiB are 67,108,864 bytes: 9 parts are sent, 10 are not.
+            await it.publish(*_large("fits", 9))
+            assert len(it.functions.calls) == 1
+            await it.publish(*_large("g", 10))
+            letters = await it.dead()
+            assert [letter.id for letter in letters] == [f"g/{index}" for index in range(10)]
+            assert letters[0].attributes["torporerror"] == (
+                "the group has more than 67108864 bytes, too many to send; "
+                "this platform has no place for blobs, where larger data would go"
+            )
+            assert sizes == [len(_DATA)] * 10
+            assert len(it.functions.calls) == 1
+            assert (await it.stream(GROUPS), await it.pending()) == ([], 0)
+            again = part("g", 3, 10)
+            again.attributes["id"] = "again"
+            await it.publish(again)
+            assert len(await it.dead()) == 10, "it is known to be one of them"
+            lines = [each async for each in it.log.read("records.default.default", ">")]
+            assert sum(b'"k":"dead"' in (each.event.data or b"") for each in lines) == 1
+
+    asyncio.run(run())
+
+
+def test_a_group_may_be_too_large_beside_a_blob_store_too() -> None:
+    """By what stays in its events: data of 1 KiB, and attributes."""
+
+    class Store:
+        async def put(self, data: bytes, content_type: str | None = None) -> str:
+            raise AssertionError("it is small")
+
+        async def read(self, reference: str, max_bytes: int) -> bytes | None:
+            raise NotImplementedError
+
+        async def get(self, reference: str) -> bytes:
+            raise NotImplementedError
+
+    async def loaded(size: int) -> int | None:
+        async def parts() -> AsyncGenerator[tuple[int, WireEvent], None]:
+            for index in range(size):
+                yield index, event(f"{index}", data=b"x" * 1000, note="y" * 15_000)
+
+        async with Loader(Claims(Store())).loaded(parts()) as found:
+            return None if found is None else len(found)
+
+    async def run() -> None:
+        assert await loaded(4000) == 4000  # some 64,300,000 bytes
+        assert await loaded(4300) is None
+
+    asyncio.run(run())
+
+
+def test_a_group_that_runs_out_of_time_becomes_dead_letters_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        async with world() as it:
+            sizes = _watched(it.log, monkeypatch)
+            await it.declare(JOIN)
+            await it.publish(*_large("g", 5, _DATA[:3_000_000])[:4])
+            await it.advance(61.0)
+            assert sizes == [6_000_000, 6_000_000]
+            assert [letter.id for letter in await it.dead()] == [f"g/{index}" for index in range(4)]
+            assert (await it.stream(GROUPS), await it.pending()) == ([], 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("fail_at", range(11, 24))
+def test_a_log_that_fails_at_any_step_leaves_one_dead_letter_of_each_part(fail_at: int, after: bool) -> None:
+    """Appends: ten parts, their ending, ten dead letters, the mark; any of the later ones may fail."""
+
+    async def run() -> None:
+        it = World()
+        crashing = CrashingLog(it.log)
+        it.dispatcher = Dispatcher(crashing, it.functions, it.clock)  # type: ignore[arg-type]
+        await it.declare(JOIN)
+        crashing.fail_at, crashing.after = fail_at, after
+        for each in _large("g", 10):
+            record = Record(token(each.type), identity(each.source, each.id), each)
+            await it.log.append("broker.default.default", [record])
+        await it.settle()
+        await it.advance(20.0)
+        assert [letter.id for letter in await it.dead()] == [f"g/{index}" for index in range(10)]
+        assert it.functions.calls == []
+        assert (await it.stream(GROUPS), await it.pending()) == ([], 0)
+        await it.dispatcher.close()
+
+    asyncio.run(run())
+
+
+# --- crashes ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("after", [False, True])
