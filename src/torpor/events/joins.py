@@ -14,7 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from torpor.binding import BATCH, WireEvent, encode_batch, encode_value
-from torpor.clock import cancel
+from torpor.clock import Together, cancel
 from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError, TorporError
 from torpor.events import names
 from torpor.events.courier import Courier, Message, Route
@@ -81,7 +81,7 @@ class JoinSubscription:
         self._ended: OrderedDict[str, str] = OrderedDict()  # groups that ended lately, and how
         self._store = JoinLog(log, route.key, max_bytes)
         self._room = Room(max_bytes)
-        self._looking: asyncio.Task[None] | None = None
+        self._look = Together(self._look_now)
         self._news = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._losing: asyncio.Task[None] | None = None
@@ -171,7 +171,8 @@ class JoinSubscription:
             await self._admit(event, part, delivery)
 
     async def _admit(self, event: WireEvent, part: Part, delivery: Delivery) -> None:
-        await self._look()
+        if not self._room.is_fresh(self._clock.monotonic()):
+            await self._look()
         if (ending := self._ended.get(part.group)) is not None:  # it ended since it was looked for
             await self._late(event, part, delivery, ending)
             return
@@ -200,21 +201,11 @@ class JoinSubscription:
         except RecordTooLargeError as error:  # another program wrote it: those of others leave room
             await self._bury(event, delivery, f"the event can't be held: {error}")
 
-    async def _look(self) -> None:
-        """Know how much is held, with all who want to know it now."""
-        if self._room.is_fresh(self._clock.monotonic()):
-            return
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look_alone())
-        await asyncio.shield(self._looking)
-
-    async def _look_alone(self) -> None:
+    async def _look_now(self) -> None:
+        """See how much is held."""
         began = self._clock.monotonic()
         self._room.begin()
-        try:
-            self._room.seen(await self._store.size_bytes(), began)
-        finally:
-            self._looking = None
+        self._room.seen(await self._store.size_bytes(), began)
 
     async def _refuse(self, event: WireEvent, delivery: Delivery, unfit: Unfit) -> None:
         await self._bury(event, delivery, f"the event cannot be joined: {unfit.reason}")
