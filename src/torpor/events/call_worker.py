@@ -1,8 +1,9 @@
 """The calls of one function that nobody waits for: made, tried again, their outcomes kept and called back.
 
-The order is what keeps calls from being lost: the outcome is in the log before the call is acknowledged. A
-call that comes again after a crash and has an outcome is not made again. Callbacks are read from the outcomes
-by a consumer of their own, so that a receiver that does not answer holds up no call, and no other function.
+The order is what keeps calls from being lost: the outcome is in the log, and after it the callback, before
+the call is acknowledged. A call that comes again after a crash and has an outcome is not made again.
+Callbacks are outcomes in a stream of their own, with a consumer of each function, so that a receiver that
+does not answer holds up no call and no other function, and keeps no outcome from being forgotten.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from torpor.events.attempts import answer_of, attempt_of
 from torpor.events.callback_urls import shown
 from torpor.events.calls import Call, Outcome, call_of, outcome_of
 from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, decide, schedule
+from torpor.events.intake import store_in
 from torpor.events.log import ConsumerSpec, Delivery, EventLog, Record, oldest
+from torpor.events.patience import Patience
 from torpor.events.pump import Pump
 from torpor.events.recorder import keep
 from torpor.events.records import tried
@@ -35,6 +38,7 @@ from torpor.spec import models
 from torpor.transport import encode_fields
 
 if TYPE_CHECKING:
+    from torpor.binding import WireEvent
     from torpor.clock import Clock
     from torpor.events.claims import Claims
     from torpor.events.lag import Queue
@@ -78,6 +82,7 @@ class Office:
         self.claims = claims
         self.stats = stats
         self.recorder = recorder
+        self.patience = Patience(clock)
         self.large = asyncio.Semaphore(_LARGE_AT_ONCE)
         """For bodies that come from the blob store: few of them are in memory at once."""
         self.running: set[str] = set()
@@ -107,9 +112,9 @@ class CallWorker:
         self._timeout_seconds = timeout_seconds
         self.terms = (timeout_seconds, parallelism)
         """What it was made with."""
-        callback = _spec(names.OUTCOMES, names.callback_consumer(function_key), function_key)
+        callback = _spec(names.CALLBACKS, names.callback_consumer(function_key), function_key)
         call = _spec(names.CALLS, names.call_consumer(function_key), function_key)
-        self._specs = (callback, call)  # in this order: no outcome may pass the callbacks by
+        self._specs = (callback, call)  # in this order: no callback may be passed by
         self._callbacks = Pump(office.log, office.clock, callback, self._call_back, PARALLELISM)
         self._calls = Pump(office.log, office.clock, call, self._call, parallelism)
 
@@ -154,7 +159,8 @@ class CallWorker:
 
     async def _call(self, delivery: Delivery) -> None:
         office, call = self._office, call_of(delivery.record.event)
-        if delivery.attempt > 1 and await self._is_done(call):
+        if delivery.attempt > 1 and (outcome := await self._outcome(call)) is not None:
+            await self._have_told(call, outcome)
             await delivery.ack()
             return
         office.running.add(call.id)
@@ -235,11 +241,15 @@ class CallWorker:
             return None, DeadLetter(f"the call can't be sent: {error}")
         return response, answer_of(response, office.clock.now())
 
-    async def _is_done(self, call: Call) -> bool:
-        return await oldest(self._office.log, names.OUTCOMES, call.id) is not None
+    async def _outcome(self, call: Call) -> WireEvent | None:
+        """What came of the call, if it was made before."""
+        stored = await oldest(self._office.log, names.OUTCOMES, call.id)
+        return None if stored is None else stored.event
 
     async def _keep(self, outcome: Outcome, body: bytes) -> None:
-        """Have the outcome in the log; of a body that is too large and can't be a blob, its beginning."""
+        """Have the outcome in the log, and told; of a body that is too large and can't be a blob, its
+        beginning. Waits for as long as the log can't take it.
+        """
         office = self._office
         try:
             event = await office.claims.check_in(outcome.event(body))
@@ -251,21 +261,35 @@ class CallWorker:
             event = outcome.event(body)
         if event.data is not None and len(event.data) > MAX_ANSWER_BYTES:
             event = event.replace(data=event.data[:MAX_ANSWER_BYTES], truncated="1")
-        record = Record(outcome.call.id, outcome.call.id, event)
         try:
-            await keep(office.log, names.OUTCOMES, record, office.clock.now())
+            await self._write(outcome.call, event)
         except RecordTooLargeError as error:
             # What the function did is done: to call it again would change nothing.
             bare = replace(outcome, headers=[], reason=f"its outcome is too large: {error}", truncated=True)
-            await keep(office.log, names.OUTCOMES, record._replace(event=bare.event(b"")), office.clock.now())
+            await self._write(outcome.call, bare.event(b""))
+
+    async def _write(self, call: Call, outcome: WireEvent) -> None:
+        office = self._office
+        record = Record(call.id, call.id, outcome)
+        await office.patience.write(
+            self._function_key,
+            "outcomes of calls",
+            lambda: keep(office.log, names.OUTCOMES, record, office.clock.now()),
+        )
+        await self._have_told(call, outcome)
+
+    async def _have_told(self, call: Call, outcome: WireEvent) -> None:
+        """Have the callback made, if there is to be one."""
+        if call.callback:
+            log, record = self._office.log, Record(call.id, call.id, outcome)
+            await self._office.patience.write(
+                self._function_key, "callbacks", lambda: store_in(log, names.CALLBACKS, [record])
+            )
 
     # --- callbacks ------------------------------------------------------------------------------------------
 
     async def _call_back(self, delivery: Delivery) -> None:
         office, outcome = self._office, outcome_of(delivery.record.event)
-        if not outcome.call.callback:
-            await delivery.ack()
-            return
         at, began = office.clock.now(), office.clock.monotonic()
         status, answer = await self._send_back(outcome, delivery)
         if isinstance(answer, DeadLetter):

@@ -39,6 +39,7 @@ OUTCOME_SECONDS = 86_400.0
 """How long an outcome is kept."""
 OUTCOMES_BYTES = 4 * 1024**3
 CALLS_BYTES = 8 * 1024**3
+CALLBACKS_BYTES = 4 * 1024**3
 _DONE_SECONDS = 3600.0  # more than it takes to read an outcome after its call was not found
 LOOK_SECONDS = 10.0
 """How soon a process comes upon functions whose first call another one accepted."""
@@ -99,6 +100,9 @@ class CallWorkers:
                 names.OUTCOMES, max_age_seconds=OUTCOME_SECONDS, max_bytes=OUTCOMES_BYTES, once_per_key=True
             )
         )
+        await self._log.ensure_stream(
+            StreamSpec(names.CALLBACKS, max_bytes=CALLBACKS_BYTES, once_per_key=True)
+        )
         await self._log.ensure_stream(stream_spec(names.CALLS))
         await self._follow()
         if self._looker is None:
@@ -130,7 +134,7 @@ class CallWorkers:
             for key in sorted(self._resting.intersection(function_keys)):
                 if not self._taking[key]:
                     await self._log.remove_consumer(names.CALLS, names.call_consumer(key))
-                    await self._log.remove_consumer(names.OUTCOMES, names.callback_consumer(key))
+                    await self._log.remove_consumer(names.CALLBACKS, names.callback_consumer(key))
 
     async def halt(self) -> None:
         """Begin nothing more; what is under way goes on until :meth:`close`."""
@@ -213,6 +217,7 @@ class CallWorkers:
                 await self._rest()
                 if not self._shared:
                     await self.remove(await self.strays())
-                await self._log.trim(names.CALLS, self._clock.now() - _DONE_SECONDS)
+                for stream in (names.CALLS, names.CALLBACKS):
+                    await self._log.trim(stream, self._clock.now() - _DONE_SECONDS)
             except EventLogError as error:
                 _LOG.warning("calls can't be looked after", extra={"error": str(error)})

@@ -44,6 +44,8 @@ CALLS = "calls"
 """The stream of calls that nobody waits for; what happens to them is recorded as if it were a broker."""
 OUTCOMES = "outcomes"
 """The stream of what came of them."""
+CALLBACKS = "callbacks"
+"""The stream of those outcomes that somebody is to be told."""
 
 
 def token(text: str) -> str:
@@ -118,7 +120,7 @@ def call_consumer(function_key: str) -> str:
 
 
 def callback_consumer(function_key: str) -> str:
-    """Durable consumer of the outcomes of a function's calls, for their callbacks."""
+    """Durable consumer of a function's callbacks."""
     return f"{_CALLBACK}{function_key.replace('/', '.')}"
 
 

@@ -286,7 +286,7 @@ def test_several_pods_make_each_call_once_whichever_ends_and_forget_a_function_t
             it.api.remove(FUNCTIONS, "default/slow")
 
             async def forgotten() -> bool:
-                return not (await log.consumers(names.CALLS) or await log.consumers(names.OUTCOMES))
+                return not (await log.consumers(names.CALLS) or await log.consumers(names.CALLBACKS))
 
             await until(forgotten)
             await log.close()

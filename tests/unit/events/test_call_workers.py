@@ -304,7 +304,7 @@ def test_a_process_that_leaves_takes_calls_in_for_others() -> None:
 
 
 async def _consumers(it: CallWorld) -> list[str]:
-    return await it.memory.consumers(names.CALLS) + await it.memory.consumers(names.OUTCOMES)
+    return await it.memory.consumers(names.CALLS) + await it.memory.consumers(names.CALLBACKS)
 
 
 def test_calls_of_a_function_that_went_come_to_an_end_and_then_it_is_forgotten() -> None:
