@@ -27,7 +27,7 @@ class ProblemType(Enum):
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not take this method")
     REQUEST_TIMEOUT = ("request-timeout", 408, "The request did not come in time")
-    TOO_LARGE = ("too-large", 413, "The body is larger than allowed")
+    TOO_LARGE = ("too-large", 413, "What was sent is larger than allowed")
     UNSUPPORTED_MEDIA_TYPE = (
         "unsupported-media-type",
         415,

@@ -20,7 +20,7 @@ PROBLEM: dict[str, Any] = {
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {**PROBLEM, "description": "The request cannot be understood"},
     405: {**PROBLEM, "description": "This address does not take this method"},
-    413: {**PROBLEM, "description": "The body is larger than allowed"},
+    413: {**PROBLEM, "description": "What was sent is larger than allowed"},
     421: {**PROBLEM, "description": "This host name is not served here"},
     503: {**PROBLEM, "description": "The platform cannot do this at the moment"},
     "default": {"model": ProblemDocument, "description": "Any other problem"},

@@ -182,10 +182,7 @@ class CallWorker:
         at, began = clock.now(), clock.monotonic()
         response, answer = await self._send(call, delivery)
         took_seconds = clock.monotonic() - began
-        if isinstance(answer, DeadLetter):
-            decision: Delivered | Retry | DeadLetter = answer
-        else:
-            decision = decide(_CALLS, delivery.attempt, answer, call.id)
+        decision = decide(_CALLS, delivery.attempt, answer, call.id)
         status = response.status if response is not None else None
         instance = instance_of(response) if response is not None else ""
         attempt = attempt_of(
@@ -292,10 +289,7 @@ class CallWorker:
         office, outcome = self._office, outcome_of(delivery.record.event)
         at, began = office.clock.now(), office.clock.monotonic()
         status, answer = await self._send_back(outcome, delivery)
-        if isinstance(answer, DeadLetter):
-            decision: Delivered | Retry | DeadLetter = answer
-        else:
-            decision = decide(_CALLBACKS, delivery.attempt, answer, outcome.call.id, "the receiver")
+        decision = decide(_CALLBACKS, delivery.attempt, answer, outcome.call.id, "the receiver")
         took_seconds = office.clock.monotonic() - began
         self._record(
             delivery, attempt_of(CALLBACK, delivery.attempt, decision, took_seconds, status=status), at

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.binding import validate
-from torpor.errors import MalformedEventError, RecordTooLargeError, TransportError
+from torpor.errors import AnswerTooLargeError, MalformedEventError, RecordTooLargeError, TransportError
 from torpor.events import names
 from torpor.events.attempts import answer_of, attempt_of
 from torpor.events.dead_letters import dead_letters, reduced, salvaged
@@ -205,12 +205,14 @@ class Courier:
         at, began = self._clock.now(), self._clock.monotonic()
         fields = b"%b%b\r\ntorpor-attempt: %d" % (message.fields, PREFER, delivery.attempt)
         response: Response | None = None
-        outcome: Answer | NoAnswer
+        outcome: Answer | NoAnswer | DeadLetter
         try:
             response = await self._sender.send(
                 route.function_key, fields, message.body, route.timeout_seconds
             )
             outcome = answer_of(response, self._clock.now())
+        except AnswerTooLargeError as error:
+            outcome = DeadLetter(f"the function's answer is too large: {error}")
         except TransportError as error:
             outcome = NoAnswer(f"the function did not answer: {error}")
         took_seconds = self._clock.monotonic() - began

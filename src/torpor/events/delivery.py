@@ -93,16 +93,18 @@ def delays_seconds(delivery: Delivery) -> tuple[float, ...]:
 def decide(
     schedule: Schedule,
     attempt: int,
-    outcome: Answer | NoAnswer,
+    outcome: Answer | NoAnswer | DeadLetter,
     identity: str = "",
     who: str = "the function",
 ) -> Delivered | Retry | DeadLetter:
-    """What follows from ``outcome`` of the ``attempt``-th delivery (the first is 1).
+    """What follows from ``outcome`` of the ``attempt``-th delivery (the first is 1); a dead letter stays one.
 
     A receiver may ask for a longer wait than the schedule's, never for a shorter one. ``identity`` tells the
     event from others: with the attempt it gives the jitter, which so is the same whoever reckons it. ``who``
     is what reasons call the receiver.
     """
+    if isinstance(outcome, DeadLetter):
+        return outcome
     if isinstance(outcome, Answer):
         if 200 <= outcome.status < 300:
             return DELIVERED

@@ -19,7 +19,7 @@ from tests.unit.events.world import (
     trigger,
     world,
 )
-from torpor.errors import BlobDamagedError, RecordTooLargeError, StreamFullError
+from torpor.errors import AnswerTooLargeError, BlobDamagedError, RecordTooLargeError, StreamFullError
 from torpor.events import names
 from torpor.events.callbacks import CallbackSender
 from torpor.events.claims import Claims
@@ -74,6 +74,22 @@ def test_a_reply_that_is_nested_too_deeply_is_a_dead_letter(more: dict[str, Any]
             assert len(it.functions.calls) == 1
             [letter] = await it.dead()
             assert "nested too deeply" in letter.attributes["torporerror"]
+            assert await it.pending() == 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("more", [{}, {"batch": Batch(size=2, wait_seconds=1.0)}], ids=["singly", "batch"])
+def test_an_answer_that_is_too_large_is_a_dead_letter_at_once(more: dict[str, Any]) -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger(**more))
+            it.functions.behave = lambda *_: AnswerTooLargeError("the answer is larger than 9 bytes")
+            await it.publish(event("1"), event("2"))
+            await it.advance(60.0)
+            assert sorted(each for call in it.functions.calls for each in call[2]) == ["1", "2"]
+            reason = "the function's answer is too large: the answer is larger than 9 bytes"
+            assert {each.attributes["torporerror"] for each in await it.dead()} == {reason}
             assert await it.pending() == 0
 
     asyncio.run(run())
