@@ -15,7 +15,7 @@ from torpor.errors import EventLogError, StreamFullError
 from torpor.events import names
 from torpor.events.dead_letters import ADDED_BYTES
 from torpor.events.log import EventLog, Record
-from torpor.events.reckoning import Reckoning, size_of
+from torpor.events.reckoning import Reckoning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,8 @@ MAX_BYTES = 8 * 1024**3
 """What a broker holds at most, unless it is told otherwise."""
 _FULL_SECONDS = 0.5
 """How long after the last try to make room there is none, however many ask."""
+_HEAD_BYTES = 1024
+"""What a record is taken to have beside its data until the log is asked again."""
 
 
 class Intake:
@@ -58,7 +60,7 @@ class Intake:
         held = self._held.get(broker_key)
         if held is None:
             held = self._held[broker_key] = _Held(self._log, self._clock, broker_key)
-        size = sum(size_of(record.event) for record in records)
+        size = sum(len(record.event.data or b"") for record in records) + _HEAD_BYTES * len(records)
         await self._find_room(broker_key, held, size)
         held.add(size)
         try:

@@ -8,10 +8,22 @@ Times are in seconds, of one clock.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torpor.events.reckoning import Reckoning
+
+if TYPE_CHECKING:
+    from torpor.binding import WireEvent
 
 SHOWN_SECONDS = 5.0
 """How long it is told that parts find no room, after one that didn't; those that wait come each second."""
+_RECORD_BYTES = 512
+
+
+def size_of(event: WireEvent) -> int:
+    """What an event takes in a log at most, about: its attributes may be encoded there."""
+    texts = sum(len(name) + len(value) for name, value in event.attributes.items())
+    return _RECORD_BYTES + 2 * texts + len(event.data or b"")
 
 
 class Room(Reckoning):

@@ -23,9 +23,8 @@ from torpor.events.fields import trace_fields
 from torpor.events.join import Groups, Overdue, Part, Seen, Unfit, part_of
 from torpor.events.join_log import JoinLog, ending_of, endings_spec
 from torpor.events.join_parts import MAX_GROUP_BYTES, Loader, pages
-from torpor.events.join_room import Room
+from torpor.events.join_room import Room, size_of
 from torpor.events.pump import Pump
-from torpor.events.reckoning import size_of
 from torpor.events.records import group_ended, part_dealt_with
 from torpor.events.subscription import Sieve, consumer_spec
 from torpor.events.throttle import Throttle

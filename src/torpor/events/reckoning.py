@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torpor.binding import WireEvent
-
 FRESH_SECONDS = 0.5
 """How long a look holds: in that time other processes may have added what it has not."""
-_RECORD_BYTES = 512
-
-
-def size_of(event: WireEvent) -> int:
-    """What an event takes in a log at most, about, in bytes: its attributes may be encoded there."""
-    texts = sum(len(name) + len(value) for name, value in event.attributes.items())
-    return _RECORD_BYTES + 2 * texts + len(event.data or b"")
 
 
 class Reckoning:

@@ -11,8 +11,8 @@ from tests.unit.events.world import World, event, part, trigger, world
 from torpor.binding import WireEvent
 from torpor.errors import StreamFullError
 from torpor.events.dispatcher import Retention
-from torpor.events.join_room import SHOWN_SECONDS, Room
-from torpor.events.reckoning import FRESH_SECONDS, size_of
+from torpor.events.join_room import SHOWN_SECONDS, Room, size_of
+from torpor.events.reckoning import FRESH_SECONDS
 from torpor.spec.models import Join
 
 if TYPE_CHECKING:
