@@ -9,6 +9,7 @@ this side is closed, after the answer, and what still comes is thrown away until
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ def linger(
         return
     transport.set_protocol(_Discarding(transport, max_bytes, seconds))
     if transport.can_write_eof():
-        transport.write_eof()
+        with contextlib.suppress(OSError):  # the other side has gone
+            transport.write_eof()
     transport.resume_reading()
 
 
@@ -41,13 +43,13 @@ class _Discarding(asyncio.Protocol):
         self._transport = transport
         self._before = cast("asyncio.Protocol", transport.get_protocol())
         self._left_bytes = max_bytes
-        self._timer = asyncio.get_running_loop().call_later(seconds, transport.close)
+        self._timer = asyncio.get_running_loop().call_later(seconds, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Throw it away."""
         self._left_bytes -= len(data)
         if self._left_bytes < 0:
-            self._transport.close()
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         """Nothing more is written."""

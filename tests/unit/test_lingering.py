@@ -79,6 +79,35 @@ def test_a_request_that_is_all_here_is_not_waited_for() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("protocol", [LingeringProtocol, Protocol])
+def test_what_comes_after_the_last_request_of_a_connection_is_no_request(
+    monkeypatch: pytest.MonkeyPatch, protocol: type[LingeringProtocol]
+) -> None:
+    monkeypatch.setattr("torpor.serving.LingeringProtocol", protocol)
+    served: list[str] = []
+
+    async def slowly(scope: Any, _receive: Any, send: Any) -> None:
+        served.append(scope["path"])
+        await go.wait()
+        await _too_large(scope, _receive, send)
+
+    async def run() -> None:
+        async with (
+            serving(slowly, listen("127.0.0.1", 0), grace_seconds=1) as endpoint,
+            _connected(endpoint.port) as (reader, writer),
+        ):
+            writer.write(b"POST /1 HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx")
+            writer.write(b"POST /2 HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nx")
+            while not served:
+                await asyncio.sleep(0)
+            go.set()
+            assert (await reader.read()).count(b"HTTP/1.1 ") == 1
+            assert served == ["/1"]
+
+    go = asyncio.Event()
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("bounds", [{"max_bytes": _MIB}, {"max_bytes": 2048 * _MIB, "seconds": 0.01}])
 def test_who_never_stops_is_cut_off(bounds: dict[str, Any]) -> None:
     lost = asyncio.Event()

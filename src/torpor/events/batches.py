@@ -129,11 +129,16 @@ class BatchSubscription(Reading):
         if await self._sieve.passes_by(delivery):
             return
         event = delivery.record.event
+        if self._courier.has_verdict(self.route, delivery):
+            await self._settle(self._courier, event, delivery)
+            return
         batch = self._put(event, delivery.attempt)
         if not await asyncio.shield(batch.goes):
             await delivery.retry(0.0)
             return
-        courier = self._courier.through(_Share(batch, event))
+        await self._settle(self._courier.through(_Share(batch, event)), event, delivery)
+
+    async def _settle(self, courier: Courier, event: WireEvent, delivery: Delivery) -> None:
         if await courier.deliver(self.route, Message(b"", b"", [event]), self._overflow.limited(delivery)):
             await courier.acknowledge(self.route, delivery)
 

@@ -204,13 +204,14 @@ class CallWorker:
             reason="" if isinstance(decision, Delivered) else decision.reason,
             size_bytes=len(response.body) if response is not None else 0,
         )
-        await self._keep(outcome, response.body if response is not None else b"")
+        kept = await self._keep(outcome, response.body if response is not None else b"")
         if outcome.succeeded:
             counts.succeeded += 1
         else:
             counts.failed += 1
             about = {"call": call.id, "attempts": outcome.attempts, "reason": outcome.reason}
             _LOG.warning("a call that nobody waits for has failed", extra=about)
+        await self._have_told(call, kept)
         return decision
 
     async def _send(
@@ -243,9 +244,10 @@ class CallWorker:
         stored = await oldest(self._office.log, names.OUTCOMES, call.id)
         return None if stored is None else stored.event
 
-    async def _keep(self, outcome: Outcome, body: bytes) -> None:
-        """Have the outcome in the log, and told; of a body that is too large and can't be a blob, its
-        beginning. Waits for as long as the log can't take it.
+    async def _keep(self, outcome: Outcome, body: bytes) -> WireEvent:
+        """Have the outcome in the log; of a body that is too large and can't be a blob, its beginning.
+
+        What is kept of it; waits for as long as the log can't take it.
         """
         office = self._office
         try:
@@ -259,29 +261,29 @@ class CallWorker:
         if event.data is not None and len(event.data) > MAX_ANSWER_BYTES:
             event = event.replace(data=event.data[:MAX_ANSWER_BYTES], truncated="1")
         try:
-            await self._write(outcome.call, event)
+            return await self._write(outcome.call, event)
         except RecordTooLargeError as error:
             # What the function did is done: to call it again would change nothing.
             bare = replace(outcome, headers=[], reason=f"its outcome is too large: {error}", truncated=True)
-            await self._write(outcome.call, bare.event(b""))
+            return await self._write(outcome.call, bare.event(b""))
 
-    async def _write(self, call: Call, outcome: WireEvent) -> None:
+    async def _write(self, call: Call, outcome: WireEvent) -> WireEvent:
         office = self._office
         record = Record(call.id, call.id, outcome)
-        await office.patience.write(
+        is_new = await office.patience.write(
             self._function_key,
             "outcomes of calls",
             lambda: keep(office.log, names.OUTCOMES, record, office.clock.now()),
         )
-        await self._have_told(call, outcome)
+        # Where this one was cut off for a while, another process may have made the call too.
+        return outcome if is_new else await self._outcome(call) or outcome
 
     async def _have_told(self, call: Call, outcome: WireEvent) -> None:
-        """Have the callback made, if there is to be one."""
+        """Have the callback made, if there is to be one. Raises ``EventLogError``: then the call comes again,
+        and has an outcome.
+        """
         if call.callback:
-            log, record = self._office.log, Record(call.id, call.id, outcome)
-            await self._office.patience.write(
-                self._function_key, "callbacks", lambda: store_in(log, names.CALLBACKS, [record])
-            )
+            await store_in(self._office.log, names.CALLBACKS, [Record(call.id, call.id, outcome)])
 
     # --- callbacks ------------------------------------------------------------------------------------------
 

@@ -10,11 +10,17 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from torpor.binding import validate
-from torpor.errors import AnswerTooLargeError, MalformedEventError, RecordTooLargeError, TransportError
+from torpor.errors import (
+    AnswerTooLargeError,
+    EventLogError,
+    MalformedEventError,
+    RecordTooLargeError,
+    TransportError,
+)
 from torpor.events import names
 from torpor.events.attempts import answer_of, attempt_of
 from torpor.events.dead_letters import dead_letters, reduced, salvaged
@@ -23,6 +29,7 @@ from torpor.events.patience import Patience
 from torpor.events.records import died, taken_in, tried
 from torpor.events.replies import replies
 from torpor.events.sender import instance_of
+from torpor.events.verdicts import Verdict, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,6 +143,7 @@ class Courier:
         self.intake = intake
         self._log = log
         self._patience = Patience(clock)
+        self._verdicts = Verdicts()
         self._sender = sender
         self._clock = clock
         self.claims = claims
@@ -150,9 +158,22 @@ class Courier:
         next event need not wait for them.
 
         False when it was given back to be tried again. To acknowledge it is :meth:`acknowledge`'s, which
-        has it written down before. Waits for as long as replies and dead letters can't be made durable.
-        Raises :class:`~torpor.errors.EventLogError`.
+        has it written down before. Waits for as long as replies can't be made durable; what becomes a dead
+        letter and can't is given back, and its function not called again. Raises
+        :class:`~torpor.errors.EventLogError`.
         """
+        known = self._verdicts.of(route.slot, delivery.record.sequence)
+        end = known or await self._attempt(route, message, delivery, answered)
+        return await self._execute(route, message, delivery, end) if isinstance(end, Verdict) else end
+
+    def has_verdict(self, route: Route, delivery: Delivery) -> bool:
+        """Whether it is known that the event becomes a dead letter: no function is called for it again."""
+        return self._verdicts.of(route.slot, delivery.record.sequence) is not None
+
+    async def _attempt(
+        self, route: Route, message: Message, delivery: Delivery, answered: Callable[[], None] | None
+    ) -> bool | Verdict:
+        """One attempt: whether the message is done with, or that it becomes a dead letter."""
         counts = self.stats.of_sink(route.key) if route.sink else self.stats.of(route.key)
         if delivery.attempt > 1:
             counts.redelivered += 1
@@ -179,12 +200,27 @@ class Courier:
             _LOG.warning("a sink does not take a dead letter", extra={**about, "reason": decision.reason})
             return True
         _LOG.warning("an event becomes a dead letter", extra={**about, "reason": decision.reason})
-        await self.bury(route, message, delivery, decision, response.body if response else b"")
+        return Verdict(decision, delivery.attempt, response.body if response else b"")
+
+    async def _execute(self, route: Route, message: Message, delivery: Delivery, verdict: Verdict) -> bool:
+        """Make it a dead letter; ``False`` where that can't be done yet, and it is given back."""
+        sequence = delivery.record.sequence
+        try:
+            await self.bury(route, message, delivery, verdict.why, verdict.data, attempts=verdict.attempts)
+        except EventLogError as error:
+            now = self._clock.monotonic()
+            delay_seconds = self._verdicts.keep(route.slot, sequence, verdict, str(error), now)
+            about = {"trigger": route.key, "event": message.events[0].id, "error": str(error)}
+            _LOG.warning("a dead letter can't be written yet", extra=about)
+            await delivery.retry(delay_seconds)
+            return False
+        self._verdicts.forget(route.slot, sequence)
         return True
 
     def problem(self, route: Route) -> str:
         """What keeps the trigger's deliveries from being done with, if anything does."""
-        return self._patience.problem(route.slot)
+        slot = route.slot
+        return self._patience.problem(slot) or self._verdicts.problem(slot, self._clock.monotonic())
 
     async def acknowledge(self, route: Route, delivery: Delivery) -> None:
         """Acknowledge a delivery that is done with, once what happened is written down.
@@ -299,8 +335,7 @@ class Courier:
             data=data,
         )
         broker_key = route.broker_key
-        dead = names.dead_stream(broker_key)
-        new = await self._patience.write(route.slot, "dead letters", lambda: self._keep(dead, records))
+        new = await self._keep(names.dead_stream(broker_key), records)
         self.stats.of(route.key).dead_lettered += new  # not in one, else what others add meanwhile is lost
         if not noted:
             return
@@ -346,10 +381,7 @@ class Courier:
         broker_key = route.broker_key
         at = self._clock.now()
         try:
-            checked = await self._patience.write(route.slot, "replies", lambda: self._check_in(events))
-            new = await self._patience.write(
-                route.slot, "replies", lambda: self.intake.reply(broker_key, checked)
-            )
+            new = await self._patience.write(route.slot, "replies", partial(self._reply, broker_key, events))
         except RecordTooLargeError as error:
             return DeadLetter(
                 f"the function's reply is too large: {self.claims.too_large(error)}", response.status
@@ -367,5 +399,5 @@ class Courier:
         self.recorder.add(broker_key, lines)
         return len(events)
 
-    async def _check_in(self, events: Sequence[WireEvent]) -> list[WireEvent]:
-        return [await self.claims.check_in(each) for each in events]
+    async def _reply(self, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:
+        return await self.intake.reply(broker_key, [await self.claims.check_in(each) for each in events])

@@ -401,7 +401,7 @@ class Dispatcher:
         """Have the streams of a broker; whether that of its events is new."""
         window, most = self._retention.duplicate_window_seconds, self._retention.max_bytes
         events = StreamSpec(names.broker_stream(key), duplicate_window_seconds=window, max_bytes=most)
-        await self._log.ensure_stream(StreamSpec(names.dead_stream(key), max_bytes=most))
+        await self._log.ensure_stream(StreamSpec(names.dead_stream(key), max_bytes=most, once_per_key=True))
         await self._log.ensure_stream(stream_spec(key))
         return await self._log.ensure_stream(events)
 

@@ -175,16 +175,15 @@ class JetStreamLog:
         for info in await self._consumer_infos(stream):
             if not info["config"].get("durable_name"):
                 continue  # somebody looks on
-            if info["num_pending"] or info["num_ack_pending"]:
-                limit = min(limit, int(info["ack_floor"]["stream_seq"]) + 1)
-            else:  # the server may not have counted yet what was appended just now
-                limit = await self._undelivered(stream, info, limit)
+            limit = await self._awaited(stream, info, limit)
         if limit > int(state["first_seq"]):
             await self._api.call(f"STREAM.PURGE.{name}", {"seq": limit})
 
-    async def _undelivered(self, stream: str, info: dict[str, Any], limit: int) -> int:
-        """The sequence of the first record that a consumer has still to be given, ``limit`` at most."""
-        start, subjects = ahead_of(info)
+    async def _awaited(self, stream: str, info: dict[str, Any], limit: int) -> int:
+        """The sequence of the first record that a consumer waits for, ``limit`` at most."""
+        start, subjects = ahead_of(info)  # even if the server has not counted yet what was appended just now
+        if info["num_ack_pending"]:
+            start = int(info["ack_floor"]["stream_seq"]) + 1
         if start >= limit:
             return limit
         requests = ({"seq": start, "next_by_subj": subject} for subject in subjects)

@@ -54,6 +54,7 @@ class Loader:
                 event = each if fits else await self._claims.check_in(each, _MIN_CLAIM_BYTES)
                 total_bytes += _size(event)
                 if total_bytes > MAX_GROUP_BYTES:
+                    await turn.aclose()
                     return None
                 if total_bytes > MAX_BATCH_BYTES and not waited:
                     await turn.enter_async_context(self._large)

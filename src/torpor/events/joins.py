@@ -373,6 +373,8 @@ class JoinSubscription:
                     indexes = [index for index, _ in parts]
                 else:
                     return
+                if not self._endings.leased():
+                    raise EventLogError("another process may have dealt with the group meanwhile")
                 await self._store.add_mark(ending, delivery.record.stored_at, indexes)
         await self._done(delivery)
         await self._store.clear(group)

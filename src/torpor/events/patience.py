@@ -1,11 +1,11 @@
 """Writes what a function's work has come to, however long the log or the blobs can't take it.
 
-To call the function again would not help, would count as an attempt, and would do its work twice.
+To call the function again would not help, would count as an attempt, and would do its work twice. Meanwhile
+it keeps its place: others of the same function could not be written either.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,65 +23,47 @@ _Written = TypeVar("_Written")
 
 
 class Patience:
-    """Waits, and tells by :meth:`problem` what for. Of those that wait in one slot, the first tries again."""
+    """Waits, each for itself, and tells by :meth:`problem` what for."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._turns: dict[str, _Turn] = {}
+        self._waiting: dict[str, dict[object, str]] = {}
+        self._written = 0
 
     def problem(self, slot: str) -> str:
-        """What keeps a trigger (by its slot) or a function (by its key) from going on, if anything does."""
-        turn = self._turns.get(slot)
-        return turn.problem if turn is not None else ""
+        """What keeps a trigger's work from being written, if anything does."""
+        return next(iter(self._waiting.get(slot, {}).values()), "")
 
     async def write(self, slot: str, what: str, write: Callable[[], Awaitable[_Written]]) -> _Written:
         """What ``write`` comes to once it doesn't raise; ``what`` names in the plural what it writes.
 
+        It is tried again ever more seldom, unless others got something written meanwhile.
         Raises :class:`~torpor.errors.RecordTooLargeError`, which no waiting helps.
         """
+        me, pause_seconds = object(), _FIRST_PAUSE_SECONDS
         try:
-            return await write()
-        except RecordTooLargeError:
-            raise
-        except (EventLogError, BlobError) as error:
-            problem = f"{what} can't be written: {error}"
-        turn = self._turns.get(slot)
-        if turn is None:
-            _LOG.warning("work waits to be written down", extra={"of": slot, "error": problem})
-            turn = self._turns[slot] = _Turn(problem)
-        turn.waiting += 1
-        try:
-            async with turn.lock:
-                return await self._insist(turn, what, write)
+            while True:
+                before = self._written
+                try:
+                    result = await write()
+                except RecordTooLargeError:
+                    raise
+                except (EventLogError, BlobError) as error:
+                    self._tell(slot, me, f"{what} can't be written: {error}")
+                else:
+                    self._written += 1
+                    return result
+                await self._clock.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+                if self._written != before:
+                    pause_seconds = _FIRST_PAUSE_SECONDS
         finally:
-            turn.waiting -= 1
-            if not turn.waiting:
-                del self._turns[slot]
+            waiting = self._waiting.get(slot, {})
+            if waiting.pop(me, None) is not None and not waiting:
+                del self._waiting[slot]
 
-    async def _insist(self, turn: _Turn, what: str, write: Callable[[], Awaitable[_Written]]) -> _Written:
-        while True:
-            await self._clock.sleep(turn.pause_seconds)
-            try:
-                result = await write()
-            except RecordTooLargeError:
-                raise
-            except (EventLogError, BlobError) as error:
-                turn.failed(f"{what} can't be written: {error}")
-            else:
-                turn.pause_seconds = 0.0  # the next one may be as lucky
-                return result
-
-
-class _Turn:
-    """Whose turn it is to try again, in a slot where ``waiting`` do."""
-
-    def __init__(self, problem: str) -> None:
-        self.lock = asyncio.Lock()
-        self.problem = problem
-        self.pause_seconds = _FIRST_PAUSE_SECONDS
-        self.waiting = 0
-
-    def failed(self, problem: str) -> None:
-        """It was tried again in vain."""
-        self.problem = problem
-        self.pause_seconds = min(max(2 * self.pause_seconds, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
+    def _tell(self, slot: str, me: object, problem: str) -> None:
+        waiting = self._waiting.setdefault(slot, {})
+        if not waiting:
+            _LOG.warning("work waits to be written", extra={"of": slot, "error": problem})
+        waiting[me] = problem

@@ -186,15 +186,18 @@ class Recorder:
             left -= in_it
 
 
-async def keep(log: EventLog, stream: str, record: Record, now: float) -> None:
-    """Append to a stream that makes room by forgetting the older half of what it has, as of ``now``."""
+async def keep(log: EventLog, stream: str, record: Record, now: float) -> bool:
+    """Append to a stream that makes room by forgetting the older half of what it has, as of ``now``; whether
+    it was new.
+    """
     try:
-        await log.append(stream, [record])
+        [is_new] = await log.append(stream, [record])
     except StreamFullError:
         async for oldest in log.read(stream, ">"):
             await log.trim(stream, (oldest.stored_at + now) / 2)
             break
-        await log.append(stream, [record])
+        [is_new] = await log.append(stream, [record])
+    return is_new
 
 
 def _fell(task: asyncio.Task[None]) -> None:

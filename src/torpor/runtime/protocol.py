@@ -44,7 +44,7 @@ class Protocol(LingeringProtocol):
     def on_response_complete(self) -> None:
         """An answer was given; a request that came meanwhile is served now."""
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
+        if self._lingers or self.transport.is_closing():
             return
         self.flow.resume_reading()
         if self.pipeline:

@@ -77,20 +77,21 @@ def test_a_callback_that_waits_keeps_no_outcome_from_being_forgotten(monkeypatch
     run(test)
 
 
-@pytest.mark.parametrize("stream", [names.OUTCOMES, names.CALLBACKS])
-def test_while_an_outcome_can_not_be_written_its_call_is_not_made_again(stream: str) -> None:
+@pytest.mark.parametrize(("stream", "most"), [(names.OUTCOMES, 100), (names.CALLBACKS, 700)])
+def test_while_an_outcome_can_not_be_written_its_call_is_not_made_again(stream: str, most: int) -> None:
     async def test(it: CallWorld) -> None:
         away = it.log = Away(it.memory, stream, refuses=True)
         one = await it.process()
         call_id = await it.call(one, x_callback_url=URL)
         await it.advance(600.0)
         assert (len(it.far.calls), it.far.callbacks) == (1, [])
-        assert 10 < away.asked < 100
+        assert 10 < away.asked < most
         away.gate.set()
         await it.advance(10.0)
         assert (len(it.far.calls), len(it.far.callbacks)) == (1, 1)
         status = await it.status(one, call_id)
         assert (status.state, status.attempts) == ("succeeded", 1)
+        assert one.counts.succeeded == 1
 
     run(test)
 
@@ -110,6 +111,29 @@ def test_a_process_that_dies_between_outcome_and_callback_loses_neither() -> Non
         status = await it.status(two, call_id)
         assert status.callback is not None
         assert (status.state, status.callback.state) == ("succeeded", "delivered")
+
+    run(test)
+
+
+def test_of_two_that_made_the_same_call_the_outcome_that_is_kept_is_told() -> None:
+    async def test(it: CallWorld) -> None:
+        it.far.function = lambda number: Response(200, [], b"first" if number == 1 else b"second")
+        logs = [Away(it.memory, names.OUTCOMES, refuses=True) for _ in range(2)]
+        for log in logs:
+            it.log = log
+            await it.process(shared=True)
+        call_id = await it.call(it.processes[0], x_callback_url=URL)
+        await it.settle()
+        for process in it.processes:  # both are cut off, and can't say that they work on it
+            for worker in process.workers._workers.values():
+                worker._calls._tasks[1].cancel()
+        await it.advance(11.0)
+        assert len(it.far.calls) == 2
+        for log in logs:
+            log.gate.set()
+        await it.advance(30.0)
+        [kept] = [stored.event.data async for stored in it.memory.read(names.OUTCOMES, call_id)]
+        assert {each.body for each in it.far.callbacks} == {kept}
 
     run(test)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,21 +13,25 @@ import pytest
 from tests.unit.events.test_archive import RUN, archive
 from tests.unit.events.test_letters import letters_of
 from tests.unit.events.world import BROKER, World, answer, event, replying, trigger, world
+from torpor.binding import decode
 from torpor.errors import BlobError, EventLogError, RecordTooLargeError, StreamFullError
 from torpor.events import names
 from torpor.events.dispatcher import Dispatcher, Retention
 from torpor.events.intake import append_events
+from torpor.events.log import StreamSpec
 from torpor.events.patience import Patience
 from torpor.events.reckoning import FRESH_SECONDS
 from torpor.spec.letters import LetterSelection
-from torpor.spec.models import Batch, Delivery
+from torpor.spec.models import Backlog, Batch, Delivery
 from torpor.spec.replays import Replay
 from torpor.testing.clock import MovableClock
+from torpor.transport.message import decode_fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torpor.events.log import Record
+    from torpor.transport import Response
 
 MOST_BYTES = 1_000_000
 ROOM = MOST_BYTES * 15 // 16
@@ -187,6 +192,89 @@ class Away:
 
 async def problem(it: World) -> str:
     return (await it.dispatcher.states())["default/t"].problem
+
+
+def test_what_fits_is_written_though_something_larger_waits_before_it() -> None:
+    async def run() -> None:
+        async with world(Retention(max_bytes=100_000)) as it:
+            await it.declare(trigger("t", "a", parallelism=2), trigger("v", "v", function="g"))
+            gates = {each: asyncio.Event() for each in ("small", "large", "v")}
+            sizes = {"small": 1000, "large": 20_000}
+            send = it.functions.send
+
+            async def held(function_key: str, fields: bytes, body: bytes, timeout_seconds: float) -> Response:
+                [called] = decode(decode_fields(fields), body) or []
+                await gates[called.id].wait()
+                return await send(function_key, fields, body, timeout_seconds)
+
+            it.functions.send = held  # type: ignore[method-assign]
+            it.functions.behave = lambda events, _: (
+                replying(events, 1, b"r" * sizes[events[0].id]) if events[0].id in sizes else answer()
+            )
+            await it.publish(event("v", "v", b"x" * 8000))
+            await it.publish(event("small", "a", b"x"), event("large", "a", b"x"))
+            with contextlib.suppress(StreamFullError):
+                for number in range(1000):
+                    await it.publish(event(f"f{number}", "nobody's", b"x" * 500))
+            for each in ("large", "small", "v"):
+                gates[each].set()
+                await it.advance(2.0)
+            await it.advance(60.0)
+            assert [each.id for each in await it.events("reply")] == ["small.0"]
+            assert (await it.pending(), "replies can't be written" in await problem(it)) == (1, True)
+            await it.log.ensure_stream(StreamSpec(STREAM, max_bytes=200_000))
+            await it.advance(10.0)
+            assert [each.id for each in await it.events("reply")] == ["small.0", "large.0"]
+            assert (await it.pending(), await problem(it)) == (0, "")
+
+    asyncio.run(run())
+
+
+def test_dead_letters_that_can_not_be_written_keep_no_other_event_from_its_function() -> None:
+    async def run() -> None:
+        it = World()
+        away = Away(it.log, names.dead_stream(BROKER))
+        it.dispatcher = Dispatcher(away, it.functions, it.clock)
+        await it.declare(trigger("t", "a", parallelism=4))
+        it.functions.behave = lambda events, _: answer(400 if events[0].id.startswith("bad") else 204)
+        away.error = StreamFullError("dead letters are full")
+        await it.publish(*(event(f"bad{number}", "a") for number in range(8)))
+        await it.advance(1.0)
+        await it.publish(*(event(f"good{number}", "a") for number in range(10)))
+        await it.advance(3600.0)
+        assert len(it.functions.calls) == 18
+        assert await it.pending() == 8
+        assert await problem(it) == "dead letters can't be written: dead letters are full"
+        away.error = None
+        await it.advance(61.0)
+        assert (len(it.functions.calls), len(await it.dead()), await problem(it)) == (18, 8, "")
+        assert {each.attributes["torporattempts"] for each in await it.dead()} == {"1"}
+        await it.dispatcher.close()
+
+    asyncio.run(run())
+
+
+def test_an_event_is_never_delivered_and_moved_out_of_a_backlog_too() -> None:
+    async def run() -> None:
+        it = World()
+        away = Away(it.log, names.dead_stream(BROKER))
+        it.dispatcher = Dispatcher(away, it.functions, it.clock)
+        backlog = Backlog(limit=2, on_limit="deadLetterOldest")
+        await it.declare(trigger("t", "a", parallelism=1, backlog=backlog))
+        it.functions.gate = asyncio.Event()
+        away.error = EventLogError("out")
+        await it.publish(*(event(str(number), "a") for number in range(6)))
+        await it.advance(11.0)
+        it.functions.gate.set()
+        await it.advance(30.0)
+        away.error = None
+        await it.advance(60.0)
+        called = {each for call in it.functions.calls for each in call[2]}
+        assert called | {each.id for each in await it.dead()} == {str(number) for number in range(6)}
+        assert called & {each.id for each in await it.dead()} == set()
+        await it.dispatcher.close()
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(

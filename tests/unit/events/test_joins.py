@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.events.world import CrashingLog, World, answer, event, part, trigger, world
 from torpor.binding import decode
+from torpor.errors import StreamFullError
 from torpor.events.claims import Claims
 from torpor.events.dispatcher import Dispatcher
 from torpor.events.join_log import JoinLog
@@ -362,6 +363,54 @@ def test_a_group_that_runs_out_of_time_becomes_dead_letters_some_at_a_time(
             assert sizes == [6_000_000, 6_000_000]
             assert [letter.id for letter in await it.dead()] == [f"g/{index}" for index in range(4)]
             assert (await it.stream(GROUPS), await it.pending()) == ([], 0)
+
+    asyncio.run(run())
+
+
+def _full(log: MemoryLog, monkeypatch: pytest.MonkeyPatch, *, takes: int) -> asyncio.Event:
+    """Have the dead letters take so many appends and no more, until the event is set."""
+    room, taken, append = asyncio.Event(), 0, log.append
+
+    async def bounded(stream: str, records: Sequence[Record], *, guard: Guard | None = None) -> list[bool]:
+        nonlocal taken
+        if stream.startswith("dead.") and not room.is_set():
+            taken += 1
+            if taken > takes:
+                raise StreamFullError("it is full")
+        return await append(stream, records, guard=guard)
+
+    monkeypatch.setattr(log, "append", bounded)
+    return room
+
+
+def test_a_group_half_of_which_became_dead_letters_is_finished_whenever_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        async with world() as it:
+            room = _full(it.log, monkeypatch, takes=1)
+            await it.declare(JOIN)
+            await it.publish(*_large("g", 5, _DATA[:3_000_000])[:4])
+            await it.advance(900.0)  # the log knows identities for 600 seconds
+            assert [letter.id for letter in await it.dead()] == ["g/0", "g/1"]
+            room.set()
+            await it.crash()
+            await it.advance(30.0)
+            assert [letter.id for letter in await it.dead()] == [f"g/{index}" for index in range(4)]
+            assert (await it.stream(GROUPS), await it.pending()) == ([], 0)
+
+    asyncio.run(run())
+
+
+def test_a_group_that_can_not_be_buried_yet_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        async with world() as it:
+            _full(it.log, monkeypatch, takes=0)
+            await it.declare(JOIN)
+            await it.publish(*_large("huge", 10))
+            await it.publish(*_large("large", 3))
+            await it.advance(10.0)
+            assert [call[2] for call in it.functions.calls] == [["large/0", "large/1", "large/2"]]
 
     asyncio.run(run())
 

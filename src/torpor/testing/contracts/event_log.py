@@ -1112,6 +1112,24 @@ async def trim_keeps_what_a_consumer_waits_for(rig: Rig) -> None:
 
 
 @_case
+async def trim_removes_what_no_consumer_was_ever_to_have(rig: Rig) -> None:
+    """Though it is older than all that one has acknowledged, or none of it is."""
+    await rig.make()
+    usual = await rig.open("trigger.contract.usual", keys=("usual",))
+    rare = await rig.open("trigger.contract.rare", keys=("rare", "seldom"))
+    await rig.append("1", "2", key="usual")
+    await rig.append("3", key="rare")
+    await rig.append("4", key="usual")
+    for delivery in await rig.take(usual, 3):
+        await delivery.ack()
+    await rig.take(rare, 1)
+    await rig.until_pending(usual, 0)
+    await rig.time.pass_(rig.step_seconds)
+    await rig.log.trim(rig.stream, rig.time.now())
+    assert await rig.ids() == ["3", "4"]
+
+
+@_case
 async def trim_of_everything_leaves_an_empty_stream(rig: Rig) -> None:
     """Which takes records as before."""
     await rig.make()
