@@ -312,7 +312,7 @@ class Dispatcher:
 
     def _subscribe(self, route: Route, *, fresh: bool) -> AtWork:
         if route.sink:
-            return SinkSubscription(route, self._log, self._clock, self._courier, self.stats)
+            return SinkSubscription(route, self._log, self._clock, self._courier)
         if route.direct:
             broker_key = route.broker_key
             return DirectSubscription(

@@ -22,7 +22,6 @@ from torpor.events.subscription import ACK_WAIT_SECONDS, MAX_WAITING, Reading, m
 if TYPE_CHECKING:
     from torpor.clock import Clock
     from torpor.events.courier import Courier, Route
-    from torpor.events.stats import Stats
 
 _LOG = logging.getLogger("torpor.events")
 _SUNK = "torporsink"
@@ -44,11 +43,11 @@ def sink_spec(route: Route) -> ConsumerSpec:
 class SinkSubscription(Reading):
     """Keeps :class:`torpor.events.subscription.AtWork` for the way of dead letters to their sink."""
 
-    def __init__(self, route: Route, log: EventLog, clock: Clock, courier: Courier, stats: Stats) -> None:
+    def __init__(self, route: Route, log: EventLog, clock: Clock, courier: Courier) -> None:
         self.route = route
         self._clock = clock
         self._courier = courier
-        self._stats = stats
+        self._stats = courier.stats
         self._pump = Pump(log, clock, sink_spec(route), self._handle, route.parallelism)
 
     async def _handle(self, delivery: Delivery) -> None:
