@@ -20,7 +20,11 @@ class _Formatter(logging.Formatter):
 
 
 def log_to_stderr(level: str) -> None:
-    """Log what is at least as severe as ``level``."""
+    """Log what is at least as severe as ``level``; of other libraries only what is wrong.
+
+    What they tell of their usual work may have secrets in it, such as the queries of addresses.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.basicConfig(level=level, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("torpor").setLevel(level)

@@ -7,6 +7,7 @@ import logging
 import logging.handlers
 import os
 import signal
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,7 @@ from torpor.api.app import create
 from torpor.api.places import LOCAL_URL
 from torpor.api.server import serving
 from torpor.cli.output import output_option, print_table
-from torpor.clock import SystemClock
+from torpor.clock import SystemClock, cancel, first_of
 from torpor.errors import StartError
 from torpor.events.brokers import Broker
 from torpor.local import ports
@@ -31,7 +32,7 @@ from torpor.settings import PlatformSettings
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from torpor.otlp import Tracer
 
@@ -132,7 +133,9 @@ async def _run(
     listener: socket.socket = ports.listen()
     with listener:
         platform = LocalPlatform(options, ports.address(listener), SystemClock(), tell, tracer)
-        async with platform:
+        async with _unless(stop, platform) as is_up:
+            if not is_up:
+                return
             logs = _log_to(options.data_dir / "torpor.log", options.log_level)
             try:
                 async with serving(create(platform), listener):
@@ -140,18 +143,31 @@ async def _run(
                         await _show(platform, options)
                     await stop.wait()
             finally:
-                logging.getLogger("torpor").removeHandler(logs)
+                logging.getLogger().removeHandler(logs)
                 logs.close()
 
 
+@asynccontextmanager
+async def _unless(stop: asyncio.Event, platform: LocalPlatform) -> AsyncIterator[bool]:
+    """The platform, whose start ends when ``stop`` is set; whether it is up."""
+    async with AsyncExitStack() as stack:
+        starting = asyncio.ensure_future(stack.enter_async_context(platform))
+        await first_of(asyncio.wait([starting]), stop.wait())
+        if starting.done():
+            await starting
+        else:
+            await cancel(starting)
+        yield not starting.cancelled()
+
+
 def _log_to(path: Path, level: str) -> logging.Handler:
-    """Keep what the parts log in a file: what a person must know is told on the terminal."""
+    """Keep what the parts log in a file, and what is wrong with their libraries: what a person must know is
+    told on the terminal.
+    """
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=_LOG_BYTES, backupCount=1)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logger = logging.getLogger("torpor")
-    logger.setLevel(level)
-    logger.propagate = False
-    logger.addHandler(handler)
+    logging.getLogger("torpor").setLevel(level)
+    logging.getLogger().addHandler(handler)
     return handler
 
 

@@ -44,8 +44,12 @@ class Broker:
 
     def __post_init__(self) -> None:
         if problem := _problem(self.url):
-            shown = re.sub(r"//[^/]*@", "//***@", self.url)
-            raise StartError(f"broker {shown!r}: {problem}")
+            raise StartError(f"broker {self.shown!r}: {problem}")
+
+    @property
+    def shown(self) -> str:
+        """Its address without what may be secret."""
+        return re.sub(r"//[^/]*@", "//***@", self.url)
 
     @property
     def scheme(self) -> str:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from torpor.spec.models import Schedule, Trigger
 
 _RETRY_SECONDS = 0.5
+_TELL_SECONDS = 5.0
+"""How long a start may take before a person is told what it waits for."""
 _STOP_SECONDS = 15.0
 _SAID_BYTES = 500
 
@@ -232,12 +234,16 @@ class EventsProcess:
             await cancel(ended, told)
 
     async def _tell_process(self) -> None:
+        began, told = self._clock.monotonic(), False
         while True:
             try:
                 await self._control.health()
                 if self._declaration is not None:
                     await self._control.declare(self._declaration)
             except EventLogError:  # the broker may be away as well
+                if not told and self._clock.monotonic() - began >= _TELL_SECONDS:
+                    told = True
+                    self._changed(f"it waits for the broker at {self._broker.broker.shown}")
                 await self._clock.sleep(_RETRY_SECONDS)
             else:
                 return

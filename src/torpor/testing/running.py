@@ -30,7 +30,8 @@ class Running:
     """A platform with the functions below ``paths``, on a free port, with its data in ``folder``.
 
     It leads a session of its own, so that what it leaves behind can be told from others. Entering the
-    block waits until it is up; :class:`~torpor.errors.StartError` has what it said if it never is.
+    block waits until it is up, or for the first news of the kind that it ``awaits``;
+    :class:`~torpor.errors.StartError` has what it said if that never comes.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Running:
         broker: str = "nats",
         start_seconds: float = PATIENCE_SECONDS,
         environment: Mapping[str, str] | None = None,
+        awaits: str = "ready",
     ) -> None:
         self._arguments = ["up", "-o", "json", "--port", str(port), "--data", str(folder / "data")]
         self._arguments += ["--broker", broker, *map(str, paths)]
         self._environment = environment
         self._start_seconds = start_seconds
+        self._awaits = awaits
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -73,7 +76,7 @@ class Running:
         self._reader = threading.Thread(target=self._read, name="news of the platform", daemon=True)
         self._reader.start()
         try:
-            self.url = self.wait_for("ready", within_seconds=self._start_seconds)["subject"]
+            self.url = self.wait_for(self._awaits, within_seconds=self._start_seconds)["subject"]
         except BaseException:
             self.stop()
             raise

@@ -103,14 +103,14 @@ class _Calls:
     def __init__(self, platform: Running, client: Client, folder: Path) -> None:
         self.platform = platform
         self.client = client
-        self._folder = folder
+        self.folder = folder
 
     def open(self) -> None:
-        (self._folder / "open").touch()
+        (self.folder / "open").touch()
 
     def made(self) -> list[str]:
         """The ids of the calls that the function got, as often as it got them."""
-        record = self._folder / "record"
+        record = self.folder / "record"
         return record.read_text().split() if record.exists() else []
 
     def post(
@@ -177,6 +177,8 @@ def test_a_call_wakes_the_function_and_its_answer_is_kept_and_called_back(calls:
         assert float(headers["x-duration-seconds"]) > 0
         until(lambda: _called_back(calls, call_id) == ("delivered", 2), "the end of the callback")
         assert "secret" not in calls.client.call(call_id).model_dump_json()
+        for log in ("torpor.log", "events/events.log"):
+            assert b"secret" not in (calls.folder / "run" / "data" / log).read_bytes()
         assert calls.made() == [call_id]
         assert len(receiver.got) == 1
     steps = calls.client.explain(call_id).items[0].steps

@@ -198,6 +198,24 @@ def test_it_ends_cleanly_and_leaves_nothing(hello: Path, tmp_path: Path, number:
     assert platform.census.left() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_that_its_broker_is_not_there_and_can_be_ended(
+    hello: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with ports.listen() as taken:  # where nobody answers
+        url = f"nats://secret@127.0.0.1:{ports.address(taken).port}"
+        platform = Running([hello], tmp_path / "run", broker=url, awaits="part")
+        with platform:
+            [told] = platform.news
+            assert (told["subject"], "waits for the broker at nats://***@127" in told["text"]) == (
+                "events",
+                True,
+            )
+            assert platform.stop(number) == 0
+        assert platform.errors() == ""
+    assert platform.census.left() == []
+
+
 def test_it_leaves_nothing_when_it_is_killed(hello: Path, tmp_path: Path) -> None:
     with Running([hello], tmp_path / "run") as platform:
         assert _get(platform).status_code == 200
