@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic import ValidationError
 
 from torpor.cli.logs import harmless
-from torpor.cli.output import json_array, output_option, plural
+from torpor.cli.output import json_array, output_option, plural, unusable
 from torpor.cli.pace import paced, rate_option, steps
 from torpor.cli.target import connect, context_option, full_name, namespace_option, short_name
 from torpor.cli.times import time_option
@@ -106,7 +107,10 @@ def _replay(
         raise click.UsageError(str(error)) from None
     target = None if function is None else _function(function, namespace)
     run = uuid.uuid4().hex
-    return Replay(since=since, until=until, filters=filters, function=target, run=run, dry_run=True)
+    try:
+        return Replay(since=since, until=until, filters=filters, function=target, run=run, dry_run=True)
+    except ValidationError as error:
+        raise unusable(error) from None
 
 
 def _function(text: str, namespace: str) -> str:

@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from torpor.spec.view import AttributeText, Request, View
+from torpor.spec.view import AttributeText, Matching, Request, View
+
+_Broker = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=512),
+    Matching("^([^/]+/[^/]+|calls)$", "NAMESPACE/NAME was expected"),
+]
+"""A broker's name with its namespace, or where what happened to calls is recorded."""
 
 
 class Question(Request):
@@ -17,7 +24,7 @@ class Question(Request):
     """The event's id."""
     source: AttributeText | None = None
     """Its source; none given means of any source."""
-    broker: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
+    broker: _Broker | None = None
     """The broker that it was sent to, `namespace/name`; none given means any."""
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, StrictBool, StringConstraints
 
 from torpor.spec.replays import Condition, Time
 from torpor.spec.selectors import MAX_FILTERS
-from torpor.spec.view import AttributeText, Request, View
+from torpor.spec.view import AttributeText, Key, Request, View
 
 ID_DIGITS = 28
 """How many hexadecimal digits the id of a dead letter has."""
@@ -19,7 +19,6 @@ MAX_NAMES = 100
 """Most names of a kind in one selection."""
 
 
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 _Id = Annotated[str, StringConstraints(pattern=f"^[0-9a-f]{{{ID_DIGITS}}}$")]
 
 
@@ -59,11 +58,11 @@ class DeadLetter(View):
 class LetterSelection(Request):
     """Which dead letters are meant: those that meet everything that is given; each list is a choice."""
 
-    brokers: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
+    brokers: tuple[Key, ...] = Field((), max_length=MAX_NAMES)
     """Of these brokers, `namespace/name`; none given means of any."""
-    triggers: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
+    triggers: tuple[Key, ...] = Field((), max_length=MAX_NAMES)
     """Of these triggers, `namespace/name`."""
-    functions: tuple[_Name, ...] = Field((), max_length=MAX_NAMES)
+    functions: tuple[Key, ...] = Field((), max_length=MAX_NAMES)
     """Of these functions, `namespace/name`."""
     event_ids: tuple[AttributeText, ...] = Field((), max_length=MAX_NAMES)
     """Whose events have one of these ids."""

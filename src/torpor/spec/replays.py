@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BeforeValidator, Field, StrictBool, StringConstraints
 
 from torpor.spec.selectors import FORM, MAX_FILTERS, MAX_LENGTH
-from torpor.spec.view import Request, View
+from torpor.spec.view import Matching, Request, View
 
 MAX_EVENTS = 100
 """Most events that one request has delivered again."""
@@ -39,6 +39,12 @@ Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 Condition = Annotated[str, StringConstraints(pattern=FORM, max_length=MAX_LENGTH)]
 """A condition on an attribute, such as ``type=image.*``."""
 
+_Target = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=512),
+    Matching("^[^/@]+/[^/@]+(@[^/@]+)?$", "NAMESPACE/NAME or NAMESPACE/NAME@REVISION was expected"),
+]
+
 
 class Replay(Request):
     """Events to deliver again, a page of them a request."""
@@ -49,7 +55,7 @@ class Replay(Request):
     """Accepted before then."""
     filters: tuple[Condition, ...] = Field((), max_length=MAX_FILTERS)
     """Conditions on attributes, such as `type=image.*`; all must be met."""
-    function: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
+    function: _Target | None = None
     """To this function of the broker's namespace alone, `namespace/name`, whatever its triggers are; or to
     one revision of it, `namespace/name@revision`: what would come to another one becomes a dead letter."""
     run: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]

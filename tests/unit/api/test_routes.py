@@ -178,6 +178,42 @@ def test_parameters_that_a_route_does_not_take_are_refused(path: str, says: str)
     assert says in assert_problem(call(backend, f"/api/v1{path}"), 400, "malformed-request")
 
 
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/explanation?id=a1&id=b", "query.id: is ['a1', 'b'], one value was expected"),
+        ("/functions/default/hello/logs?tail=1&tail=1", "query.tail: is ['1', '1'], one value was expected"),
+        ("/calls?limit=1&state=failed&limit=2", "query.limit: is ['1', '2'], one value was expected"),
+        (
+            "/dead-letters?since=2026-01-01T00:00:00Z&since=2026-01-02T00:00:00Z",
+            "query.since: is ['2026-01-01T00:00:00Z', '2026-01-02T00:00:00Z'], one value was expected",
+        ),
+    ],
+)
+def test_a_parameter_that_is_taken_once_is_refused_a_second_time(path: str, says: str) -> None:
+    backend = FakeBackend()
+    backend.add(function_status("hello"))
+    assert assert_problem(call(backend, f"/api/v1{path}"), 400, "malformed-request") == says
+
+
+def test_the_broker_of_an_explanation_has_its_namespace() -> None:
+    answer = call(FakeBackend(), "/api/v1/explanation?id=1&broker=work")
+    says = "query.broker: is 'work', NAMESPACE/NAME was expected"
+    assert assert_problem(answer, 400, "malformed-request") == says
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/calls?state=failed&state=running",
+        "/dead-letters?triggers=a/b&triggers=c/d",
+        "/explanation?id=1&broker=calls",
+    ],
+)
+def test_a_list_is_given_value_by_value(query: str) -> None:
+    assert call(FakeBackend(), f"/api/v1{query}").status_code == 200
+
+
 def test_a_tail_of_an_unknown_broker_or_with_a_wrong_filter_is_a_problem() -> None:
     backend = FakeBackend()
     detail = assert_problem(call(backend, "/api/v1/brokers/default/defualt/tail"), 404, "unknown-broker")
@@ -401,12 +437,15 @@ def test_the_page_for_people_has_every_operation_and_document_and_loads_nothing(
         ("since=2026-13-01T00:00:00Z", "query.since: is '2026-13-01T00:00:00Z', a time such as"),
         ("triggers=", "query.triggers[0]: is empty, a text of one or more characters was expected"),
         (f"triggers={'t' * 513}", "query.triggers[0]: has 513 characters, at most 512 were expected"),
+        ("triggers=work", "query.triggers[0]: is 'work', NAMESPACE/NAME was expected"),
+        ("brokers=a/b&brokers=/b", "query.brokers[1]: is '/b', NAMESPACE/NAME was expected"),
+        ("functions=a/b/c", "query.functions[0]: is 'a/b/c', NAMESPACE/NAME was expected"),
         ("trigger=default/t", "query.trigger: is not a field here, did you mean 'triggers'?"),
         (
             "xyz=1",
             "is not a field here, one of brokers, eventIds, filters, functions, since, triggers, until",
         ),
-        ("&".join(["triggers=t"] * 101), "query.triggers: has 101 entries, at most 100 were expected"),
+        ("&".join(["triggers=d/t"] * 101), "query.triggers: has 101 entries, at most 100 were expected"),
     ],
 )
 def test_a_wrong_selection_of_dead_letters_is_a_problem(query: str, says: str) -> None:
@@ -455,6 +494,10 @@ def test_a_wrong_action_on_dead_letters_changes_nothing(verb: str, body: bytes, 
         ({"since": 7}, "body.since: is 7, a time such as 2026-01-31T12:00:00Z was expected"),
         ({"run": "x"}, "body.run: is 'x', a text that matches ^[0-9a-f]{32}$ was expected"),
         ({"function": ""}, "body.function: is empty, a text of one or more characters was expected"),
+        (
+            {"function": "resize"},
+            "body.function: is 'resize', NAMESPACE/NAME or NAMESPACE/NAME@REVISION was expected",
+        ),
         ({"filters": {}}, "body.filters: is {}, a list was expected"),
     ],
 )
