@@ -47,7 +47,8 @@ class Listening:
 class Envoy:
     """One Envoy, with what it was configured with at its start; ``config`` is asked for at each start.
 
-    ``on_alive`` is told whether the process runs, each time that changes.
+    ``on_alive`` is told whether the process runs, each time that changes; ``on_change`` what is wrong each
+    time it has ended by itself, and ``None`` when it is back.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Envoy:
         work_dir: Path,
         workers: int,
         on_alive: Callable[[bool], None],
+        on_change: Callable[[str | None], None],
     ) -> None:
         self._clock = clock
         self._client = client
@@ -68,6 +70,7 @@ class Envoy:
         self._work_dir = work_dir
         self._workers = workers
         self._on_alive = on_alive
+        self._on_change = on_change
         self._child = Supervised("Envoy", self._launch, clock, self._changed)
         self._listening: Listening | None = None
         self._said: deque[str] = deque(maxlen=20)
@@ -176,6 +179,7 @@ class Envoy:
         if problem is not None:
             self._set_ready(ready=False)
             _LOG.error("Envoy: %s: %s", problem, self._last_words())
+        self._on_change(problem)
 
     def _set_ready(self, *, ready: bool) -> None:
         self.ready = ready

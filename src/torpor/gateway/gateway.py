@@ -68,6 +68,7 @@ class Gateway:
         limits: HoldLimits | None = None,
     ) -> None:
         self._clock = clock
+        self._on_change: Callable[[str | None], None] = lambda _: None
         self._work_dir = work_dir.absolute()  # a path that begins with "/" is a unix socket to the client
         self._domain = domain
         self._public = Endpoint(host, port)
@@ -112,6 +113,7 @@ class Gateway:
             work_dir=self._work_dir,
             workers=self._workers,
             on_alive=self._ads.client_alive,
+            on_change=self._on_change,
         )
         try:
             await self._activator.start(paths.activator)
@@ -222,6 +224,13 @@ class Gateway:
             elif (total := self._counters.total(key)) or self._activator.targets.endpoints(key):
                 loads[key] = Load(0.0, total)
         return loads
+
+    def follow_process(self, on_change: Callable[[str | None], None]) -> None:
+        """Call ``on_change`` when Envoy has ended by itself (what is wrong) or is back (``None``).
+
+        To be called before the start.
+        """
+        self._on_change = on_change
 
     def follow_starts(
         self, observe: Callable[[str, Phase, float], None] | None = None, tracer: Tracer | None = None

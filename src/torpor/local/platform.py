@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,7 @@ class LocalPlatform:
             work_dir=options.data_dir / "gateway",
             wake=self._wake,
         )
+        self._gateway.follow_process(partial(self._part_changed, "gateway"))
         self._gateway.follow_starts(tracer=tracer)
         self._provider = ProcessProvider(
             clock=clock,
@@ -110,6 +112,7 @@ class LocalPlatform:
             on_line=self._book.add,
             cache_dir=options.cache_dir,
             blobs_url=self._blobs_url,
+            on_parent=partial(self._part_changed, "torpor-parent"),
         )
         lag = BacklogLoads(clock, self._gateway.observe, self._lagging, self._backlogs)
         self._autoscaler = Autoscaler(clock=clock, observe=lag.observe, fleet=self._provider)
@@ -189,6 +192,9 @@ class LocalPlatform:
         """A request waits for an instance."""
         self._autoscaler.poke(key)
         self._gateway.reached(key, "decide")
+
+    def _part_changed(self, name: str, problem: str | None) -> None:
+        self._tell(Report(News.PART, name, problem or "is back"))
 
     def _changed(self, key: str) -> None:
         """The instances of a function have changed, or what keeps them from running."""

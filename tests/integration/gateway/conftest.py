@@ -211,7 +211,10 @@ class Run(Protocol):
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run a coroutine function with a started gateway; ``options`` are the gateway's."""
+    """Run a coroutine function with a started gateway; ``options`` are the gateway's.
+
+    ``on_change`` among them follows Envoy's process.
+    """
 
     def run_it(body: Callable[[World], Awaitable[None]], **options: Any) -> None:
         asyncio.run(_with_gateway(tmp_path, body, options))
@@ -233,7 +236,10 @@ async def gateway(work_dir: Path, **options: Any) -> AsyncIterator[World]:
     def wake(key: str) -> None:
         worlds[0].wake(key)
 
+    on_change = options.pop("on_change", None)
     started = Gateway(clock=SystemClock(), work_dir=work_dir, wake=wake, workers=1, **options)
+    if on_change is not None:
+        started.follow_process(on_change)
     client = Client(max_connections_per_endpoint=1000)
     world = World(started, client)
     worlds.append(world)

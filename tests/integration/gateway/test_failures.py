@@ -51,6 +51,8 @@ async def answered(world: Any, target: str) -> Response:
 
 
 def test_a_killed_envoy_comes_back_as_it_was(run: Any, declare: Callable[..., Function]) -> None:
+    news: list[str | None] = []
+
     async def check(world: Any) -> None:
         await world.gateway.configure([declare("hello"), declare("other")], events=[], api=[])
         instance = await world.instance()
@@ -69,6 +71,7 @@ def test_a_killed_envoy_comes_back_as_it_was(run: Any, declare: Callable[..., Fu
         after = world.gateway.status()
         assert after.pid not in (None, before.pid)
         assert after.restarts == 1
+        assert news == ["it was killed by SIGKILL and is started again", None]
         assert (await answered(world, "/function/unknown")).status == 404
         async with asyncio.timeout(30):
             while KEY not in (loads := await world.gateway.observe()) or loads[KEY].requests_total < 4:
@@ -80,7 +83,8 @@ def test_a_killed_envoy_comes_back_as_it_was(run: Any, declare: Callable[..., Fu
         await world.gateway.publish(KEY, [instance.endpoint])
         assert (await held).status == 200
 
-    run(check)
+    run(check, on_change=news.append)
+    assert len(news) == 2  # that it ends with the gateway is none
 
 
 def test_nobody_waits_for_an_envoy_that_is_dead(run: Any, declare: Callable[..., Function]) -> None:

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import httpx
+import psutil
 import pytest
 
 from tests.integration.local.conftest import HELLO, until
@@ -188,6 +189,19 @@ def test_a_second_platform_in_the_same_folder_is_refused(hello: Path, tmp_path: 
         pytest.raises(StartError, match=rf"in use by another platform \(pid {platform.pid}\)"),
     ):
         Running([hello], tmp_path / "run").__enter__()
+
+
+def test_the_end_of_a_part_is_told_and_that_it_is_back(hello: Path, tmp_path: Path) -> None:
+    with Running([hello], tmp_path / "run") as platform, platform.client() as client:
+        gateway = next(part for part in client.status().parts if part.name == "gateway")
+        children = psutil.Process(platform.pid).children()
+        [parent] = [child for child in children if child.name() == "torpor-parent"]
+        for part, pid in (("gateway", gateway.pid or 0), ("torpor-parent", parent.pid)):
+            os.kill(pid, signal.SIGKILL)
+            platform.wait_for("part", part, "it was killed by SIGKILL and is started again.*")
+        platform.wait_for("part", "gateway", "is back")
+        assert _get(platform).status_code == 200
+        platform.wait_for("part", "torpor-parent", "is back")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

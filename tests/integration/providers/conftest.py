@@ -54,6 +54,7 @@ class Rig:
         self.folder = folder
         self.publisher = MemoryPublisher()
         self.lines: list[tuple[str, LogLine]] = []
+        self.parent_news: list[str | None] = []
         self.revisions = 0
         self.provider = ProcessProvider(
             clock=SystemClock(),
@@ -61,6 +62,7 @@ class Rig:
             on_line=lambda key, line: self.lines.append((key, line)),
             cache_dir=folder / "cache",
             blobs_url=f"file://{folder}/blobs",
+            on_parent=self.parent_news.append,
         )
 
     def write(self, code: str = "", *, name: str = "v1") -> Path:

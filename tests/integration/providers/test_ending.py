@@ -188,6 +188,18 @@ def test_what_forked_an_instance_ends_and_takes_it_along_and_all_comes_back(
         assert await rig.call()
         assert rig.provider.state(KEY).restarts == 2
         assert pid not in rig.pids()
+        again = "it was killed by SIGKILL and is started again as soon as a function needs it"
+        assert rig.parent_news == ([] if pid == template else [again, None])
+
+    run(test)
+
+
+def test_a_parent_that_is_told_to_end_is_no_news(run: Callable[..., None]) -> None:
+    async def test(rig: Any) -> None:
+        await rig.apply(rig.write())
+        await rig.provider.close()
+        await rig.until(lambda: not rig.provider.parent_pids())
+        assert rig.parent_news == []
 
     run(test)
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torpor.children import describe_exit
@@ -18,7 +19,7 @@ from torpor.providers.process.nursery import Nursery
 from torpor.providers.process.output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torpor.clock import Clock
@@ -34,9 +35,14 @@ class WarmParent:
     """A process with the runtime imported. ``packages``: the folder of its environment, if any.
 
     It belongs to the thread that made it: it ends with that (:mod:`~torpor.providers.process.lifeline`).
+    ``on_lost`` is called with how it ended, when it was warm and was not told to end.
     """
 
-    def __init__(self, packages: Path | None, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, packages: Path | None, variables: Mapping[str, str], on_lost: Callable[[str], None]
+    ) -> None:
+        self._on_lost = on_lost
+        self._closed = False
         self._known = asyncio.Event()  # that it is warm, or has ended
         self._warm = False
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
@@ -87,6 +93,7 @@ class WarmParent:
 
     def close(self) -> None:
         """End it and all below it."""
+        self._closed = True
         self._nursery.close()
 
     def _told(self, message: Message) -> None:
@@ -100,6 +107,8 @@ class WarmParent:
         self._end_reason = describe_exit(code)
         self._output.finish()
         self._known.set()
+        if self._warm and not self._closed:
+            self._on_lost(self._end_reason)
 
     def _line(self, text: str) -> None:
         self._tail.append(text)
@@ -107,9 +116,16 @@ class WarmParent:
 
 
 class Parents:
-    """The warm parents, by the folder of their packages."""
+    """The warm parents, by the folder of their packages.
 
-    def __init__(self, clock: Clock, variables: Mapping[str, str]) -> None:
+    ``on_change`` is told each time one has ended by itself (what is wrong), or is back (``None``).
+    """
+
+    def __init__(
+        self, clock: Clock, variables: Mapping[str, str], on_change: Callable[[str | None], None]
+    ) -> None:
+        self._on_change = on_change
+        self._lost: set[Path | None] = set()
         self._clock = clock
         self._variables = variables
         self._parents: dict[Path | None, WarmParent] = {}
@@ -123,14 +139,23 @@ class Parents:
             if parent is None or not parent.open:
                 if self._closed:
                     raise EnvironmentBuildError("the platform is ending")
-                parent = self._parents[packages] = WarmParent(packages, self._variables)
+                parent = WarmParent(packages, self._variables, partial(self._note_loss, packages))
+                self._parents[packages] = parent
                 await parent.warm(self._clock)
+                if packages in self._lost:
+                    self._lost.discard(packages)
+                    self._on_change(None)
             return parent
+
+    def _note_loss(self, packages: Path | None, reason: str) -> None:
+        self._lost.add(packages)
+        self._on_change(f"it {reason} and is started again as soon as a function needs it")
 
     def keep(self, used: set[Path | None]) -> None:
         """End the parents of environments that are not among ``used``, but for the platform's own."""
         for packages in self._parents.keys() - used - {None}:
             self._parents.pop(packages).close()
+            self._lost.discard(packages)
 
     def pids(self) -> list[int]:
         """Process ids of the parents that run."""

@@ -29,7 +29,8 @@ class ProcessProvider:
 
     It belongs to one event loop, in a thread that lives as long: the processes end with that thread.
     ``inherited`` are variables that all functions get; by default the harmless part of this process's own
-    environment.
+    environment. ``on_parent`` is told when a process that instances are forked from has ended by itself (what
+    is wrong), or is back (``None``).
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class ProcessProvider:
         inherited: Mapping[str, str] | None = None,
         start_seconds: float = START_SECONDS,
         close_seconds: float = CLOSE_SECONDS,
+        on_parent: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         variables = passed_on() if inherited is None else dict(inherited)
-        self._parents = Parents(clock, variables)
+        self._parents = Parents(clock, variables, on_parent)
         self._subscribers: list[Callable[[str], None]] = []
         self._supervisors: dict[str, Supervisor] = {}
         self._removing: dict[str, Supervisor] = {}
