@@ -84,7 +84,8 @@ class CallIntake:
         callee = self._callees.get(target.function_key) if target is not None else None
         if target is None or callee is None:
             known = ", ".join(sorted(self._callees)[:_SHOWN]) or "none"
-            called = scope["path"].removeprefix(f"{calls.ROUTE}/").partition("/")[0]
+            written = scope["path"].removeprefix(f"{calls.ROUTE}/").partition("/")[0]
+            called = target.function_key if target is not None else written
             raise RefusedError(
                 ProblemType.UNKNOWN_FUNCTION, f"there is no function {called[:200]!r}; there are: {known}"
             )

@@ -198,8 +198,8 @@ def _called_back(calls: _Calls, call_id: str) -> tuple[str, int] | None:
 
 def test_what_is_refused_is_refused_at_once(calls: _Calls) -> None:
     for response, status, said in (
-        (calls.post("nobody"), 404, "there is no function 'nobody'; there are: default/echo"),
-        (calls.post("echo.shop"), 404, "there is no function 'echo.shop'"),
+        (calls.post("nobody"), 404, "there is no function 'default/nobody'; there are: default/echo"),
+        (calls.post("echo.shop"), 404, "there is no function 'shop/echo'"),
         (calls.post("echo", method="DELETE"), 405, "takes GET, POST, PUT"),
         (calls.post("echo", b"x" * 1_000_001), 413, "the body has more than 1000000 bytes"),
         (calls.post("echo", x_callback_url="ftp://a"), 400, "an absolute http or https URL was expected"),

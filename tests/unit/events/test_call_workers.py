@@ -180,8 +180,8 @@ def test_a_callback_that_can_never_be_made_is_given_up(answer: Response | Except
 @pytest.mark.parametrize(
     ("path", "given", "status", "slug", "said"),
     [
-        ("/async-function/g", {}, 404, "unknown-function", "no function 'g'; there are: default/f"),
-        ("/async-function/f.other", {}, 404, "unknown-function", "no function 'f.other'"),
+        ("/async-function/g", {}, 404, "unknown-function", "no function 'default/g'; there are: default/f"),
+        ("/async-function/f.other", {}, 404, "unknown-function", "no function 'other/f'"),
         ("/async-function/a.b.c", {}, 404, "unknown-function", "no function 'a.b.c'"),
         ("/async-function/f", {"method": "GET"}, 405, "method-not-allowed", "takes POST, PUT"),
         ("/async-function/f", {"body": b"x" * 101}, 413, "too-large", "more than 100 bytes"),
