@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query, Request
 
 from torpor.api.answers import MISSING, backend_of
-from torpor.api.refusals import RefusalError, unknown
+from torpor.api.refusals import RefusalError, unknown, unknown_broker
 from torpor.problems import ProblemType
 from torpor.spec import selectors
 from torpor.spec.history import Answer, Question  # noqa: TC001 - FastAPI reads them at run time
@@ -45,7 +45,7 @@ async def replay_events(request: Request, namespace: str, name: str, replay: Rep
     known = [f"{broker.namespace}/{broker.name}" for broker in await backend.brokers()]
     key = f"{namespace}/{name}"
     if key not in known:
-        raise unknown(ProblemType.UNKNOWN_BROKER, "broker", key, known)
+        raise unknown_broker(key, known)
     return await backend.replay_events(key, replay)
 
 

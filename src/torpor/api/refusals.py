@@ -7,7 +7,6 @@ id).
 
 from __future__ import annotations
 
-import difflib
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from torpor.api.edge import REQUEST_ID
 from torpor.api.parameters import names
 from torpor.errors import BlobNotFoundError, BodyTooLargeError, TorporError
 from torpor.problems import Problem, ProblemType
-from torpor.spec.faults import distinct, field_name, in_words
+from torpor.spec.faults import did_you_mean, distinct, field_name, in_words
 from torpor.spec.values import shown
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.api")
 _RETRY_AFTER_SECONDS = 1
+_SHOWN = 20
 
 
 class RefusalError(Exception):
@@ -44,9 +44,34 @@ class RefusalError(Exception):
 
 def unknown(problem_type: ProblemType, what: str, name: str, known: Iterable[str]) -> RefusalError:
     """The refusal for a ``name`` that no ``what`` has, with the nearest one that there is."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = _nearest(name, known)
+    hint = f" Did you mean {near!r}?" if near else ""
     return RefusalError(problem_type, f"There is no {what} {name[:300]!r}.{hint}")
+
+
+def unknown_broker(name: str, known: Iterable[str]) -> RefusalError:
+    """The same for a broker; where none is near, all are named, as there are few."""
+    brokers = sorted(known)
+    if _nearest(name, brokers) is not None:
+        return unknown(ProblemType.UNKNOWN_BROKER, "broker", name, brokers)
+    there_are = ", ".join(brokers[:_SHOWN]) or "none"
+    detail = f"There is no broker {name[:300]!r}; there are: {there_are}."
+    return RefusalError(ProblemType.UNKNOWN_BROKER, detail)
+
+
+def _nearest(key: str, known: Iterable[str]) -> str | None:
+    """A key that is like ``key``: namespaces that are the same are no likeness, so names are compared."""
+    namespace, _, name = key.partition("/")
+    of_names: dict[str, dict[str, str]] = {}
+    for each in known:
+        its_namespace, _, its_name = each.partition("/")
+        of_names.setdefault(its_namespace, {})[its_name] = each
+    here = of_names.get(namespace, {})
+    if (near := did_you_mean(name, here)) is not None:
+        return here[near]
+    having = [its_namespace for its_namespace, its_names in of_names.items() if name in its_names]
+    elsewhere = did_you_mean(namespace, having) or next(iter(sorted(having)), None)
+    return None if elsewhere is None else of_names[elsewhere][name]
 
 
 def install(app: FastAPI) -> None:

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 
 from torpor.api.answers import LINES, MISSING, backend_of, streams_of
 from torpor.api.documents import BrokerList, FunctionList, Health, ScheduleList, StoredBlob, TriggerList
-from torpor.api.refusals import RefusalError, unknown
+from torpor.api.refusals import RefusalError, unknown, unknown_broker
 from torpor.binding import WireEvent, encode_structured
 from torpor.blobs.base import ANSWER_HEADERS, WRONG_TYPE, is_type
 from torpor.problems import ProblemType
@@ -141,7 +141,7 @@ async def tail_broker(
     known = [_key(broker) for broker in await backend.brokers()]
     key = f"{namespace}/{name}"
     if key not in known:
-        raise unknown(ProblemType.UNKNOWN_BROKER, "broker", key, known)
+        raise unknown_broker(key, known)
     events = await backend.tail(key)
     return streams_of(request).respond(events, encode_structured, only=lambda event: _meets(event, wanted))
 

@@ -75,6 +75,25 @@ def test_an_unknown_function_is_a_problem_that_names_the_nearest() -> None:
         assert detail == "There is no function 'default/helo'. Did you mean 'default/hello'?"
 
 
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("default/nope", ""),
+        ("default/helo", " Did you mean 'default/hello'?"),
+        ("shop/hello", " Did you mean 'default/hello'?"),
+        ("shop/helo", ""),
+        ("imagse/tile", " Did you mean 'images/tile'?"),
+        ("default/tile", " Did you mean 'images/tile'?"),
+    ],
+)
+def test_only_a_name_that_is_alike_is_named_as_the_nearest(key: str, hint: str) -> None:
+    backend = FakeBackend()
+    for name, namespace in (("hello", "default"), ("ev", "default"), ("tile", "images")):
+        backend.add(function_status(name, namespace=namespace))
+    detail = assert_problem(call(backend, f"/api/v1/functions/{key}"), 404, "unknown-function")
+    assert detail == f"There is no function '{key}'.{hint}"
+
+
 def test_triggers_and_brokers_have_their_counters() -> None:
     backend = FakeBackend()
     backend.trigger_list = [
@@ -218,6 +237,8 @@ def test_a_tail_of_an_unknown_broker_or_with_a_wrong_filter_is_a_problem() -> No
     backend = FakeBackend()
     detail = assert_problem(call(backend, "/api/v1/brokers/default/defualt/tail"), 404, "unknown-broker")
     assert "Did you mean 'default/default'?" in detail
+    detail = assert_problem(call(backend, "/api/v1/brokers/default/nope/tail"), 404, "unknown-broker")
+    assert detail == "There is no broker 'default/nope'; there are: default/default."
     response = call(backend, "/api/v1/brokers/default/default/tail", params={"filter": "Type"})
     assert "'Type' is not ATTRIBUTE=PATTERN" in assert_problem(response, 400, "malformed-request")
     response = call(backend, "/api/v1/brokers/default/default/tail", params={"filter": ["a=b"] * 17})

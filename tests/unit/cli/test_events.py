@@ -282,6 +282,6 @@ def test_an_unknown_broker_or_a_wrong_filter_is_said(
     platform: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert platform.run("events", "tail", "--broker", "nothing") == 1
-    assert "There is no broker 'default/nothing'." in capsys.readouterr().err
+    assert "There is no broker 'default/nothing'; there are: default/default." in capsys.readouterr().err
     assert platform.run("events", "tail", "--filter", "type") == 1
     assert "ATTRIBUTE=PATTERN" in capsys.readouterr().err
