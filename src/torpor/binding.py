@@ -281,7 +281,20 @@ def _load(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise MalformedEventError(f"the body is not JSON: {error}") from None
+        wrong = _wrong_byte(body)
+        problem = (
+            f"is not JSON: {error}" if wrong is None else f"has the byte {wrong}, UTF-8 text was expected"
+        )
+        raise MalformedEventError(f"the body {problem}") from None
+
+
+def _wrong_byte(body: bytes) -> str | None:
+    """The first byte that is not UTF-8, if there is one."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        return f"0x{body[error.start]:02x}"
+    return None
 
 
 def _from_json(document: Any) -> WireEvent:
@@ -299,13 +312,15 @@ def _from_json(document: Any) -> WireEvent:
 def _attribute_text(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
+    expected = "a text"
     if name not in (*_REQUIRED, "time", "subject", "dataschema", "datacontenttype"):
+        expected = "a whole number of 32 bits, true, false or a text"
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int) and -(2**31) <= value < 2**31:
             return str(value)
     shown = repr(value) if isinstance(value, dict | list) else orjson.dumps(value).decode()
-    raise MalformedEventError(f"attribute '{name}' is {shown[:60]}, a text was expected")
+    raise MalformedEventError(f"attribute '{name}' is {shown[:60]}, {expected} was expected")
 
 
 def _json_data(document: dict[str, Any], attributes: dict[str, str]) -> bytes | None:

@@ -250,11 +250,22 @@ def test_an_attribute_given_twice_is_refused() -> None:
         ('{"specversion":"1.0","id":"1","source":"s","type":"t","data":1,"data_base64":"eA=="}', "not both"),
         ('{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"!"}', "not base64"),
         ('{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":7}', "not base64"),
-        ('{"specversion":"1.0","id":"1","source":"s","type":"t","x":1.5}', "'x' is 1.5, a text"),
-        ('{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}', "'x' is {}, a text"),
+        (
+            '{"specversion":"1.0","id":"1","source":"s","type":"t","x":1.5}',
+            "'x' is 1.5, a whole number of 32 bits, true, false or a text was expected",
+        ),
+        ('{"specversion":"1.0","id":"1","source":"s","type":"t","x":{}}', "'x' is {}, a whole number"),
+        (
+            '{"specversion":"1.0","id":"1","source":"s","type":"t","n":99999999999}',
+            "'n' is 99999999999, a whole number of 32 bits, true, false or a text was expected",
+        ),
+        (
+            '{"specversion":"1.0","id":"1","source":"s","type":"t","subject":true}',
+            "'subject' is true, a text was",
+        ),
         (
             '{"specversion":"1.0","id":"1","source":"s","type":"t","x":["%s"]}' % ("a" * 57 + "ü"),
-            "a text was",
+            "a whole number of 32 bits",
         ),
     ],
 )
@@ -263,11 +274,23 @@ def test_malformed_documents_are_explained(document: Any, reason: Any) -> None:
         decode_structured(document.encode())
 
 
+@pytest.mark.parametrize(
+    ("body", "byte"),
+    [(b"\xff\xfe{\0}\0", "0xff"), (b'{"id":"\xe9"}', "0xe9"), ("{\u20ac".encode()[:-1], "0xe2")],
+)
+def test_what_is_no_utf_8_is_told_by_its_byte(body: bytes, byte: str) -> None:
+    for read in (decode_structured, decode_batch):
+        with pytest.raises(
+            MalformedEventError, match=f"^the body has the byte {byte}, UTF-8 text was expected$"
+        ):
+            read(body)
+
+
 DEEP = b"[" * 300 + b"]" * 300
 
 
 def test_what_is_nested_too_deeply_is_told() -> None:
-    for name, reason in ((b"data", "nested too deeply"), (b"x", "a text was expected")):
+    for name, reason in ((b"data", "nested too deeply"), (b"x", "or a text was expected")):
         document = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","%b":%b}' % (name, DEEP)
         with pytest.raises(MalformedEventError, match=reason):
             decode_structured(document)

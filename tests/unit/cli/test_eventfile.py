@@ -56,7 +56,7 @@ def test_one_an_array_and_one_a_line_are_read(content: bytes, expected: list[Wir
         (b"[{}]", "event 1 of the batch: attribute 'specversion' is missing"),
         (b'{\n"id": 1\n}', "attribute 'id' is 1, a text was expected"),
         (b"{}\n" + encode_structured(event(0)), "line 1: attribute 'specversion' is missing"),
-        (b"\xff\xfe", "line 1: the body is not JSON"),
+        (b"\xff\xfe", "line 1: the body has the byte 0xff, UTF-8 text was expected"),
     ],
 )
 def test_what_is_wrong_is_named_by_its_place(content: bytes, words: str) -> None:

@@ -119,7 +119,7 @@ def test_a_wrong_line_ends_it_and_says_how_many_went_before(
             b"[%b, {}]" % encode_structured(event(0)),
             "event 2 of the batch: attribute 'specversion' is missing",
         ),
-        (b"\xff\xfe\n", "line 1: the body is not JSON"),
+        (b"\xff\xfe\n", "line 1: the body has the byte 0xff, UTF-8 text was expected"),
         (b'"%b' % (b"x" * MAX_DOCUMENT_BYTES), f"line 1: has more than {MAX_DOCUMENT_BYTES} bytes"),
     ],
     ids=["empty", "blank", "no event", "broken in the middle", "array", "no UTF-8", "a huge line"],
