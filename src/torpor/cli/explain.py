@@ -5,18 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from pydantic import ValidationError
 
 from torpor.cli.logs import harmless
-from torpor.cli.output import output_option, plural, print_json, print_table
+from torpor.cli.output import output_option, plural, print_json, print_table, unusable
 from torpor.cli.target import connect, context_option, full_name, namespace_option, short_name
 from torpor.errors import TorporError
 from torpor.events.names import CALLS, meant_by_name
+from torpor.spec.history import Question
+from torpor.spec.values import shown
 
 if TYPE_CHECKING:
     from torpor.cli import Globals
     from torpor.spec.history import Answer, Explanation, Step
 
 _SHOWN = 10
+_CALLED = {"id": "EVENT-ID", "source": "--source", "broker": "--broker"}
+"""What the command line calls the parts of a question."""
 
 
 @click.command("explain", short_help="Show what happened to an event.")
@@ -38,6 +43,10 @@ def command(
 ) -> None:
     """Show when an event was accepted, what each trigger made of it and why, and what came of it."""
     key = None if broker is None else "/".join(full_name(broker, namespace))
+    try:
+        Question(id=event_id, source=source, broker=key)
+    except ValidationError as error:
+        raise unusable(error, _CALLED) from None
     with connect(chosen) as client:
         answer = client.explain(event_id, source, key)
     if output == "json":
@@ -46,23 +55,21 @@ def command(
         for item in answer.items:
             _show(item)
         if len(answer.items) > 1:
-            click.echo(
-                f"{len(answer.items)} events have the id {event_id!r}; --source and --broker choose one.",
-                err=True,
-            )
+            several = f"{len(answer.items)} events have the id {shown(event_id)}"
+            click.echo(f"{several}; --source and --broker choose one.", err=True)
     if not answer.items:
         raise TorporError(_unknown(event_id, source, answer))
 
 
 def _unknown(event_id: str, source: str | None, answer: Answer) -> str:
-    of = "" if source is None else f" of source {source!r}"
+    of = "" if source is None else f" of source {shown(source)}"
     brokers = ", ".join(map(_short, answer.looked_at)) or "none"
     back = (
         "nothing is recorded there yet"
         if answer.since is None
         else f"the records there go back to {answer.since.astimezone():%Y-%m-%d %H:%M:%S}"
     )
-    return f"there is no event {event_id!r}{of} in the brokers that were looked at ({brokers}); {back}"
+    return f"there is no event {shown(event_id)}{of} in the brokers that were looked at ({brokers}); {back}"
 
 
 def _show(item: Explanation) -> None:

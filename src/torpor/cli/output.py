@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from torpor.spec.faults import distinct, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rich.console import Console
 
@@ -91,8 +91,16 @@ def plural(number: int, one: str) -> str:
     return f"{number} {one}" if number == 1 else f"{number} {one}s"
 
 
-def unusable(error: ValidationError) -> click.UsageError:
-    """What is wrong with options that were taken for a document."""
+def unusable(error: ValidationError, names: Mapping[str, str] | None = None) -> click.UsageError:
+    """What is wrong with options that were taken for a document.
+
+    ``names`` has what a field is called on the command line, where that is not its name.
+    """
+    faults = [(str(fault["loc"][0]), in_words(fault)) for fault in distinct(error.errors())]
+    called = names or {}
     return click.UsageError(
-        "; ".join(f"{fault['loc'][0]}: {in_words(fault)}" for fault in distinct(error.errors()))
+        "; ".join(
+            f"{called[field]} {problem}" if field in called else f"{field}: {problem}"
+            for field, problem in faults
+        )
     )

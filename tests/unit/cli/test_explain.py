@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pytest
 
 from torpor.spec.history import Explanation, GroupStanding, Reply, Standing, Step
 from torpor.spec.view import MAX_ATTRIBUTE_BYTES
-
-if TYPE_CHECKING:
-    import pytest
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -90,8 +89,31 @@ def test_an_event_can_be_asked_for_by_the_longest_id_that_is_taken(platform: Any
 
 
 def test_more_than_can_be_asked_for_is_said(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert platform.run("explain", "x" * 100_000) == 1
+    assert platform.run("dead-letters", "list", *(["--event", "x" * 16_384] * 5)) == 1
     assert "so much can't be asked for at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["", "--broker", "b"], "EVENT-ID is empty, a text of one or more characters was expected"),
+        (["x" * 100_000], "EVENT-ID has 100000 characters, at most 16384 were expected"),
+        (["1", "--source", ""], "--source is empty, a text of one or more characters was expected"),
+    ],
+)
+def test_what_no_event_has_is_refused_by_the_name_it_has_on_the_command_line(
+    platform: Any, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert platform.run("explain", *arguments) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_long_id_that_nobody_knows_is_shown_in_short(
+    platform: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert platform.run("explain", "x" * 5000, "--source", "y" * 5000) == 1
+    said = capsys.readouterr().err
+    assert f"there is no event '{'x' * 76}... of source '{'y' * 76}... in the brokers" in said
 
 
 def test_the_way_to_a_sink_is_named_after_its_trigger(
