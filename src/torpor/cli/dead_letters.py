@@ -15,7 +15,8 @@ from torpor.cli.target import connect, context_option, full_name, namespace_opti
 from torpor.cli.times import time_option
 from torpor.errors import TorporError
 from torpor.spec import selectors
-from torpor.spec.letters import ID_DIGITS, MAX_IDS, LetterOutcome, LetterSelection
+from torpor.spec.letters import ID_FORM, MAX_IDS, LetterOutcome, LetterSelection
+from torpor.spec.values import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -241,9 +242,10 @@ def _confirm(question: str) -> None:
 def _checked(ids: Sequence[str]) -> Sequence[str]:
     """``ids``, of which each can be one. Raises ``click.UsageError``."""
     for each in ids:
-        if not (len(each) == ID_DIGITS and set(each) <= set("0123456789abcdef")):
-            expected = f"{ID_DIGITS} digits and letters a to f were expected"
-            raise click.UsageError(f"{each!r} is no id of a dead letter: {expected}")
+        try:
+            ID_FORM.check(each)
+        except ValueError as error:
+            raise click.UsageError(f"{shown(each)} is no id of a dead letter: {error}") from None
     return ids
 
 

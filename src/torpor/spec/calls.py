@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from torpor.spec.view import Request, View
+from torpor.spec.view import Matching, Request, View
 
 MAX_CALLS = 100
 """Most calls of one page."""
 CallState = Literal["accepted", "running", "succeeded", "failed"]
-_Name = Annotated[str, StringConstraints(pattern="^[a-z0-9-]{1,63}$")]
+_Name = Annotated[
+    str, Matching("^[a-z0-9-]{1,63}$", "1 to 63 lower-case letters, digits and '-' were expected")
+]
+_Place = Annotated[str, Matching("^[ae][0-9]{1,19}$", "the 'next' of the page before was expected")]
 
 
 class CallResult(View):
@@ -103,7 +106,7 @@ class CallSelection(Request):
     """In one of these states; none given means in any."""
     limit: int = Field(50, ge=1, le=MAX_CALLS)
     """Most calls of the page."""
-    after: Annotated[str, StringConstraints(pattern="^[ae][0-9]{1,19}$")] | None = None
+    after: _Place | None = None
     """The `next` of the page before, which was asked for with the same selection."""
 
 

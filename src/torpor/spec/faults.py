@@ -137,8 +137,6 @@ def _wrong_text(kind: str, value: object, context: Mapping[str, Any]) -> str | N
         return f"has {len(str(value))} characters, at most {context['max_length']} were expected"
     if kind == "string_too_short":
         return "is empty, a text of one or more characters was expected"  # no other text is too short
-    if kind == "string_pattern_mismatch":
-        return f"is {shown(value)}, a text that matches {context['pattern']} was expected"
     if kind == "value_error":
         return f"is {shown(value)}, {context['error']}"
     expected = _EXPECTED_OF_REQUESTS.get(kind)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StringConstraints
+from pydantic import Field, StrictBool
 
 from torpor.spec.replays import Condition, Time
 from torpor.spec.selectors import MAX_FILTERS
-from torpor.spec.view import AttributeText, Key, Request, View
+from torpor.spec.view import AttributeText, Key, Matching, Request, View
 
 ID_DIGITS = 28
 """How many hexadecimal digits the id of a dead letter has."""
@@ -19,7 +19,9 @@ MAX_NAMES = 100
 """Most names of a kind in one selection."""
 
 
-_Id = Annotated[str, StringConstraints(pattern=f"^[0-9a-f]{{{ID_DIGITS}}}$")]
+ID_FORM = Matching(f"^[0-9a-f]{{{ID_DIGITS}}}$", f"{ID_DIGITS} digits and letters a to f were expected")
+"""The form of the id of a dead letter."""
+_Id = Annotated[str, ID_FORM]
 
 
 class DeadLetter(View):

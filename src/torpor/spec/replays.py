@@ -36,7 +36,11 @@ def _number(value: object) -> object:
 
 Time = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 """A time with a zone, in ISO 8601."""
-Condition = Annotated[str, StringConstraints(pattern=FORM, max_length=MAX_LENGTH)]
+Condition = Annotated[
+    str,
+    StringConstraints(max_length=MAX_LENGTH),
+    Matching(FORM, "ATTRIBUTE=PATTERN was expected, such as type=image.*"),
+]
 """A condition on an attribute, such as ``type=image.*``."""
 
 _Target = Annotated[
@@ -58,7 +62,7 @@ class Replay(Request):
     function: _Target | None = None
     """To this function of the broker's namespace alone, `namespace/name`, whatever its triggers are; or to
     one revision of it, `namespace/name@revision`: what would come to another one becomes a dead letter."""
-    run: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+    run: Annotated[str, Matching("^[0-9a-f]{32}$", "32 digits and letters a to f were expected")]
     """Tells this replay from others: what was done in it is not done again, if a request is repeated."""
     after: Annotated[int, Field(ge=0, le=2**53), BeforeValidator(_number)] = 0
     """The `nextAfter` of the page before."""

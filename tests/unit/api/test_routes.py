@@ -449,7 +449,7 @@ def test_the_page_for_people_has_every_operation_and_document_and_loads_nothing(
 @pytest.mark.parametrize(
     ("query", "says"),
     [
-        ("filters=type", "query.filters[0]: is 'type', a text that matches ^[a-z0-9]+= was expected"),
+        ("filters=type", "query.filters[0]: is 'type', ATTRIBUTE=PATTERN was expected, such as type=image.*"),
         (
             "filters=type%3Da&since=yesterday",
             "query.since: is 'yesterday', a time such as 2026-01-31T12:00:00Z was expected",
@@ -483,7 +483,7 @@ def test_a_wrong_selection_of_dead_letters_is_a_problem(query: str, says: str) -
         (b"{}", "body.ids: is missing, it has to be given"),
         (b'{"ids": "x"}', "body.ids: is 'x', a list was expected"),
         (b'{"ids": []}', "body.ids: has 0 entries, at least 1 was expected"),
-        (b'{"ids": ["x"]}', "body.ids[0]: is 'x', a text that matches ^[0-9a-f]{28}$ was expected"),
+        (b'{"ids": ["x"]}', "body.ids[0]: is 'x', 28 digits and letters a to f were expected"),
         (b'{"ids": [7]}', "body.ids[0]: is 7, a text was expected: quote it"),
         (
             orjson.dumps({"ids": ["0" * 28] * 101}),
@@ -513,7 +513,7 @@ def test_a_wrong_action_on_dead_letters_changes_nothing(verb: str, body: bytes, 
         ({"limit": "1"}, "body.limit: is '1', a whole number was expected"),
         ({"limit": 1.5}, "body.limit: is 1.5, a whole number was expected"),
         ({"since": 7}, "body.since: is 7, a time such as 2026-01-31T12:00:00Z was expected"),
-        ({"run": "x"}, "body.run: is 'x', a text that matches ^[0-9a-f]{32}$ was expected"),
+        ({"run": "x"}, "body.run: is 'x', 32 digits and letters a to f were expected"),
         ({"function": ""}, "body.function: is empty, a text of one or more characters was expected"),
         (
             {"function": "resize"},
