@@ -303,7 +303,8 @@ class Client:
             if response.is_error:
                 response.read()
             self._check(response)
-            yield _lines(response.iter_bytes())
+            with _broken_off(self.place):
+                yield _lines(response.iter_bytes())
 
 
 def _path(*segments: str) -> str:
@@ -320,8 +321,23 @@ def _mapped(place: Place) -> Iterator[None]:
         raise UnreachableError(f"the platform at {place.name} did not answer in time") from error
     except httpx.InvalidURL as error:
         raise ApiError(f"so much can't be asked for at once: {error}") from error
-    except httpx.TransportError as error:
-        raise UnreachableError(f"the platform at {place.name} ended the connection: {error}") from error
+    except httpx.NetworkError as error:
+        raise UnreachableError(_ended(place)) from error
+    except httpx.TransportError as error:  # it may be no HTTP at all: the library knows best
+        raise UnreachableError(f"{_ended(place)}: {error}") from error
+
+
+@contextlib.contextmanager
+def _broken_off(place: Place) -> Iterator[None]:
+    """A block that reads an answer which has begun: the library's words for its end are no help."""
+    try:
+        yield
+    except httpx.RemoteProtocolError as error:
+        raise UnreachableError(_ended(place)) from error
+
+
+def _ended(place: Place) -> str:
+    return f"the platform at {place.name} ended the connection"
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from torpor.testing.backend import FakeBackend, function_status
 from torpor.testing.served import served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 EVENT = WireEvent({"specversion": "1.0", "id": "1", "source": "/test", "type": "a.b"}, None)
 
@@ -74,7 +74,8 @@ def test_a_platform_that_is_not_there_is_said_to_be_not_there() -> None:
     ("error", "words"),
     [
         (httpx.ReadTimeout("late"), "did not answer in time"),
-        (httpx.RemoteProtocolError("cut"), "ended the connection: cut"),
+        (httpx.RemoteProtocolError("no HTTP"), "ended the connection: no HTTP$"),
+        (httpx.ReadError("[Errno 104] Connection reset by peer"), "ended the connection$"),
     ],
 )
 def test_a_platform_that_stops_answering_is_an_error_with_words(error: httpx.HTTPError, words: str) -> None:
@@ -83,6 +84,23 @@ def test_a_platform_that_stops_answering_is_an_error_with_words(error: httpx.HTT
 
     with answering(answer) as client, pytest.raises(UnreachableError, match=words):
         client.status()
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.RemoteProtocolError("incomplete chunked read"), httpx.ReadError("cut")]
+)
+def test_a_stream_that_breaks_off_is_an_error_without_the_library_s_words(error: httpx.HTTPError) -> None:
+    class _Cut(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"\n"
+            raise error
+
+    with (
+        answering(lambda _: httpx.Response(200, stream=_Cut())) as client,
+        pytest.raises(UnreachableError, match=r"^the platform at [^ ]+ ended the connection$"),
+        client.tail() as events,
+    ):
+        next(events)
 
 
 @pytest.mark.parametrize(
