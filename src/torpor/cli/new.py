@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = ("http", "event", "fan-out")
 _SUFFIX = ".txt"  # so that no tool takes a template for what it makes
+_README = "README.md"
+_COMMENTED = re.compile(r"(\S.*?) {2,}# (.*)")
 _LONGEST_NAME = MAX_NAME_LENGTH - len("-split")
 
 
@@ -57,9 +60,17 @@ def render(template: str, name: str) -> dict[str, str]:
         source.name.removesuffix(_SUFFIX): Template(source.read_text("utf-8")).substitute(values)
         for source in sources
     }
+    files[_README] = _aligned(files[_README])
     files[test] = files.pop("test.py")
     files["requirements.txt"] = (folder / "requirements.txt").read_text("utf-8")
     return files
+
+
+def _aligned(text: str) -> str:
+    """``text`` with the comments after its commands in one column, whatever the name of the function is."""
+    lines = [(line, _COMMENTED.fullmatch(line)) for line in text.split("\n")]
+    width = max((len(match[1]) for _, match in lines if match is not None), default=0)
+    return "\n".join(line if match is None else f"{match[1]:<{width}}  # {match[2]}" for line, match in lines)
 
 
 def _check_name(folder: Path) -> None:

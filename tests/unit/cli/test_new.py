@@ -11,7 +11,7 @@ import pytest
 
 from torpor import cli
 from torpor.cli import VERBS
-from torpor.cli.new import TEMPLATES, command
+from torpor.cli.new import TEMPLATES, command, render
 from torpor.spec.load import load
 
 RULES = "E,F,W,I,N,UP,B,A,C4,D1,PT,RET,RUF,SIM,ARG,PL,TRY"
@@ -62,6 +62,14 @@ def test_the_default_is_the_http_template_without_any_yaml(capsys: pytest.Captur
     output = capsys.readouterr().out
     for line in (*made, "  pytest hello", "  torpor up hello", "  torpor invoke hello"):
         assert line in output
+
+
+@pytest.mark.parametrize("name", ["a", "greet", "greeting-cards"])
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_the_comments_of_its_readme_stand_in_one_column(name: str, template: str) -> None:
+    commands = [line for line in render(template, name)["README.md"].split("\n") if "  # " in line]
+    assert len(commands) >= 3
+    assert len({line.index("  # ") for line in commands}) == 1
 
 
 def test_a_path_names_its_last_part() -> None:
