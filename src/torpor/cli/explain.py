@@ -105,8 +105,9 @@ def _show(item: Explanation) -> None:
         parts = f"{group.present} of {plural(group.size, 'part')}{missing}{more}"
         click.echo()
         click.echo(harmless(f"group {group.group} at {_short(group.trigger)}: {parts}; {group.state}"))
-    for reply in item.replies[:_SHOWN]:
+    if item.replies:
         click.echo()
+    for reply in item.replies[:_SHOWN]:
         click.echo(harmless(f"reply {reply.id}, type {reply.type}; torpor explain '{reply.id}'"))
     if item.replies_total > _SHOWN:
         click.echo(f"and {item.replies_total - _SHOWN} more replies")

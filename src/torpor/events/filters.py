@@ -160,7 +160,7 @@ def _combine(verdicts: Iterable[Verdict], *, every: bool) -> Verdict:
 
 
 def _joined(matches: bool, verdicts: Sequence[Verdict]) -> Verdict:
-    reasons = [verdict.reason for verdict in verdicts]
+    reasons = list(dict.fromkeys(verdict.reason for verdict in verdicts))  # several may look at one attribute
     if len(reasons) > _MOST_REASONS:
         reasons[_MOST_REASONS:] = [f"and {len(reasons) - _MOST_REASONS} more"]
     return Verdict(matches, "; ".join(reasons), verdicts[0].attribute)

@@ -220,7 +220,7 @@ class JoinSubscription:
         self._news.set()
         self._note(event, part, "kept")
         if seen is Seen.WHOLE:
-            await self._end(part.group, _WHOLE, f"all {part.size} parts came")
+            await self._end(part.group, _WHOLE, _all_came(part.size))
         await self._done(delivery)
 
     @contextlib.contextmanager
@@ -453,3 +453,7 @@ class JoinSubscription:
         if await self._store.mark(group) is not None:
             await self._store.clear(group)
             self._groups.close(group)
+
+
+def _all_came(size: int) -> str:
+    return f"all {size} parts came" if size > 1 else "its only part came"

@@ -111,12 +111,12 @@ def _of_delivery(line: Record) -> Step:
     if kind == DEAD:
         return _step(line, "dead letter", f"became a dead letter{of_group}: {line['why']}", group=group)
     text = f"attempt {line['n']}{of_group} {line['end']}"
-    if "why" in line:
-        text += f": {line['why']}"
-    if "delay" in line:
-        text = f"{text.removesuffix('.')}; again after {round(line['delay'], 3):g} s"
     if "replies" in line:
         text += f", with {line['replies']} {'reply' if line['replies'] == 1 else 'replies'}"
+    if "delay" in line:
+        text += f", again after {round(line['delay'], 3):g} s"
+    if "why" in line:  # it ends in the function's own words, so nothing of ours comes after them
+        text += f": {line['why']}"
     return _step(
         line,
         "delivery",

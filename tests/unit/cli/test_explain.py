@@ -56,7 +56,7 @@ def test_one_event_is_told(platform: Any, capsys: pytest.CaptureFixture[str]) ->
                     state="waits",
                 ),
             ),
-            replies=(Reply(id="1.x/0", source="/f", type="done"),),
+            replies=tuple(Reply(id=f"1.x/{index}", source="/f", type="done") for index in range(2)),
             replies_total=30,
             dead_letters=("d" * 28,),
         )
@@ -77,7 +77,8 @@ def test_one_event_is_told(platform: Any, capsys: pytest.CaptureFixture[str]) ->
     ):
         assert text in shown
     assert "\\n" not in shown
-    assert "\n\nreply" in shown
+    assert "\n\nreply 1.x/0" in shown
+    assert "'1.x/0'\nreply 1.x/1" in shown
 
 
 def test_an_event_can_be_asked_for_by_the_longest_id_that_is_taken(platform: Any) -> None:

@@ -119,7 +119,7 @@ def test_an_event_is_told_from_its_acceptance_to_its_replies() -> None:
             assert what(one) == [
                 ("accepted", "sent by a producer"),
                 ("accepted", "sent by a producer, once more: it is kept once"),
-                ("delivery", "attempt 1 retried: the function answered 503; again after 1 s"),
+                ("delivery", "attempt 1 retried, again after 1 s: the function answered 503"),
                 ("delivery", "attempt 2 delivered, with 2 replies"),
             ]
             assert [(step.attempt, step.status, step.delay_seconds) for step in one.steps[-2:]] == [
@@ -197,7 +197,7 @@ def test_a_dead_letter_that_was_dropped_is_told() -> None:
     asyncio.run(run())
 
 
-def test_what_is_told_reads_as_one_sentence() -> None:
+def test_what_the_function_said_comes_last() -> None:
     async def run() -> None:
         async with world() as it:
             await it.declare(trigger("t", "a", delivery=Delivery(backoff_delay_seconds=0.3)))
@@ -207,8 +207,8 @@ def test_what_is_told_reads_as_one_sentence() -> None:
             await send(it, event("1", "a"))
             [_, (_, text)] = what(await explain(it, "1"))
             assert re.fullmatch(
-                "attempt 1 retried: the function answered 500: It raised an error; its log has the rest"
-                r"; again after 0\.6\d{0,2} s",
+                r"attempt 1 retried, again after 0\.6\d{0,2} s: "
+                r"the function answered 500: It raised an error; its log has the rest\.",
                 text,
             )
 
@@ -231,6 +231,16 @@ def test_a_group_that_waits_says_which_parts_are_missing() -> None:
             assert one.groups[0].state == "ended expired: 2 of 4 parts came in time"
             assert len(one.dead_letters) == 1
             assert one.steps[-1].text.startswith("became a dead letter of group 'g': the group was not whole")
+
+    asyncio.run(run())
+
+
+def test_a_group_of_one_is_told_to_be_that() -> None:
+    async def run() -> None:
+        async with world() as it:
+            await it.declare(trigger("j", "part", join=Join(timeout_seconds=60.0)))
+            await send(it, part("g", 0, 1))
+            assert (await explain(it, "g/0")).groups[0].state == "ended whole: its only part came"
 
     asyncio.run(run())
 
