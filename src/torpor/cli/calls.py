@@ -87,7 +87,7 @@ def _selection(
             namespace=namespace, function=name, state=states, limit=min(limit + 1, MAX_CALLS)
         )
     except ValidationError as error:
-        raise unusable(error) from None
+        raise unusable(error, {"namespace": "-n", "function": "NAME"}) from None
 
 
 def _row(call: CallSummary) -> tuple[object, ...]:

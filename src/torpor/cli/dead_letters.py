@@ -53,6 +53,16 @@ _SELECTING = (
     time_option("--since", help="From then on, such as -15m."),
     time_option("--until", help="Before then."),
 )
+_CALLED = {
+    "triggers": "--trigger",
+    "functions": "--function",
+    "brokers": "--broker",
+    "event_ids": "--event",
+    "filters": "--filter",
+    "since": "--since",
+    "until": "--until",
+}
+"""Which option each field of a selection is."""
 
 
 def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,7 +90,7 @@ def _selection(
         selectors.parse(conditions)
         return LetterSelection(**keys, filters=conditions, **others)
     except ValidationError as error:
-        raise unusable(error) from None
+        raise unusable(error, _CALLED) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 

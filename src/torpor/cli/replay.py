@@ -110,7 +110,7 @@ def _replay(
     try:
         return Replay(since=since, until=until, filters=filters, function=target, run=run, dry_run=True)
     except ValidationError as error:
-        raise unusable(error) from None
+        raise unusable(error, {"function": "--to-function"}) from None
 
 
 def _function(text: str, namespace: str) -> str:

@@ -148,6 +148,14 @@ def test_people_see_a_table_of_calls(platform: Any, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.usefixtures("known")
+def test_the_name_in_a_wrong_selection_is_called_as_it_was_given(
+    platform: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert platform.run("calls", "list", "Pay") == 2
+    says = "NAME is 'Pay', 1 to 63 lower-case letters, digits and '-' were expected"
+    assert says in capsys.readouterr().err
+
+
 def test_a_long_list_of_calls_comes_page_by_page(platform: Any, capsys: pytest.CaptureFixture[str]) -> None:
     platform.backend.known_calls = {
         str(number): status(id=str(number), accepted_at=AT + timedelta(seconds=number))

@@ -213,6 +213,8 @@ def test_what_is_not_there_any_more_is_said(platform: Any, capsys: pytest.Captur
         (["list", "--since", "yesterday"], "'yesterday' is no time: a time such as 2026-01-31T12:00:00Z"),
         (["list", "--filter", "type"], "ATTRIBUTE=PATTERN"),
         (["list", "--trigger", "a/b"], "is no name"),
+        (["list", "--event", ""], "--event is empty, a text of one or more characters was expected"),
+        (["list", "--trigger", "t", "-n", "a/b"], "--trigger is 'a/b/t', NAMESPACE/NAME was expected"),
     ],
 )
 def test_wrong_usage_changes_nothing(

@@ -126,3 +126,11 @@ def test_wrong_usage_changes_nothing(platform: Any, capsys: pytest.CaptureFixtur
     assert platform.run("events", "replay", *RANGE, "--broker", "other") == 1
     assert "There is no broker 'default/other'" in capsys.readouterr().err
     assert ids(platform) == []
+
+
+def test_a_function_that_can_be_none_is_wrong_usage(
+    platform: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--from", "2026-01-01T00:00:00Z", "-n", "a/b", "--to-function", "x")
+    assert platform.run("events", "replay", *given) == 2
+    assert "--to-function is 'a/b/x', NAMESPACE/NAME or NAMESPACE/NAME@REV" in capsys.readouterr().err
