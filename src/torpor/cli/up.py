@@ -157,7 +157,7 @@ async def _unless(stop: asyncio.Event, platform: LocalPlatform) -> AsyncIterator
             await starting
         else:
             await cancel(starting)
-        yield not starting.cancelled()
+        yield not stop.is_set()
 
 
 def _log_to(path: Path, level: str) -> logging.Handler:

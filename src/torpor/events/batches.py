@@ -129,7 +129,7 @@ class BatchSubscription(Reading):
         if await self._sieve.passes_by(delivery):
             return
         event = delivery.record.event
-        if self._courier.has_verdict(self.route, delivery):
+        if self._courier.burial_of(delivery) is not None:
             await self._settle(self._courier, event, delivery)
             return
         batch = self._put(event, delivery.attempt)

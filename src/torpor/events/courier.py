@@ -23,13 +23,13 @@ from torpor.errors import (
 )
 from torpor.events import names
 from torpor.events.attempts import answer_of, attempt_of
+from torpor.events.burials import Burial, Burials
 from torpor.events.dead_letters import dead_letters, reduced, salvaged
 from torpor.events.delivery import Answer, DeadLetter, Delivered, NoAnswer, Retry, Schedule, decide
 from torpor.events.patience import Patience
 from torpor.events.records import died, taken_in, tried
 from torpor.events.replies import replies
 from torpor.events.sender import instance_of
-from torpor.events.verdicts import Verdict, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -143,7 +143,7 @@ class Courier:
         self.intake = intake
         self._log = log
         self._patience = Patience(clock)
-        self._verdicts = Verdicts()
+        self._burials = Burials()
         self._sender = sender
         self._clock = clock
         self.claims = claims
@@ -162,17 +162,29 @@ class Courier:
         letter and can't is given back, and its function not called again. Raises
         :class:`~torpor.errors.EventLogError`.
         """
-        known = self._verdicts.of(route.slot, delivery.record.sequence)
-        end = known or await self._attempt(route, message, delivery, answered)
-        return await self._execute(route, message, delivery, end) if isinstance(end, Verdict) else end
+        end = self.burial_of(delivery) or await self._attempt(route, message, delivery, answered)
+        return await self.settle(route, message, delivery, end) if isinstance(end, Burial) else end
 
-    def has_verdict(self, route: Route, delivery: Delivery) -> bool:
-        """Whether it is known that the event becomes a dead letter: no function is called for it again."""
-        return self._verdicts.of(route.slot, delivery.record.sequence) is not None
+    def burial_of(self, delivery: Delivery) -> Burial | None:
+        """What is known of an event that becomes a dead letter, and could not be written as one yet."""
+        return self._burials.of(delivery.record.sequence)
+
+    async def settle(self, route: Route, message: Message, delivery: Delivery, burial: Burial) -> bool:
+        """Make it a dead letter; ``False`` where that can't be done yet, and it is given back."""
+        try:
+            await self.bury(route, message, delivery, burial.why, burial.data, attempts=burial.attempts)
+        except EventLogError:
+            await self.put_off(delivery, burial)
+            return False
+        return True
+
+    async def put_off(self, delivery: Delivery, burial: Burial) -> None:
+        """Give back what can't be made a dead letter yet; its function is not called again."""
+        await delivery.retry(self._burials.put_off(delivery.record.sequence, burial))
 
     async def _attempt(
         self, route: Route, message: Message, delivery: Delivery, answered: Callable[[], None] | None
-    ) -> bool | Verdict:
+    ) -> bool | Burial:
         """One attempt: whether the message is done with, or that it becomes a dead letter."""
         counts = self.stats.of_sink(route.key) if route.sink else self.stats.of(route.key)
         if delivery.attempt > 1:
@@ -200,27 +212,11 @@ class Courier:
             _LOG.warning("a sink does not take a dead letter", extra={**about, "reason": decision.reason})
             return True
         _LOG.warning("an event becomes a dead letter", extra={**about, "reason": decision.reason})
-        return Verdict(decision, delivery.attempt, response.body if response else b"")
-
-    async def _execute(self, route: Route, message: Message, delivery: Delivery, verdict: Verdict) -> bool:
-        """Make it a dead letter; ``False`` where that can't be done yet, and it is given back."""
-        sequence = delivery.record.sequence
-        try:
-            await self.bury(route, message, delivery, verdict.why, verdict.data, attempts=verdict.attempts)
-        except EventLogError as error:
-            now = self._clock.monotonic()
-            delay_seconds = self._verdicts.keep(route.slot, sequence, verdict, str(error), now)
-            about = {"trigger": route.key, "event": message.events[0].id, "error": str(error)}
-            _LOG.warning("a dead letter can't be written yet", extra=about)
-            await delivery.retry(delay_seconds)
-            return False
-        self._verdicts.forget(route.slot, sequence)
-        return True
+        return Burial(decision, delivery.attempt, response.body if response else b"")
 
     def problem(self, route: Route) -> str:
         """What keeps the trigger's deliveries from being done with, if anything does."""
-        slot = route.slot
-        return self._patience.problem(slot) or self._verdicts.problem(slot, self._clock.monotonic())
+        return self._patience.problem(route.slot)
 
     async def acknowledge(self, route: Route, delivery: Delivery) -> None:
         """Acknowledge a delivery that is done with, once what happened is written down.
@@ -273,6 +269,12 @@ class Courier:
         line = tried(message.events, message.group, attempt, at=at, by=self.recorder.name)
         self.recorder.add(route.broker_key, [line])
         return decision, response
+
+    def apart(self) -> Courier:
+        """The same courier for one subscription: what it remembers of records is of that one's stream."""
+        other = copy.copy(self)
+        other._burials = Burials()  # noqa: SLF001 - it is of this class
+        return other
 
     def through(self, sender: Sender) -> Courier:
         """The same courier, but that it calls functions by ``sender``."""
@@ -335,7 +337,13 @@ class Courier:
             data=data,
         )
         broker_key = route.broker_key
-        new = await self._keep(names.dead_stream(broker_key), records)
+        try:
+            new = await self._keep(names.dead_stream(broker_key), records)
+        except EventLogError as error:
+            self._patience.failed(route.slot, "dead letters", error)
+            raise
+        self._patience.succeeded(route.slot)
+        self._burials.done(delivery.record.sequence)
         self.stats.of(route.key).dead_lettered += new  # not in one, else what others add meanwhile is lost
         if not noted:
             return

@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from torpor.events import names
+from torpor.events.burials import Burial
 from torpor.events.delivery import DeadLetter
 from torpor.events.log import ConsumerSpec, Delivery, EventLog
 from torpor.events.pump import Pump
@@ -83,7 +84,10 @@ class DirectSubscription(Reading):
             reason = f"it is for revision {revision} of the function, and {serving} serves now"
             about = {"function": route.function_key, "event": message.events[0].id}
             _LOG.warning("an event becomes a dead letter", extra={**about, "reason": reason})
-            await self._courier.bury(route, message, delivery, DeadLetter(reason, None))
+            if not await self._courier.settle(
+                route, message, delivery, Burial(DeadLetter(reason), delivery.attempt)
+            ):
+                return
         elif not await self._courier.deliver(route, message, delivery):
             return
         await self._courier.acknowledge(route, delivery)

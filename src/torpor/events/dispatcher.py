@@ -311,22 +311,23 @@ class Dispatcher:
             raise failure
 
     def _subscribe(self, route: Route, *, fresh: bool) -> AtWork:
+        courier = self._courier.apart()
         if route.sink:
-            return SinkSubscription(route, self._log, self._clock, self._courier)
+            return SinkSubscription(route, self._log, self._clock, courier)
         if route.direct:
             broker_key = route.broker_key
             return DirectSubscription(
                 route,
                 self._log,
                 self._clock,
-                self._courier,
+                courier,
                 find=lambda function: self._to(function, broker_key),
                 serving=self._serving,
                 fresh=fresh,
             )
-        return self._subscribe_trigger(route, fresh=fresh)
+        return self._subscribe_trigger(route, courier, fresh=fresh)
 
-    def _subscribe_trigger(self, route: Route, *, fresh: bool) -> AtWork:
+    def _subscribe_trigger(self, route: Route, courier: Courier, *, fresh: bool) -> AtWork:
         joins = route.trigger.spec.join is not None
         if not self._works_on(route):
             consumers = [consumer_spec(route, fresh=fresh), *([endings_spec(route.key)] if joins else ())]
@@ -334,14 +335,14 @@ class Dispatcher:
             return Watched(route, self._log, needed, consumers)
         if route.trigger.spec.ordering == "key":
             return OrderedSubscription(
-                route, self._log, self._clock, self._courier, shared=self._shared, fresh=fresh
+                route, self._log, self._clock, courier, shared=self._shared, fresh=fresh
             )
         if route.trigger.spec.batch is not None:
             return BatchSubscription(
                 route,
                 self._log,
                 self._clock,
-                self._courier,
+                courier,
                 self._sender,
                 shared=self._shared,
                 fresh=fresh,
@@ -352,7 +353,7 @@ class Dispatcher:
                 route,
                 self._log,
                 self._clock,
-                self._courier,
+                courier,
                 shared=self._shared,
                 fresh=fresh,
                 leads=self._leading,
@@ -361,7 +362,7 @@ class Dispatcher:
             route,
             self._log,
             self._clock,
-            self._courier,
+            courier,
             self._claims,
             max_bytes=self._retention.max_bytes,
             shared=self._shared,

@@ -57,9 +57,7 @@ class Intake:
 
     async def store(self, broker_key: str, records: Sequence[Record]) -> list[bool]:
         """The same for records that have keys of their own; they are not counted as published."""
-        held = self._held.get(broker_key)
-        if held is None:
-            held = self._held[broker_key] = _Held(self._log, self._clock, broker_key)
+        held = self._of(broker_key)
         size = sum(len(record.event.data or b"") for record in records) + _HEAD_BYTES * len(records)
         await self._find_room(broker_key, held, size)
         held.add(size)
@@ -70,7 +68,19 @@ class Intake:
 
     async def reply(self, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:
         """Append what a function replied, as long as there is any room; as :meth:`publish` does."""
-        return self._counted(broker_key, await append_events(self._log, broker_key, events))
+        stream, records = names.broker_stream(broker_key), _records(events)
+        try:
+            new = await _append(self._log, stream, records)
+        except StreamFullError:
+            await self._of(broker_key).make_room()
+            new = await _append(self._log, stream, records)
+        return self._counted(broker_key, new)
+
+    def _of(self, broker_key: str) -> _Held:
+        held = self._held.get(broker_key)
+        if held is None:
+            held = self._held[broker_key] = _Held(self._log, self._clock, broker_key)
+        return held
 
     def _counted(self, broker_key: str, new: list[bool]) -> list[bool]:
         self._stats.count_published(broker_key, sum(new))
@@ -113,7 +123,7 @@ class _Held(Reckoning):
     async def _make_room(self) -> None:
         # What was delivered is kept for a while for those who look back: that goes first.
         await self._log.trim(self._stream, math.inf)
-        await self._look()
+        await self.look()
         self.cleared_at = self._clock.monotonic()
 
 
@@ -139,10 +149,14 @@ async def store_in(log: EventLog, stream: str, records: Sequence[Record]) -> lis
     Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
     try:
-        new = await log.append(stream, records)
+        return await _append(log, stream, records)
     except StreamFullError:
         await log.trim(stream, math.inf)
-        new = await log.append(stream, records)
+        return await _append(log, stream, records)
+
+
+async def _append(log: EventLog, stream: str, records: Sequence[Record]) -> list[bool]:
+    new = await log.append(stream, records)
     if len(new) != len(records):
         raise EventLogError(f"the log answered for {len(new)} of {len(records)} records")
     return new

@@ -418,6 +418,10 @@ class JetStreamLog:
         while True:
             page = await self._api.call(f"CONSUMER.LIST.{quoted(stream)}", {"offset": len(found)})
             infos = page.get("consumers") or []
+            if silent := page.get("missing"):  # in a cluster: they are there, and nobody leads them just now
+                raise EventLogError(
+                    f"consumers of stream {stream!r} do not answer: {', '.join(silent)[:200]}"
+                )
             found.extend(infos)
             if not infos or len(found) >= int(page["total"]):
                 break

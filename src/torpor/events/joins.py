@@ -17,6 +17,7 @@ from torpor.binding import BATCH, WireEvent, encode_batch, encode_value
 from torpor.clock import Together, cancel
 from torpor.errors import EventLogError, RecordTooLargeError, StreamFullError, SupersededError, TorporError
 from torpor.events import names
+from torpor.events.burials import Burial
 from torpor.events.courier import Courier, Message, Route
 from torpor.events.delivery import DeadLetter
 from torpor.events.fields import trace_fields
@@ -363,12 +364,18 @@ class JoinSubscription:
     async def _deliver(self, delivery: Delivery) -> None:
         ending = delivery.record.event
         group, how, reason = ending_of(ending)
-        before = delivery.record.sequence
-        async with self._to_send(group, how, before) as parts:
+        async with self._to_send(group, how, delivery) as parts:
             # Asked after they were read: whoever dealt with the group before has then removed some, or none.
             if await self._store.mark(group) is None:
                 if parts is None:
-                    indexes = await self._bury_group(group, before, self._why(how, reason), delivery)
+                    burial = self._courier.burial_of(delivery) or Burial(
+                        self._why(how, reason), delivery.attempt
+                    )
+                    try:
+                        indexes = await self._bury_group(group, burial, delivery)
+                    except EventLogError:
+                        await self._courier.put_off(delivery, burial)
+                        return
                 elif await self._send(group, [event for _, event in parts], delivery):
                     indexes = [index for index, _ in parts]
                 else:
@@ -379,17 +386,18 @@ class JoinSubscription:
         await self._done(delivery)
         await self._store.clear(group)
 
-    def _to_send(self, group: str, how: str, before: int) -> AbstractAsyncContextManager[Parts | None]:
+    def _to_send(self, group: str, how: str, delivery: Delivery) -> AbstractAsyncContextManager[Parts | None]:
         """A block that has the parts of a group, if it is to be sent; else they become dead letters."""
-        if how == _EXPIRED:
+        if how == _EXPIRED or self._courier.burial_of(delivery):
             return contextlib.nullcontext()
-        return self._loader.loaded(self._store.parts(group, before))
+        return self._loader.loaded(self._store.parts(group, delivery.record.sequence))
 
-    def _why(self, how: str, reason: str) -> str:
+    def _why(self, how: str, reason: str) -> DeadLetter:
         """Why a group is not sent."""
         if how == _EXPIRED:
-            return f"the group was not whole in time: {reason}"
-        return self._claims.too_large(f"the group has more than {MAX_GROUP_BYTES} bytes, too many to send")
+            return DeadLetter(f"the group was not whole in time: {reason}")
+        large = f"the group has more than {MAX_GROUP_BYTES} bytes, too many to send"
+        return DeadLetter(self._claims.too_large(large))
 
     async def _send(self, group: str, events: list[WireEvent], delivery: Delivery) -> bool:
         """Have the function called with a whole group; whether that is done with."""
@@ -403,13 +411,13 @@ class JoinSubscription:
         message = Message(fields + trace_fields(events[0]), encode_batch(events), events, group)
         return await self._courier.deliver(self.route, message, delivery)
 
-    async def _bury_group(self, group: str, before: int, reason: str, delivery: Delivery) -> list[int]:
+    async def _bury_group(self, group: str, burial: Burial, delivery: Delivery) -> list[int]:
         """Make the parts of a group dead letters, some at a time; the indexes of all.
 
         After a crash all are made again, which changes nothing. What became of the group is noted once.
         """
-        why = DeadLetter(reason)
-        about = {"trigger": self.route.key, "group": group, "reason": reason}
+        before, why = delivery.record.sequence, burial.why
+        about = {"trigger": self.route.key, "group": group, "reason": why.reason}
         _LOG.warning("the parts of a group become dead letters", extra=about)
         indexes: list[int] = []
         async for page, is_last in pages(self._store.parts(group, before)):
@@ -417,7 +425,9 @@ class JoinSubscription:
                 self._lost_parts(group)
                 break
             message = Message(b"", b"", [event for _, event in page], group)
-            await self._courier.bury(self.route, message, delivery, why, noted=is_last)
+            await self._courier.bury(
+                self.route, message, delivery, why, burial.data, attempts=burial.attempts, noted=is_last
+            )
             indexes += [index for index, _ in page]
         return indexes
 

@@ -141,7 +141,8 @@ class OrderedSubscription(Reading):
                     done = True
                     return
                 # Without its lease, another worker may have it: then it is not called for, and comes again.
-                if await self._throttle.turn() and self._pump.leased():
+                known = self._courier.burial_of(delivery) is not None
+                if (known or await self._throttle.turn()) and self._pump.leased():
                     message = message_of(delivery.record.event)
                     answered = partial(self._answered, key)
                     taken = await self._courier.deliver(self.route, message, attempt, answered)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torpor.events.subscription import Sieve
 
 _LOG = logging.getLogger("torpor.events")
+_AGAIN_SECONDS = 1.0
 _LOOK_SECONDS = 1.0
 _PATIENCE_SECONDS = 0.5
 _AT_ONCE = 256
@@ -85,11 +86,14 @@ class Overflow:
         self._left -= 1
         return True
 
+    def is_decided(self, delivery: Delivery) -> bool:
+        """Whether it is to become a dead letter anyway, for a reason of its own."""
+        return self._courier.burial_of(delivery) is not None
+
     async def move(self, delivery: Delivery, attempts: int) -> None:
         """Make a dead letter of what was attempted so often. Raises ``EventLogError``."""
         limit = self._limit or 0
         why = f"more than {limit} events waited for the trigger (backlog.limit), and it was among the oldest"
-        self._courier.stats.of(self._route.key).backlog_overflowed += 1
         told = problem(self._route.key, limit, self._waiting)
         await self._courier.bury(
             self._route,
@@ -99,6 +103,7 @@ class Overflow:
             told.body(),
             attempts=attempts,
         )
+        self._courier.stats.of(self._route.key).backlog_overflowed += 1
         await self._courier.acknowledge(self._route, delivery)
 
     # --- looking --------------------------------------------------------------------------------------------
@@ -142,7 +147,9 @@ class Overflow:
         return [] if fetching.cancelled() else fetching.result()
 
     async def _take(self, delivery: Delivery) -> None:
-        if not self.takes():  # what failed meanwhile was enough
+        if self.is_decided(delivery):
+            await delivery.retry(_AGAIN_SECONDS)
+        elif not self.takes():  # what failed meanwhile was enough
             await delivery.retry(0.0)
         elif not await self._sieve.passes_by(delivery):
             await self.move(delivery, delivery.attempt - 1)
@@ -157,7 +164,7 @@ class _Limited(Passed):
 
     async def retry(self, delay_seconds: float) -> None:
         """Deliver it again, or move it."""
-        if self._overflow.takes():
+        if not self._overflow.is_decided(self._delivery) and self._overflow.takes():
             await self._overflow.move(self._delivery, self._delivery.attempt)
         else:
             await super().retry(delay_seconds)

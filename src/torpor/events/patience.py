@@ -7,6 +7,8 @@ it keeps its place: others of the same function could not be written either.
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from torpor.errors import BlobError, EventLogError, RecordTooLargeError
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 8.0
+SHOWN_SECONDS = 90.0
+"""How long it is told that something could not be written: longer than until it is tried again."""
 _Written = TypeVar("_Written")
 
 
@@ -27,43 +31,45 @@ class Patience:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._waiting: dict[str, dict[object, str]] = {}
-        self._written = 0
+        self._failed: dict[str, tuple[float, str]] = {}  # when, and what it was
+        self._written: Counter[str] = Counter()
 
     def problem(self, slot: str) -> str:
-        """What keeps a trigger's work from being written, if anything does."""
-        return next(iter(self._waiting.get(slot, {}).values()), "")
+        """What keeps a trigger's work from being written, if anything did when it was last tried."""
+        at, problem = self._failed.get(slot, (-math.inf, ""))
+        return problem if self._clock.monotonic() - at < SHOWN_SECONDS else ""
+
+    def failed(self, slot: str, what: str, error: Exception) -> None:
+        """Something could not be written, and is tried again; ``what`` names its kind in the plural."""
+        problem = f"{what} can't be written: {error}"
+        if not self.problem(slot):
+            _LOG.warning("work waits to be written", extra={"of": slot, "error": problem})
+        self._failed[slot] = self._clock.monotonic(), problem
+
+    def succeeded(self, slot: str) -> None:
+        """Something was written."""
+        if self._failed.pop(slot, None) is not None:
+            self._written[slot] += 1
 
     async def write(self, slot: str, what: str, write: Callable[[], Awaitable[_Written]]) -> _Written:
-        """What ``write`` comes to once it doesn't raise; ``what`` names in the plural what it writes.
+        """What ``write`` comes to once it doesn't raise; ``what`` names its kind in the plural.
 
-        It is tried again ever more seldom, unless others got something written meanwhile.
+        It is tried again ever more seldom, unless others of the slot got something written meanwhile.
         Raises :class:`~torpor.errors.RecordTooLargeError`, which no waiting helps.
         """
-        me, pause_seconds = object(), _FIRST_PAUSE_SECONDS
-        try:
-            while True:
-                before = self._written
-                try:
-                    result = await write()
-                except RecordTooLargeError:
-                    raise
-                except (EventLogError, BlobError) as error:
-                    self._tell(slot, me, f"{what} can't be written: {error}")
-                else:
-                    self._written += 1
-                    return result
-                await self._clock.sleep(pause_seconds)
-                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
-                if self._written != before:
-                    pause_seconds = _FIRST_PAUSE_SECONDS
-        finally:
-            waiting = self._waiting.get(slot, {})
-            if waiting.pop(me, None) is not None and not waiting:
-                del self._waiting[slot]
-
-    def _tell(self, slot: str, me: object, problem: str) -> None:
-        waiting = self._waiting.setdefault(slot, {})
-        if not waiting:
-            _LOG.warning("work waits to be written", extra={"of": slot, "error": problem})
-        waiting[me] = problem
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            before = self._written[slot]
+            try:
+                result = await write()
+            except RecordTooLargeError:
+                raise
+            except (EventLogError, BlobError) as error:
+                self.failed(slot, what, error)
+            else:
+                self.succeeded(slot)
+                return result
+            await self._clock.sleep(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+            if self._written[slot] != before:
+                pause_seconds = _FIRST_PAUSE_SECONDS

@@ -20,6 +20,8 @@ _LOG = logging.getLogger("torpor.events")
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 32.0
+"""What can't be handled is given back for a second at first, and twice as long each time."""
 _QUICK_SECONDS = 0.05
 """What is handled in less than this is quick: who asks for it when there is room has waited in vain. And so
 much work is held ready: what others of this process wait for comes behind it."""
@@ -289,7 +291,8 @@ class Pump:
                 await self._handle(delivery)
             except TorporError as error:
                 _LOG.warning("an event could not be handled and comes again", extra=self._about(error))
-                await self._give_back(delivery, _RETRY_SECONDS)
+                longer = 2.0 ** min(delivery.attempt - 1, 16)
+                await self._give_back(delivery, min(_RETRY_SECONDS * longer, _LONGEST_RETRY_SECONDS))
             if self._resting.pop(me, None) is None:
                 self._note(held)
                 del self._held[me]

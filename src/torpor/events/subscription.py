@@ -212,7 +212,8 @@ class Subscription(Reading):
             if fields is None and await self._courier.refuses(self.route, delivery):
                 return
         message = message_of(record.event, fields)
-        if not (self._throttle.is_open or await self._throttle.turn()):
+        throttle = self._throttle
+        if not (throttle.is_open or self._courier.burial_of(delivery) or await throttle.turn()):
             await delivery.retry(0.0)
         elif await self._courier.deliver(
             self.route, message, self._overflow.limited(delivery), self._pump.rest
