@@ -176,7 +176,12 @@ class Courier:
         except EventLogError:
             await self.put_off(delivery, burial)
             return False
+        self.settled(delivery)
         return True
+
+    def settled(self, delivery: Delivery) -> None:
+        """It was made dead letters, all of it."""
+        self._burials.done(delivery.record.sequence)
 
     async def put_off(self, delivery: Delivery, burial: Burial) -> None:
         """Give back what can't be made a dead letter yet; its function is not called again."""
@@ -343,7 +348,6 @@ class Courier:
             self._patience.failed(route.slot, "dead letters", error)
             raise
         self._patience.succeeded(route.slot)
-        self._burials.done(delivery.record.sequence)
         self.stats.of(route.key).dead_lettered += new  # not in one, else what others add meanwhile is lost
         if not noted:
             return

@@ -376,6 +376,7 @@ class JoinSubscription:
                     except EventLogError:
                         await self._courier.put_off(delivery, burial)
                         return
+                    self._courier.settled(delivery)
                 elif await self._send(group, [event for _, event in parts], delivery):
                     indexes = [index for index, _ in parts]
                 else:

@@ -389,10 +389,12 @@ def test_a_group_half_of_which_became_dead_letters_is_finished_whenever_there_is
     async def run() -> None:
         async with world() as it:
             room = _full(it.log, monkeypatch, takes=1)
+            tried = _watched(it.log, monkeypatch)
             await it.declare(JOIN)
             await it.publish(*_large("g", 5, _DATA[:3_000_000])[:4])
             await it.advance(900.0)  # the log knows identities for 600 seconds
             assert [letter.id for letter in await it.dead()] == ["g/0", "g/1"]
+            assert len(tried) < 50, "ever more seldom"
             room.set()
             await it.crash()
             await it.advance(30.0)
