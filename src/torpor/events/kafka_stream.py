@@ -56,24 +56,40 @@ def _entry(records: Records, at: float) -> Entry:
 
 
 class Cache:
-    """The messages that were read last, of all streams together."""
+    """The messages that came last, of all streams together, and those that were read once more.
+
+    The latter have a quarter of the room, and push out only each other: who reads a backlog from its
+    beginning would else lose what it is about to come to.
+    """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._entries: OrderedDict[tuple[str, int], Entry] = OrderedDict()
+        self._came = _Newest(max_bytes - max_bytes // 4)
+        self._read = _Newest(max_bytes // 4)
 
     def get(self, topic: str, offset: int) -> Entry | None:
         """The message, if it is here."""
-        return self._entries.get((topic, offset))
+        return self._came.entries.get((topic, offset)) or self._read.entries.get((topic, offset))
 
-    def put(self, topic: str, offset: int, entry: Entry) -> None:
-        """Keep a message, and let go of the oldest."""
-        old = self._entries.pop((topic, offset), None)
+    def put(self, topic: str, offset: int, entry: Entry, *, again: bool = False) -> None:
+        """Keep a message that came, or was read ``again``."""
+        (self._read if again else self._came).put((topic, offset), entry)
+
+
+class _Newest:
+    """Messages of ``max_bytes``; the oldest go."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.entries: OrderedDict[tuple[str, int], Entry] = OrderedDict()
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    def put(self, key: tuple[str, int], entry: Entry) -> None:
+        """Keep one, at least until the next."""
+        old = self.entries.pop(key, None)
         self._bytes += entry.size - (old.size if old else 0)
-        self._entries[topic, offset] = entry
-        while self._bytes > self._max_bytes and len(self._entries) > 1:
-            _, gone = self._entries.popitem(last=False)
+        self.entries[key] = entry
+        while self._bytes > self._max_bytes and len(self.entries) > 1:
+            _, gone = self.entries.popitem(last=False)
             self._bytes -= gone.size
 
 
@@ -442,7 +458,7 @@ class Stream:
             if records is not None:
                 at, offset = message.timestamp()[1] / 1000, message.offset() or 0
                 entry = found[offset] = _entry(records, at)
-                self._cache.put(self.topic, offset, entry)
+                self._cache.put(self.topic, offset, entry, again=True)
         return found
 
     def look_on(self) -> deque[int]:
