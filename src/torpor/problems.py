@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CONTENT_TYPE = b"application/problem+json"
 _BASE = "https://torpor.dev/problems/"
 _MAX_DETAIL = 300
+_SHOWN = 20
 
 
 class ProblemType(Enum):
@@ -113,3 +117,8 @@ def detail_of(content_type: bytes | None, body: bytes) -> str:
     except (orjson.JSONDecodeError, TypeError, LookupError):
         return ""
     return detail[:_MAX_DETAIL] if isinstance(detail, str) else ""
+
+
+def there_are(names: Iterable[str]) -> str:
+    """What there is, for who named what there is not: the first names in their order, or ``none``."""
+    return ", ".join(sorted(names)[:_SHOWN]) or "none"

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from torpor.api.edge import REQUEST_ID
 from torpor.api.parameters import names
 from torpor.errors import BlobNotFoundError, BodyTooLargeError, TorporError
-from torpor.problems import Problem, ProblemType
+from torpor.problems import Problem, ProblemType, there_are
 from torpor.spec.faults import did_you_mean, distinct, field_name, in_words
 from torpor.spec.values import shown
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("torpor.api")
 _RETRY_AFTER_SECONDS = 1
-_SHOWN = 20
 
 
 class RefusalError(Exception):
@@ -54,8 +53,7 @@ def unknown_broker(name: str, known: Iterable[str]) -> RefusalError:
     brokers = sorted(known)
     if _nearest(name, brokers) is not None:
         return unknown(ProblemType.UNKNOWN_BROKER, "broker", name, brokers)
-    there_are = ", ".join(brokers[:_SHOWN]) or "none"
-    detail = f"There is no broker {name[:300]!r}; there are: {there_are}."
+    detail = f"There is no broker {name[:300]!r}; there are: {there_are(brokers)}."
     return RefusalError(ProblemType.UNKNOWN_BROKER, detail)
 
 

@@ -19,7 +19,7 @@ from torpor.events.intake import store_in
 from torpor.events.log import Record, oldest
 from torpor.events.records import taken_in
 from torpor.events.refusals import RefusedError
-from torpor.problems import ProblemType
+from torpor.problems import ProblemType, there_are
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("torpor.events")
 _MAX_HEADER_BYTES = 32 * 1024
 _MAX_ONCE_BYTES = 255
-_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class CallIntake:
         target = calls.target_of(scope["raw_path"], scope["query_string"])
         callee = self._callees.get(target.function_key) if target is not None else None
         if target is None or callee is None:
-            known = ", ".join(sorted(self._callees)[:_SHOWN]) or "none"
+            known = there_are(self._callees)
             written = scope["path"].removeprefix(f"{calls.ROUTE}/").partition("/")[0]
             called = target.function_key if target is not None else written
             raise RefusedError(

@@ -30,7 +30,7 @@ from torpor.events.claims import Claims
 from torpor.events.records import taken_in
 from torpor.events.refusals import RefusedError
 from torpor.events.retry_after import LEAST_SECONDS, Outages
-from torpor.problems import Problem, ProblemType
+from torpor.problems import Problem, ProblemType, there_are
 from torpor.spec.view import MAX_ATTRIBUTE_BYTES
 from torpor.transport.deadlines import Deadlines
 from torpor.transport.message import first
@@ -156,7 +156,7 @@ class Ingress:
             raise RefusedError(ProblemType.NOT_FOUND, "events are sent to /events/<namespace>/<broker>")
         broker = f"{parts[2]}/{parts[3]}"
         if broker not in self._brokers:
-            known = ", ".join(sorted(self._brokers)[:20]) or "none"
+            known = there_are(self._brokers)
             raise RefusedError(
                 ProblemType.UNKNOWN_BROKER, f"there is no broker {broker[:200]!r}; there are: {known}"
             )

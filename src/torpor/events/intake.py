@@ -68,12 +68,11 @@ class Intake:
 
     async def reply(self, broker_key: str, events: Sequence[WireEvent]) -> list[bool]:
         """Append what a function replied, as long as there is any room; as :meth:`publish` does."""
-        stream, records = names.broker_stream(broker_key), _records(events)
         try:
-            new = await _append(self._log, stream, records)
+            new = await append_events(self._log, broker_key, events)
         except StreamFullError:
             await self._of(broker_key).make_room()
-            new = await _append(self._log, stream, records)
+            new = await append_events(self._log, broker_key, events)
         return self._counted(broker_key, new)
 
     def _of(self, broker_key: str) -> _Held:
@@ -139,7 +138,7 @@ async def append_events(log: EventLog, broker_key: str, events: Sequence[WireEve
 
     Raises :class:`~torpor.errors.EventLogError`, :class:`~torpor.errors.RecordTooLargeError`.
     """
-    return await store_in(log, names.broker_stream(broker_key), _records(events))
+    return await _append(log, names.broker_stream(broker_key), _records(events))
 
 
 async def store_in(log: EventLog, stream: str, records: Sequence[Record]) -> list[bool]:

@@ -279,18 +279,25 @@ def test_groups_larger_than_a_batch_are_sent_one_at_a_time() -> None:
     asyncio.run(run())
 
 
-def _watched(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many bytes each append has to a stream of dead letters."""
+def _watched(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch, *, takes: int | None = None
+) -> tuple[list[int], asyncio.Event]:
+    """How many bytes each append has to a stream of dead letters.
+
+    Where it is given, so many are taken and no more, until the event is set.
+    """
     sizes: list[int] = []
-    append = log.append
+    room, append = asyncio.Event(), log.append
 
     async def watched(stream: str, records: Sequence[Record], *, guard: Guard | None = None) -> list[bool]:
         if stream.startswith("dead."):
             sizes.append(sum(len(each.event.data or b"") for each in records))
+            if takes is not None and len(sizes) > takes and not room.is_set():
+                raise StreamFullError("it is full")
         return await append(stream, records, guard=guard)
 
     monkeypatch.setattr(log, "append", watched)
-    return sizes
+    return sizes, room
 
 
 def test_a_group_too_large_to_send_becomes_dead_letters_some_at_a_time(
@@ -298,7 +305,7 @@ def test_a_group_too_large_to_send_becomes_dead_letters_some_at_a_time(
 ) -> None:
     async def run() -> None:
         async with world() as it:
-            sizes = _watched(it.log, monkeypatch)
+            sizes, _ = _watched(it.log, monkeypatch)
             await it.declare(JOIN)
             # 64 MiB are 67,108,864 bytes: 9 parts are sent, 10 are not.
             await it.publish(*_large("fits", 9))
@@ -356,7 +363,7 @@ def test_a_group_that_runs_out_of_time_becomes_dead_letters_some_at_a_time(
 ) -> None:
     async def run() -> None:
         async with world() as it:
-            sizes = _watched(it.log, monkeypatch)
+            sizes, _ = _watched(it.log, monkeypatch)
             await it.declare(JOIN)
             await it.publish(*_large("g", 5, _DATA[:3_000_000])[:4])
             await it.advance(61.0)
@@ -367,29 +374,12 @@ def test_a_group_that_runs_out_of_time_becomes_dead_letters_some_at_a_time(
     asyncio.run(run())
 
 
-def _full(log: MemoryLog, monkeypatch: pytest.MonkeyPatch, *, takes: int) -> asyncio.Event:
-    """Have the dead letters take so many appends and no more, until the event is set."""
-    room, taken, append = asyncio.Event(), 0, log.append
-
-    async def bounded(stream: str, records: Sequence[Record], *, guard: Guard | None = None) -> list[bool]:
-        nonlocal taken
-        if stream.startswith("dead.") and not room.is_set():
-            taken += 1
-            if taken > takes:
-                raise StreamFullError("it is full")
-        return await append(stream, records, guard=guard)
-
-    monkeypatch.setattr(log, "append", bounded)
-    return room
-
-
 def test_a_group_half_of_which_became_dead_letters_is_finished_whenever_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def run() -> None:
         async with world() as it:
-            room = _full(it.log, monkeypatch, takes=1)
-            tried = _watched(it.log, monkeypatch)
+            tried, room = _watched(it.log, monkeypatch, takes=1)
             await it.declare(JOIN)
             await it.publish(*_large("g", 5, _DATA[:3_000_000])[:4])
             await it.advance(900.0)  # the log knows identities for 600 seconds
@@ -407,7 +397,7 @@ def test_a_group_half_of_which_became_dead_letters_is_finished_whenever_there_is
 def test_a_group_that_can_not_be_buried_yet_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         async with world() as it:
-            _full(it.log, monkeypatch, takes=0)
+            _watched(it.log, monkeypatch, takes=0)
             await it.declare(JOIN)
             await it.publish(*_large("huge", 10))
             await it.publish(*_large("large", 3))
